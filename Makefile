@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all their own set-up on a machine with Python 3.11+ and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUFF_RULES := E,F,I,B,UP,RUF,SIM,C4,PT,N
+ARGS ?=
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/.ready
+	$(BIN)/artwork-bandit demo $(ARGS)
+
+test: $(VENV)/.ready-test browser lint
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.ready-test
+	$(BIN)/python -m simulations.bench $(ARGS)
+
+lint: $(VENV)/.ready-test
+	$(BIN)/ruff check --quiet --line-length 100 --select $(RUFF_RULES) --ignore RUF001,RUF002,RUF036,N818 artwork_bandit migrations simulations tests
+	$(BIN)/ruff format --quiet --check --line-length 100 artwork_bandit migrations simulations tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg --no-logo
+
+# Chromium for the browser tests, where this machine lets us install it.
+browser:
+	@command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && \
+	  apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } || \
+	echo "no Chromium and no right to install it: browser tests will be skipped"
+.PHONY: browser
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.ready: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable '.[test,report]'
+	@touch $@ $(VENV)/.ready
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,325 @@
+"""The frozen values every room speaks in.
+
+ORM rows, HTTP bodies and files are turned into these at the edges; inside, the types are trusted.
+Times are aware UTC datetimes, except in columns (`*_at` arrays), which hold int64 microseconds
+since 1970-01-01 UTC.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Objects = npt.NDArray[np.object_]
+
+MEMBER_BUCKETS = 256
+"""Members are hashed into this many buckets; clustered variances are sums over buckets."""
+
+MATURITY_LEVELS: Mapping[str, int] = {
+    "TV-Y": 0,
+    "TV-Y7": 1, "TV-Y7-FV": 1,
+    "TV-G": 2, "G": 2,
+    "TV-PG": 3, "PG": 3,
+    "TV-14": 4, "PG-13": 4,
+    "TV-MA": 5, "R": 5,
+    "NC-17": 6,
+}  # fmt: skip
+"""Maturity ratings and their order; a variant is eligible up to the level the request allows."""
+
+
+class VariantStatus(StrEnum):
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+class EventType(StrEnum):
+    IMPRESSION = "impression"
+    CLICK = "click"
+    PLAY = "play"
+    PAUSE = "pause"
+    REWATCH = "rewatch"
+    ABANDON = "abandon"
+    SEARCH = "search"
+    THUMBS_UP = "thumbs_up"
+    THUMBS_DOWN = "thumbs_down"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Title:
+    """What members watch; it has variants."""
+
+    title_id: str
+    name: str
+    genres: tuple[str, ...] = ()
+    kind: str | None = None
+    """`movie`, `show` or whatever the catalogue says."""
+    release_year: int | None = None
+    maturity: str | None = None
+    duration_seconds: float | None = None
+    """Length of the movie or of a typical episode, seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One concrete option for a (title, slot), at one revision of its immutable content."""
+
+    variant_id: str
+    title_id: str
+    slot: str
+    uri: str
+    name: str | None = None
+    features: Mapping[str, Any] = field(default_factory=dict)
+    """What the picture shows: strings, numbers, booleans or lists of strings."""
+    revision_id: int = 0
+    """Database key of (variant_id, revision); 0 before it is stored."""
+    revision: int = 1
+    """1 for the first content, then counting up."""
+    status: VariantStatus = VariantStatus.ACTIVE
+    starts_at: dt.datetime | None = None
+    ends_at: dt.datetime | None = None
+    countries: tuple[str, ...] | None = None
+    """ISO 3166 codes where it may be shown; None is everywhere."""
+    languages: tuple[str, ...] | None = None
+    """Primary language subtags it may be shown to; None is all."""
+    maturity: str | None = None
+    is_default: bool = False
+    """The picture shown by the baseline cell and whenever choosing fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What is known before choosing; stored with the request and encoded for the model."""
+
+    device: str | None = None
+    country: str | None = None
+    language: str | None = None
+    surface: str | None = None
+    maturity: str | None = None
+    hour: int | None = None
+    """Local hour, 0-23."""
+    weekday: int | None = None
+    """Local day, Monday is 0."""
+    genres: Mapping[str, float] = field(default_factory=dict)
+    """Decayed viewing weight per genre, in plays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionSet:
+    """The ordered, immutable list of eligible variants a choice was made from."""
+
+    action_set_id: int
+    """63-bit hash of slot, title and revisions: the same list has the same id everywhere."""
+    title_id: str
+    slot: str
+    revision_ids: tuple[int, ...]
+    variant_ids: tuple[str, ...]
+
+    @staticmethod
+    def identify(slot: str, title_id: str, revision_ids: Sequence[int]) -> int:
+        """Return the content-addressed id, in [0, 2^63)."""
+        text = f"{slot}\x1f{title_id}\x1f{','.join(map(str, revision_ids))}"
+        digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The answer for one requested title."""
+
+    title_id: str
+    variant_id: str | None
+    uri: str | None
+    propensity: float | None
+    """Probability of this variant under the logging policy, in (0, 1]; None for a fallback."""
+    action_set_id: int | None = None
+    index: int | None = None
+    """Position of the chosen variant in its action set."""
+    fallback: bool = False
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """One answered request: a row of the log with a choice per title."""
+
+    request_id: str
+    member_id: str
+    slot: str
+    occurred_at: dt.datetime
+    period: int
+    """Start of the member's draw period, seconds since 1970 UTC."""
+    cell: str
+    policy: str
+    model_version: int | None
+    confirm: str
+    """`client` or `server`: who says that the choice was on screen."""
+    context: Context
+    choices: tuple[Choice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing a member did, already validated and attributed to a title where possible."""
+
+    event_id: str
+    type: EventType
+    occurred_at: dt.datetime
+    member_id: str | None = None
+    title_id: str | None = None
+    slot: str | None = None
+    request_id: str | None = None
+    position: int | None = None
+    """Index of the decision within its request."""
+    period: int | None = None
+    seconds_watched: float | None = None
+    duration_seconds: float | None = None
+    query: str | None = None
+    source: str = "client"
+    unjoined: str | None = None
+    """Why the event has no decision (yet): `no_impression`, `no_title`; None if it has one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellShare:
+    """A stable share of members and the policy that serves them."""
+
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+    """Half-open ranges of the 10,000 member buckets."""
+
+    @property
+    def buckets(self) -> int:
+        return sum(end - start for start, end in self.ranges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """A registered model without its bytes."""
+
+    version: int
+    slot: str
+    status: str
+    """`candidate`, `live`, `rejected` or `retired`."""
+    created_at: dt.datetime
+    window_from: dt.datetime | None
+    window_to: dt.datetime | None
+    rows: int
+    sha256: str
+    reason: str
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayBlock:
+    """Rows of the replay log in columns; n rows whose action sets hold m variants in all.
+
+    Per-variant columns are flat and aligned with the concatenation of the rows' action sets:
+    row i owns `offsets[i]:offsets[i + 1]`.
+    """
+
+    decision_ids: Objects
+    occurred_at: Ints
+    member_ids: Objects
+    action_sets: tuple[ActionSet, ...]
+    """The distinct action sets of the block."""
+    set_of_row: Ints
+    """n, index into `action_sets`."""
+    chosen: Ints
+    """n, position of the shown variant in its action set."""
+    propensity: Floats
+    """n, in (0, 1]."""
+    reward: Floats
+    """n, larger is better."""
+    contexts: tuple[Context, ...]
+    """n."""
+    cells: Objects
+    """n, cell names or None."""
+    logging_pmf: Floats | None = None
+    """m, or None where the log does not carry it."""
+    targets: Mapping[str, Floats] = field(default_factory=dict)
+    """name -> m, pmfs of target policies that came with the log."""
+    q_hat: Floats | None = None
+    """m, predicted reward per variant that came with the log."""
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def sizes(self) -> Ints:
+        """n, number of variants in each row's action set."""
+        per_set = np.array([len(s.variant_ids) for s in self.action_sets], np.int64)
+        return per_set[self.set_of_row] if len(self) else np.empty(0, np.int64)
+
+    @property
+    def offsets(self) -> Ints:
+        """n + 1, where each row's variants begin in the flat columns."""
+        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
+
+    def take(self, rows: npt.NDArray[Any]) -> ReplayBlock:
+        """Return the rows selected by a boolean mask or an index array, in that order."""
+        index = np.arange(len(self))[rows]
+        offsets = self.offsets
+        sizes = np.diff(offsets)[index]
+        flat = ranges(offsets[index], sizes)
+        return ReplayBlock(
+            decision_ids=self.decision_ids[index],
+            occurred_at=self.occurred_at[index],
+            member_ids=self.member_ids[index],
+            action_sets=self.action_sets,
+            set_of_row=self.set_of_row[index],
+            chosen=self.chosen[index],
+            propensity=self.propensity[index],
+            reward=self.reward[index],
+            contexts=tuple(self.contexts[i] for i in index),
+            cells=self.cells[index],
+            logging_pmf=None if self.logging_pmf is None else self.logging_pmf[flat],
+            targets={name: pmf[flat] for name, pmf in self.targets.items()},
+            q_hat=None if self.q_hat is None else self.q_hat[flat],
+        )
+
+
+def ranges(starts: Ints, sizes: Ints) -> Ints:
+    """Return the concatenated ranges `start, start + 1, ..., start + size - 1`.
+
+    >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+    [5, 6, 0, 1, 2]
+    """
+    total = int(sizes.sum())
+    ends = np.cumsum(sizes)
+    found: Ints = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - sizes), sizes)
+    return found
+
+
+def stable_hash(*parts: str, key: bytes = b"") -> int:
+    """Return a keyed 64-bit hash of strings that is the same on every machine and run."""
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
+
+
+def member_bucket(member_id: str) -> int:
+    """Return the member's cluster bucket, in [0, MEMBER_BUCKETS)."""
+    return stable_hash("bucket", member_id) % MEMBER_BUCKETS
+
+
+def microseconds(instant: dt.datetime) -> int:
+    """Return exact microseconds since 1970 UTC of an aware datetime."""
+    return (instant - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def instant(microseconds_since_epoch: int) -> dt.datetime:
+    """Return the aware UTC datetime of microseconds since 1970."""
+    return _EPOCH + dt.timedelta(microseconds=microseconds_since_epoch)
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

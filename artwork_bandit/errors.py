@@ -1,0 +1,32 @@
+"""The error tree: few classes, each caught somewhere.
+
+Messages say what happened, the value received, what is allowed and what to do next.
+"""
+
+
+class ArtworkBanditError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class InvalidInput(ArtworkBanditError):
+    """Something from outside (HTTP, file, command line) breaks a rule; the sender can mend it."""
+
+
+class NotFound(ArtworkBanditError):
+    """A named thing (title, variant, model, decision) does not exist."""
+
+
+class Conflict(ArtworkBanditError):
+    """The request contradicts what is already stored."""
+
+
+class StoreUnavailable(ArtworkBanditError):
+    """The database cannot answer now; trying again later may work."""
+
+
+class BrokenModel(ArtworkBanditError):
+    """Model bytes do not hash, decode or predict as they did when they were made."""
+
+
+class NotEnoughData(ArtworkBanditError):
+    """The log cannot support the result asked for; the message says what would help."""

@@ -1,0 +1,110 @@
+"""Settings: command line > `ARTWORK_BANDIT_*` environment > TOML file > default.
+
+`load` is called by the commands and by the server's start; importing this reads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from artwork_bandit.errors import InvalidInput
+
+PREFIX = "ARTWORK_BANDIT_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be configured; each field has one documented line."""
+
+    database_url: str = "sqlite:///artwork-bandit.db"
+    """SQLAlchemy address: `sqlite:///FILE` or `postgresql://USER@HOST/NAME`."""
+    host: str = "127.0.0.1"
+    """Address the server listens on."""
+    port: int = 8800
+    """Port the server listens on."""
+    workers: int = 0
+    """Server processes; 0 is 1 on SQLite (one writer) and 2 on PostgreSQL."""
+    threads: int = 8
+    """Threads per server process."""
+    media_dir: str = ""
+    """Folder served under /media/ (pictures with relative addresses); empty serves none."""
+    decision_key: str = ""
+    """Secret that signs decision ids; empty uses the one kept in the database."""
+    profile_half_life_days: float = 90.0
+    """After this long a viewing counts half in a member's genre profile."""
+    training_half_life_days: float = 30.0
+    """After this long a logged decision weighs half in training."""
+    explored_share: float = 0.05
+    """Total probability spread evenly over the eligible variants by a model policy, (0, 1]."""
+    attribution_window_seconds: float = 0.0
+    """How long after the first impression outcomes count; 0 is the slot's own."""
+    period_seconds: float = 0.0
+    """How long a member keeps the same draw; 0 is the slot's own."""
+    reload_seconds: float = 1.0
+    """How often a server looks for a new catalogue, model or cells."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("port", 0, 65535), ("workers", 0, 512), ("threads", 1, 512),
+            ("profile_half_life_days", 1e-6, 1e6), ("training_half_life_days", 1e-6, 1e6),
+            ("explored_share", 1e-6, 1.0), ("attribution_window_seconds", 0, 1e9),
+            ("period_seconds", 0, 1e9), ("reload_seconds", 0.01, 3600),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InvalidInput(f"setting {name} is {value}; it must be from {low} to {high}")
+
+
+def load(
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    file: str | Path | None = None,
+) -> Settings:
+    """Return the settings in force.
+
+    `overrides` come from the command line (None values are ignored), `environment` defaults to
+    the process's, `file` to `ARTWORK_BANDIT_CONFIG` if that is set. Raises InvalidInput.
+    """
+    environment = os.environ if environment is None else environment
+    kinds = get_type_hints(Settings)
+    merged: dict[str, Any] = {}
+    file = file or environment.get(PREFIX + "CONFIG")
+    if file:
+        merged.update(_read_file(Path(file), kinds))
+    for name in kinds:
+        if (text := environment.get(PREFIX + name.upper())) is not None:
+            merged[name] = _convert(name, text, kinds[name], "environment")
+    for name, value in (overrides or {}).items():
+        if value is not None:
+            merged[name] = _convert(name, value, kinds[name], "command line")
+    return Settings(**merged)
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """Return the settings as variables for a child process that shall use the same."""
+    return {PREFIX + f.name.upper(): str(getattr(settings, f.name)) for f in fields(settings)}
+
+
+def _read_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"settings file {path} cannot be read: {error}") from error
+    if unknown := sorted(set(table) - set(kinds)):
+        raise InvalidInput(f"settings file {path}: unknown {unknown}; known are {sorted(kinds)}")
+    return {name: _convert(name, value, kinds[name], str(path)) for name, value in table.items()}
+
+
+def _convert(name: str, value: Any, kind: type, source: str) -> Any:
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(
+            f"setting {name} from {source} is {value!r}; it must be a {kind.__name__}"
+        ) from error
