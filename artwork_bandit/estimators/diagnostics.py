@@ -1,0 +1,91 @@
+"""How far a log supports a target: effective sample size and the shape of the weights.
+
+    ESS = (sum w)^2 / sum w^2                 (Kong 1992)
+
+and the same of w r, the number of equally weighted rewarded rows the estimate rests on. A mean
+weight away from 1 says that propensities are wrong or that the target shows what the log never
+did: the expected mean is the share of the target's probability the log supports.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from artwork_bandit.estimators.sums import BucketSums, Rows, standard_error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Support:
+    """Mergeable sums about the weights."""
+
+    weights: BucketSums
+    """Columns w, 1."""
+    squares: float = 0.0
+    rewarded: float = 0.0
+    rewarded_squares: float = 0.0
+    largest: float = 0.0
+
+    @staticmethod
+    def of(rows: Rows) -> Support:
+        earned = rows.weight * np.abs(rows.reward)
+        columns = np.stack([rows.weight, np.ones(len(rows))], axis=1)
+        return Support(
+            weights=BucketSums.of(columns, rows.bucket),
+            squares=float(np.sum(rows.weight**2)),
+            rewarded=float(np.sum(earned)),
+            rewarded_squares=float(np.sum(earned**2)),
+            largest=float(np.max(rows.weight, initial=0.0)),
+        )
+
+    def __add__(self, other: Support) -> Support:
+        return Support(
+            weights=self.weights + other.weights,
+            squares=self.squares + other.squares,
+            rewarded=self.rewarded + other.rewarded,
+            rewarded_squares=self.rewarded_squares + other.rewarded_squares,
+            largest=max(self.largest, other.largest),
+        )
+
+    @property
+    def rows(self) -> int:
+        return self.weights.rows
+
+    @property
+    def total(self) -> float:
+        return float(self.weights.totals[:, 0].sum())
+
+    @property
+    def effective_sample_size(self) -> float:
+        return self.total**2 / self.squares if self.squares else 0.0
+
+    @property
+    def effective_rewarded(self) -> float:
+        """Number of equally weighted rewarded rows that would be as informative."""
+        return self.rewarded**2 / self.rewarded_squares if self.rewarded_squares else 0.0
+
+    @property
+    def mean_weight(self) -> float | None:
+        return self.total / self.rows if self.rows else None
+
+    @property
+    def mean_weight_z(self) -> float | None:
+        """Standard errors between the mean weight and 1; None if it cannot be told."""
+        error = standard_error(self.weights)
+        if self.mean_weight is None or error is None:
+            return None
+        if error < 1e-12:
+            return 0.0 if math.isclose(self.mean_weight, 1.0, abs_tol=1e-9) else math.inf
+        return (self.mean_weight - 1.0) / error
+
+    @property
+    def largest_share(self) -> float:
+        """The largest weight's share of all weight."""
+        return self.largest / self.total if self.total else 0.0
+
+    @property
+    def groups(self) -> int:
+        """Number of member buckets seen."""
+        return self.weights.used

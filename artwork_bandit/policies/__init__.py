@@ -1,0 +1,1 @@
+"""The mathematics of choosing: encoding, scoring, exploring, drawing. No I/O."""

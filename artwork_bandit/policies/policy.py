@@ -1,0 +1,148 @@
+"""Policies: from contexts and action sets to a probability per variant.
+
+One object serves HTTP, training's gate and evaluation. A policy is bound once to a table of
+variants (a catalogue, or the variants of a log block), then asked for pmfs of whole pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from artwork_bandit.domain import Context, Floats, Ints
+from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies.exploration import Exploration
+from artwork_bandit.policies.linear import LinearModel, scores
+from artwork_bandit.policies.variants import VariantColumns
+
+
+class BoundPolicy(Protocol):
+    """A policy that knows the variants it chooses from."""
+
+    @property
+    def floor_share(self) -> float:
+        """Total probability it spreads evenly over the eligible variants; 0 for a fixed one."""
+
+    def pmf(
+        self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
+    ) -> Floats:
+        """Return the flat pmf of d decisions.
+
+        Decision i was asked in `contexts[context_of[i]]`, with the variants
+        `rows[offsets[i]:offsets[i + 1]]` of the bound table.
+        """
+
+
+class Policy(Protocol):
+    """A way to choose."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def model_version(self) -> int | None: ...
+
+    def bind(self, variants: VariantColumns) -> BoundPolicy: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Every eligible variant with the same probability."""
+
+    name: str = "uniform"
+    model_version: None = None
+    floor_share: float = 1.0
+
+    def bind(self, variants: VariantColumns) -> BoundPolicy:
+        return self
+
+    def pmf(
+        self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
+    ) -> Floats:
+        return exploration.uniform(offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """One variant with certainty: a named one, else the default, else the first eligible."""
+
+    variant_id: str | None = None
+    name: str = "baseline"
+    model_version: None = None
+
+    def bind(self, variants: VariantColumns) -> BoundPolicy:
+        named = np.array([v == self.variant_id for v in variants.variant_ids], bool)
+        return _BoundFixed(2.0 * named + variants.is_default)
+
+
+@dataclass(frozen=True, slots=True)
+class _BoundFixed:
+    preference: Floats
+    floor_share: float = 0.0
+
+    def pmf(
+        self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
+    ) -> Floats:
+        return exploration.greedy(self.preference[rows], offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The eligible variant with the largest known value, with certainty: `best-single`."""
+
+    values: dict[int, float]
+    """64-bit variant id -> value; unknown variants come last."""
+    name: str = "best-single"
+    model_version: None = None
+
+    def bind(self, variants: VariantColumns) -> BoundPolicy:
+        values = [self.values.get(int(key), -np.inf) for key in variants.keys]
+        return _BoundFixed(np.array(values, np.float64))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPolicy:
+    """A trained model's scores, explored by a closed form."""
+
+    model: LinearModel
+    exploration: Exploration
+    model_version: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.exploration.form
+
+    def bind(self, variants: VariantColumns) -> BoundModel:
+        columns, own = self.model.encode_variants(variants)
+        return BoundModel(self, self.model.matrix(), columns, own)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundModel:
+    """A model policy with the encoded features of a table of variants."""
+
+    policy: ModelPolicy
+    weights: Floats
+    variants: Floats
+    own: Floats
+
+    @property
+    def floor_share(self) -> float:
+        return self.policy.exploration.explored_share
+
+    def scores(
+        self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
+    ) -> Floats:
+        """Return the flat scores: predicted reward, up to a constant per decision."""
+        encoded = self.policy.model.context_encoder.encode(contexts)
+        of_pair = np.repeat(context_of, segments.sizes(offsets))
+        return scores(self.weights, encoded, self.variants, self.own, of_pair, rows)
+
+    def pmf(
+        self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
+    ) -> Floats:
+        flat = self.scores(contexts, context_of, rows, offsets)
+        return self.policy.exploration.pmf(flat, offsets)

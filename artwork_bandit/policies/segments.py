@@ -1,0 +1,37 @@
+"""Arithmetic over the ragged columns of a page: one segment per decision.
+
+`offsets` (d + 1, increasing) says where each decision's variants begin; no segment is empty.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from artwork_bandit.domain import Floats, Ints
+
+
+def sizes(offsets: Ints) -> Ints:
+    """Return the number of variants per decision."""
+    return np.diff(offsets)
+
+
+def spread(values: Floats, offsets: Ints) -> Floats:
+    """Return each decision's value repeated for each of its variants."""
+    return np.repeat(values, sizes(offsets))
+
+
+def total(flat: Floats, offsets: Ints) -> Floats:
+    """Return the sum per decision."""
+    return np.add.reduceat(flat, offsets[:-1]) if len(offsets) > 1 else np.empty(0)
+
+
+def maximum(flat: Floats, offsets: Ints) -> Floats:
+    """Return the largest value per decision."""
+    return np.maximum.reduceat(flat, offsets[:-1]) if len(offsets) > 1 else np.empty(0)
+
+
+def first_maximum(flat: Floats, offsets: Ints) -> Ints:
+    """Return the flat index of each decision's largest value, the first one among equals."""
+    best = spread(maximum(flat, offsets), offsets)
+    index = np.where(flat == best, np.arange(len(flat)), len(flat))
+    return np.minimum.reduceat(index, offsets[:-1]) if len(offsets) > 1 else index
