@@ -1,0 +1,1 @@
+"""The only room that knows SQLAlchemy: tables, transactions, and a module per thing stored."""

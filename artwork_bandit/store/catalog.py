@@ -1,0 +1,227 @@
+"""Titles and variants. A change of content is a new revision; eligibility changes in place."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from artwork_bandit.domain import Title, Variant, VariantStatus
+from artwork_bandit.errors import Conflict, InvalidInput, NotFound
+from artwork_bandit.store import generations
+from artwork_bandit.store.engine import Connection, chunks, upsert
+from artwork_bandit.store.tables import titles, variant_revisions, variants
+
+_VARIANT_COLUMNS = (
+    variants, variant_revisions.c.revision_id, variant_revisions.c.name, variant_revisions.c.uri,
+    variant_revisions.c.features,
+)  # fmt: skip
+_CURRENT = variants.join(
+    variant_revisions,
+    sa.and_(
+        variants.c.variant_id == variant_revisions.c.variant_id,
+        variants.c.revision == variant_revisions.c.revision,
+    ),
+)
+ELIGIBILITY = ("status", "starts_at", "ends_at", "countries", "languages", "maturity", "is_default")
+"""Fields of a variant that change without a new revision."""
+
+
+def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
+    """Insert or replace titles."""
+    rows = [
+        {
+            "title_id": t.title_id, "name": t.name, "genres": list(t.genres), "kind": t.kind,
+            "release_year": t.release_year, "maturity": t.maturity,
+            "duration_seconds": t.duration_seconds, "updated_at": now,
+        }
+        for t in values
+    ]  # fmt: skip
+    upsert(connection, titles, rows, "title_id")
+    generations.bump(connection, "catalog")
+
+
+def put_variants(connection: Connection, values: Iterable[Variant], now: dt.datetime) -> None:
+    """Insert variants, or bring existing ones to the given content and eligibility.
+
+    Raises NotFound for an unknown title, Conflict if an id belongs to another title or slot,
+    InvalidInput if its dates are not in order. A new default takes the place of the old one.
+    """
+    wanted = list({v.variant_id: v for v in values}.values())
+    existing = {v.variant_id: v for v in by_ids(connection, [v.variant_id for v in wanted])}
+    known = known_titles(connection, {v.title_id for v in wanted})
+    new_rows, changed_rows, revision_rows = [], [], []
+    position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
+    for variant in wanted:
+        if variant.starts_at and variant.ends_at and variant.starts_at >= variant.ends_at:
+            raise InvalidInput(f"variant {variant.variant_id!r}: starts_at is not before ends_at")
+        if variant.title_id not in known:
+            raise NotFound(f"title {variant.title_id!r} does not exist; PUT it first")
+        before = existing.get(variant.variant_id)
+        revision = 1
+        if before is not None:
+            _require_same_place(before, variant)
+            revision = before.revision + (not same_content(before, variant))
+        row = {"variant_id": variant.variant_id, "revision": revision, "updated_at": now}
+        row |= {name: getattr(variant, name) for name in ELIGIBILITY}
+        row["status"] = variant.status.value
+        if before is None:
+            position += 1
+            row |= {"title_id": variant.title_id, "slot": variant.slot, "position": position}
+            new_rows.append(row)
+        else:
+            changed_rows.append(row | {"key": variant.variant_id})
+        if before is None or revision > before.revision:
+            revision_rows.append(
+                {
+                    "variant_id": variant.variant_id, "revision": revision, "name": variant.name,
+                    "uri": variant.uri, "features": dict(variant.features), "created_at": now,
+                }
+            )  # fmt: skip
+    _clear_other_defaults(connection, wanted, now)
+    if new_rows:
+        connection.execute(sa.insert(variants), new_rows)
+    if changed_rows:
+        settable: dict[str, Any] = {
+            name: sa.bindparam(name) for name in (*ELIGIBILITY, "revision", "updated_at")
+        }
+        by_key = variants.c.variant_id == sa.bindparam("key")
+        for row in changed_rows:
+            del row["variant_id"]
+        connection.execute(sa.update(variants).where(by_key).values(settable), changed_rows)
+    if revision_rows:
+        connection.execute(sa.insert(variant_revisions), revision_rows)
+    generations.bump(connection, "catalog")
+
+
+def patch_variant(
+    connection: Connection, title_id: str, variant_id: str, changes: Mapping[str, Any],
+    now: dt.datetime,
+) -> Variant:  # fmt: skip
+    """Change eligibility fields of a variant; return it as it is now. Raises NotFound."""
+    changed = replace(get_variant(connection, title_id, variant_id), **changes)
+    put_variants(connection, [changed], now)
+    return changed
+
+
+def get_title(connection: Connection, title_id: str) -> Title:
+    row = connection.execute(sa.select(titles).where(titles.c.title_id == title_id)).first()
+    if row is None:
+        raise NotFound(f"title {title_id!r} does not exist")
+    return _title(row)
+
+
+def get_variant(connection: Connection, title_id: str, variant_id: str) -> Variant:
+    found = [v for v in by_ids(connection, [variant_id]) if v.title_id == title_id]
+    if not found:
+        raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
+    return found[0]
+
+
+def list_titles(connection: Connection, after: str = "", limit: int | None = None) -> list[Title]:
+    """Return titles in order of id, those after `after`."""
+    query = sa.select(titles).where(titles.c.title_id > after).order_by(titles.c.title_id)
+    return [_title(row) for row in connection.execute(query.limit(limit))]
+
+
+def known_titles(connection: Connection, title_ids: Iterable[str]) -> set[str]:
+    """Return those of the ids that exist."""
+    found: set[str] = set()
+    for some in chunks(sorted(title_ids)):
+        query = sa.select(titles.c.title_id).where(titles.c.title_id.in_(some))
+        found.update(connection.execute(query).scalars())
+    return found
+
+
+def title_genres(connection: Connection, title_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the genres of those of the ids that exist."""
+    found: dict[str, tuple[str, ...]] = {}
+    for some in chunks(sorted(title_ids)):
+        query = sa.select(titles.c.title_id, titles.c.genres).where(titles.c.title_id.in_(some))
+        found.update((row.title_id, tuple(row.genres)) for row in connection.execute(query))
+    return found
+
+
+def list_variants(
+    connection: Connection, title_id: str | None = None, slot: str | None = None
+) -> list[Variant]:
+    """Return the variants (of one title, of one slot), the oldest first within a title."""
+    query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
+    if title_id is not None:
+        query = query.where(variants.c.title_id == title_id)
+    if slot is not None:
+        query = query.where(variants.c.slot == slot)
+    query = query.order_by(variants.c.title_id, variants.c.slot, variants.c.position)
+    return [_variant(row) for row in connection.execute(query)]
+
+
+def by_ids(connection: Connection, variant_ids: Iterable[str]) -> list[Variant]:
+    """Return those of the variants that exist."""
+    found: list[Variant] = []
+    for some in chunks(sorted(set(variant_ids))):
+        query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
+        query = query.where(variants.c.variant_id.in_(some))
+        found += [_variant(row) for row in connection.execute(query)]
+    return found
+
+
+def revisions(connection: Connection, revision_ids: Iterable[int]) -> dict[int, Variant]:
+    """Return variants as they were at the given revisions, by revision id."""
+    query = sa.select(
+        variants, variant_revisions.c.revision_id, variant_revisions.c.name,
+        variant_revisions.c.uri, variant_revisions.c.features,
+        variant_revisions.c.revision.label("own_revision"),
+    ).join_from(variant_revisions, variants)  # fmt: skip
+    found: dict[int, Variant] = {}
+    for some in chunks(sorted(set(revision_ids))):
+        for row in connection.execute(query.where(variant_revisions.c.revision_id.in_(some))):
+            found[row.revision_id] = replace(_variant(row), revision=row.own_revision)
+    return found
+
+
+def same_content(a: Variant, b: Variant) -> bool:
+    """Tell whether two variants differ in eligibility at most."""
+    return (a.name, a.uri, dict(a.features)) == (b.name, b.uri, dict(b.features))
+
+
+def _require_same_place(before: Variant, after: Variant) -> None:
+    if (before.title_id, before.slot) != (after.title_id, after.slot):
+        raise Conflict(
+            f"variant {after.variant_id!r} belongs to title {before.title_id!r}, slot "
+            f"{before.slot!r}; ids are unique in the catalogue, choose another"
+        )
+
+
+def _clear_other_defaults(connection: Connection, wanted: list[Variant], now: dt.datetime) -> None:
+    for variant in wanted:
+        if variant.is_default:
+            connection.execute(
+                sa.update(variants)
+                .where(
+                    variants.c.title_id == variant.title_id, variants.c.slot == variant.slot,
+                    variants.c.variant_id != variant.variant_id, variants.c.is_default,
+                )
+                .values(is_default=False, updated_at=now)
+            )  # fmt: skip
+
+
+def _title(row: Any) -> Title:
+    return Title(
+        title_id=row.title_id, name=row.name, genres=tuple(row.genres), kind=row.kind,
+        release_year=row.release_year, maturity=row.maturity,
+        duration_seconds=row.duration_seconds,
+    )  # fmt: skip
+
+
+def _variant(row: Any) -> Variant:
+    return Variant(
+        variant_id=row.variant_id, title_id=row.title_id, slot=row.slot, uri=row.uri,
+        name=row.name, features=row.features, revision_id=row.revision_id, revision=row.revision,
+        status=VariantStatus(row.status), starts_at=row.starts_at, ends_at=row.ends_at,
+        countries=None if row.countries is None else tuple(row.countries),
+        languages=None if row.languages is None else tuple(row.languages),
+        maturity=row.maturity, is_default=row.is_default,
+    )  # fmt: skip

@@ -1,0 +1,114 @@
+"""Events and the impressions they confirm. Append-only; event ids make them idempotent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from artwork_bandit.domain import Decisions, Event
+from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, insert_returning
+from artwork_bandit.store.tables import events, impressions
+
+ROWS_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A member's impression of a title."""
+
+    request_id: str
+    position: int
+    slot: str
+    period: int
+    occurred_at: dt.datetime
+
+
+def insert(connection: Connection, values: Sequence[Event], received_at: dt.datetime) -> set[str]:
+    """Append events whose id is not stored yet; return the ids that were new."""
+    new: set[str] = set()
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = [
+            {
+                "event_id": e.event_id, "type": e.type.value, "occurred_at": e.occurred_at,
+                "received_at": received_at, "member_id": e.member_id, "title_id": e.title_id,
+                "slot": e.slot, "request_id": e.request_id, "position": e.position,
+                "period": e.period, "seconds_watched": e.seconds_watched,
+                "duration_seconds": e.duration_seconds, "query": e.query,
+                "source": e.source, "unjoined": e.unjoined,
+            }
+            for e in values[start : start + ROWS_AT_ONCE]
+        ]  # fmt: skip
+        new |= insert_returning(connection, events, rows, events.c.event_id)
+    return new
+
+
+def insert_impressions(
+    connection: Connection,
+    shown: Iterable[tuple[Decisions, int, dt.datetime]],
+    received_at: dt.datetime,
+) -> None:
+    """Record that decisions (request, position) were on screen at a moment; each counts once.
+
+    Fallbacks have no propensity and become no impression.
+    """
+    rows = []
+    for request, position, moment in shown:
+        choice = request.choices[position]
+        if choice.propensity is None:
+            continue
+        rows.append(
+            {
+                "request_id": request.request_id, "position": position,
+                "member_id": request.member_id, "title_id": choice.title_id,
+                "slot": request.slot, "period": request.period, "occurred_at": moment,
+                "received_at": received_at, "confirm": request.confirm, "cell": request.cell,
+                "policy": request.policy, "model_version": request.model_version,
+                "action_set_id": choice.action_set_id, "chosen": choice.index,
+                "variant_id": choice.variant_id, "propensity": choice.propensity,
+                "settled": False,
+            }
+        )  # fmt: skip
+    insert_ignoring(connection, impressions, rows)
+
+
+def latest_impression(
+    connection: Connection, member_id: str, title_id: str, until: dt.datetime
+) -> Shown | None:
+    """Return the member's last impression of a title not after `until`, in any slot."""
+    row = connection.execute(
+        sa.select(impressions)
+        .where(
+            impressions.c.member_id == member_id, impressions.c.title_id == title_id,
+            impressions.c.occurred_at <= until,
+        )
+        .order_by(impressions.c.occurred_at.desc())
+        .limit(1)
+    ).first()  # fmt: skip
+    if row is None:
+        return None
+    return Shown(
+        request_id=row.request_id, position=row.position, slot=row.slot, period=row.period,
+        occurred_at=row.occurred_at,
+    )  # fmt: skip
+
+
+def unjoined_by_reason(connection: Connection) -> dict[str, int]:
+    """Return how many client events have no decision, by reason."""
+    query = (
+        sa.select(events.c.unjoined, sa.func.count())
+        .where(events.c.unjoined.is_not(None), events.c.source == "client")
+        .group_by(events.c.unjoined)
+    )
+    return {reason: int(count) for reason, count in connection.execute(query)}
+
+
+def existing(connection: Connection, event_ids: Iterable[str]) -> set[str]:
+    """Return those of the ids that are stored."""
+    found: set[str] = set()
+    for some in chunks(sorted(set(event_ids))):
+        query = sa.select(events.c.event_id).where(events.c.event_id.in_(some))
+        found.update(connection.execute(query).scalars())
+    return found

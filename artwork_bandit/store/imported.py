@@ -1,0 +1,153 @@
+"""Taking a replay log made elsewhere into SQL, so that it can be trained on and shown.
+
+Each row becomes a request with one choice, and a reward under the rule `imported`. Titles and
+variants the catalogue does not know are added, retired (never served). Rows already here, by
+decision id, are left out: importing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+
+from artwork_bandit import domain
+from artwork_bandit.domain import ActionSet, Choice, Decisions, ReplayBlock, Title, Variant
+from artwork_bandit.store import catalog
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection, Store, chunks
+from artwork_bandit.store.tables import rewards
+
+RULE = "imported"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """What an import did, or would do."""
+
+    rows: int = 0
+    duplicates: int = 0
+    new_titles: int = 0
+    new_variants: int = 0
+
+    def __add__(self, other: Imported) -> Imported:
+        return Imported(
+            rows=self.rows + other.rows,
+            duplicates=self.duplicates + other.duplicates,
+            new_titles=self.new_titles + other.new_titles,
+            new_variants=self.new_variants + other.new_variants,
+        )
+
+
+def take_in(store: Store, block: ReplayBlock, now: dt.datetime, *, dry_run: bool) -> Imported:
+    """Import one block in one transaction; with `dry_run` only count."""
+    with store.read() as connection:
+        fresh = block.take(~_known(connection, block))
+        titles, variants = _missing(connection, fresh)
+    result = Imported(
+        rows=len(fresh), duplicates=len(block) - len(fresh),
+        new_titles=len(titles), new_variants=len(variants),
+    )  # fmt: skip
+    if not dry_run and len(fresh):
+        with store.write() as connection:
+            catalog.put_titles(connection, titles, now)
+            catalog.put_variants(connection, variants, now)
+            _insert(connection, fresh, now)
+    return result
+
+
+def request_id_of(decision_id: str) -> str:
+    """Return the id an imported decision's request gets."""
+    return "log-" + hashlib.blake2b(decision_id.encode(), digest_size=16).hexdigest()
+
+
+def _known(connection: Connection, block: ReplayBlock) -> npt.NDArray[np.bool_]:
+    wanted = {}
+    for decision_id in block.decision_ids:
+        request_id, _, position = decision_id.rpartition(".")
+        keys = [(request_id_of(decision_id), 0)]
+        if request_id and position.isdigit():
+            keys.append((request_id, int(position)))
+        wanted[decision_id] = keys
+    found: set[tuple[str, int]] = set()
+    for some in chunks(sorted({request_id for keys in wanted.values() for request_id, _ in keys})):
+        query = sa.select(rewards.c.request_id, rewards.c.position)
+        rows = connection.execute(query.where(rewards.c.request_id.in_(some)))
+        found.update((r, p) for r, p in rows)
+    return np.array([any(k in found for k in wanted[d]) for d in block.decision_ids], bool)
+
+
+def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], list[Variant]]:
+    titles = {s.title_id for s in block.action_sets}
+    known = catalog.known_titles(connection, titles)
+    variants = {v: s for s in block.action_sets for v in s.variant_ids}
+    present = {v.variant_id for v in catalog.by_ids(connection, variants)}
+    return (
+        [Title(title_id=t, name=t) for t in sorted(titles - known)],
+        [
+            Variant(
+                variant_id=v, title_id=s.title_id, slot=s.slot, uri="",
+                status=domain.VariantStatus.RETIRED,
+            )
+            for v, s in variants.items()
+            if v not in present
+        ],
+    )  # fmt: skip
+
+
+def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> None:
+    names = {v for s in block.action_sets for v in s.variant_ids}
+    revision = {v.variant_id: v.revision_id for v in catalog.by_ids(connection, names)}
+    sets = []
+    for each in block.action_sets:
+        ids = tuple(revision[v] for v in each.variant_ids)
+        sets.append(
+            ActionSet(
+                action_set_id=ActionSet.identify(each.slot, each.title_id, ids),
+                title_id=each.title_id, slot=each.slot, revision_ids=ids,
+                variant_ids=each.variant_ids,
+            )
+        )  # fmt: skip
+    request_store.insert_action_sets(connection, sets)
+    rows = []
+    for i, decision_id in enumerate(block.decision_ids):
+        chosen_from = sets[block.set_of_row[i]]
+        occurred_at = domain.instant(int(block.occurred_at[i]))
+        chosen, propensity = int(block.chosen[i]), float(block.propensity[i])
+        request = Decisions(
+            request_id=request_id_of(decision_id), member_id=block.member_ids[i],
+            slot=chosen_from.slot, occurred_at=occurred_at,
+            period=int(block.occurred_at[i]) // 1_000_000, cell=block.cells[i] or RULE,
+            policy=RULE, model_version=None, confirm="client", context=block.contexts[i],
+            choices=(
+                Choice(
+                    title_id=chosen_from.title_id, variant_id=chosen_from.variant_ids[chosen],
+                    uri=None, propensity=propensity, action_set_id=chosen_from.action_set_id,
+                    index=chosen,
+                ),
+            ),
+        )  # fmt: skip
+        request_store.insert(connection, request, request_store.fingerprint(decision_id))
+        reward = float(block.reward[i])
+        rows.append(
+            {
+                "request_id": request.request_id, "position": 0,
+                "member_id": request.member_id, "title_id": chosen_from.title_id,
+                "slot": request.slot, "period": request.period,
+                "member_bucket": domain.member_bucket(request.member_id),
+                "occurred_at": occurred_at, "confirm": "client", "cell": request.cell,
+                "policy": RULE, "model_version": None,
+                "action_set_id": chosen_from.action_set_id, "chosen": chosen,
+                "variant_id": chosen_from.variant_ids[chosen], "propensity": propensity,
+                "clicks": 0, "plays": 0, "rewatches": 0, "abandons": 0, "thumbs_up": 0,
+                "thumbs_down": 0, "seconds_watched": None, "duration_seconds": None,
+                "quality_play": int(reward > 0), "reward": reward, "rule": RULE,
+                "settled_at": now,
+            }
+        )  # fmt: skip
+    if rows:
+        connection.execute(sa.insert(rewards), rows)

@@ -1,0 +1,226 @@
+"""The replay log as Parquet: what `export` writes, and `evaluate`, `train` and `import-log` read.
+
+Columns as in the README ("The replay log as Parquet"). Files are read in blocks; every broken
+row is named by its number and the rule it breaks, before anything is done with any row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet
+
+from artwork_bandit.domain import ActionSet, Context, Floats, Ints, Objects, ReplayBlock
+from artwork_bandit.errors import InvalidInput
+
+BLOCK = 65_536
+REQUIRED = {
+    "decision_id": pa.string(),
+    "occurred_at": pa.timestamp("us", "UTC"),
+    "member_id": pa.string(),
+    "title_id": pa.string(),
+    "action_set": pa.list_(pa.string()),
+    "variant_id": pa.string(),
+    "propensity": pa.float64(),
+    "reward": pa.float64(),
+}
+OPTIONAL = {
+    "slot": pa.string(),
+    "context": pa.string(),
+    "cell": pa.string(),
+    "logging_pmf": pa.list_(pa.float64()),
+    "q_hat": pa.list_(pa.float64()),
+}
+TARGET_PREFIX = "target:"
+_context = msgspec.json.Decoder(Context)
+
+
+def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
+    """Write blocks to one file, whole or not at all; return the number of rows."""
+    partial = path.with_name(path.name + ".partial")
+    schema = pa.schema(
+        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell"))]
+    )
+    rows = 0
+    try:
+        with pa.parquet.ParquetWriter(partial, schema) as writer:
+            for block in blocks:
+                writer.write_table(_table(block, schema))
+                rows += len(block)
+        os.replace(partial, path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return rows
+
+
+def read(path: Path, slot: str | None = None, block_rows: int = BLOCK) -> Iterator[ReplayBlock]:
+    """Yield the log of a file or a folder of part files (in name order), only `slot` if given.
+
+    Raises InvalidInput naming the first broken row and the rule.
+    """
+    try:
+        dataset = pa.dataset.dataset(path, format="parquet")
+        columns = _columns(path, dataset.schema)
+        start = 0
+        for batch in dataset.to_batches(columns=columns, batch_size=block_rows):
+            if batch.num_rows:
+                block = _block(path, batch, start)
+                start += batch.num_rows
+                yield block if slot is None else _of_slot(block, slot)
+    except (OSError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise InvalidInput(f"{path} is not a readable Parquet log: {error}") from error
+    if start == 0:
+        raise InvalidInput(f"{path} holds no rows")
+
+
+def _columns(path: Path, schema: pa.Schema) -> list[str]:
+    if missing := [name for name in REQUIRED if name not in schema.names]:
+        raise InvalidInput(f"{path} lacks the columns {missing}; required are {list(REQUIRED)}")
+    zone = schema.field("occurred_at").type
+    if not (pa.types.is_timestamp(zone) and zone.tz is not None):
+        raise InvalidInput(f"{path}: occurred_at is {zone}; it must be a timestamp with time zone")
+    targets = [name for name in schema.names if name.startswith(TARGET_PREFIX)]
+    return [*REQUIRED, *(name for name in OPTIONAL if name in schema.names), *targets]
+
+
+def _of_slot(block: ReplayBlock, slot: str) -> ReplayBlock:
+    per_set = np.array([s.slot == slot for s in block.action_sets], bool)
+    return block.take(per_set[block.set_of_row])
+
+
+def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
+    def broken(rows: Any, rule: str) -> None:
+        at = np.flatnonzero(np.asarray(rows))
+        if len(at):
+            raise InvalidInput(f"{path}, row {start + int(at[0]) + 1} (of {len(at)}): {rule}")
+
+    def column(name: str) -> Any:
+        kind = (REQUIRED | OPTIONAL).get(name, pa.list_(pa.float64()))
+        return batch.column(name).cast(kind)
+
+    for name in REQUIRED:
+        broken(batch.column(name).is_null().to_numpy(zero_copy_only=False), f"{name} is missing")
+    lists = column("action_set")
+    sizes = np.diff(lists.offsets.to_numpy()).astype(np.int64)
+    broken(sizes == 0, "action_set is empty")
+    names = lists.flatten().to_numpy(zero_copy_only=False)
+    broken(_any_null(lists.flatten(), sizes), "action_set names no variant")
+    has = set(batch.schema.names)
+    slots = column("slot").fill_null("artwork").to_pylist() if "slot" in has else None
+    sets, set_of_row = _action_sets(names, sizes, column("title_id").to_pylist(), slots)
+    duplicated = np.array([len(set(s.variant_ids)) < len(s.variant_ids) for s in sets], bool)
+    broken(duplicated[set_of_row], "action_set names a variant twice")
+    shown = column("variant_id").to_pylist()
+    index = [{v: i for i, v in enumerate(s.variant_ids)} for s in sets]
+    chosen = np.array(
+        [index[s].get(v, -1) for s, v in zip(set_of_row, shown, strict=True)], np.int64
+    )
+    broken(chosen < 0, "variant_id is not in action_set")
+    propensity = column("propensity").to_numpy(zero_copy_only=False)
+    broken(~((propensity > 0) & (propensity <= 1)), "propensity is not in (0, 1]")
+    reward = column("reward").to_numpy(zero_copy_only=False)
+    broken(~np.isfinite(reward), "reward is not finite")
+
+    def per_variant(name: str, is_pmf: bool) -> Floats:
+        values = column(name)
+        broken(values.is_null().to_numpy(zero_copy_only=False), f"{name} is missing")
+        lengths = np.diff(values.offsets.to_numpy())
+        broken(lengths != sizes, f"{name} is not as long as action_set")
+        flat: Floats = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
+        owner = np.repeat(np.arange(len(sizes)), sizes)
+        bad = ~np.isfinite(flat) | (is_pmf & ((flat < 0) | (flat > 1)))
+        broken(np.bincount(owner, bad, len(sizes)) > 0, f"{name} has a value not allowed")
+        if is_pmf:
+            sums = np.bincount(owner, flat, len(sizes))
+            broken(np.abs(sums - 1) > 1e-6, f"{name} does not sum to 1")
+        return flat
+
+    return ReplayBlock(
+        decision_ids=column("decision_id").to_numpy(zero_copy_only=False),
+        occurred_at=column("occurred_at").cast(pa.int64()).to_numpy(zero_copy_only=False),
+        member_ids=column("member_id").to_numpy(zero_copy_only=False),
+        action_sets=sets,
+        set_of_row=set_of_row,
+        chosen=chosen,
+        propensity=propensity,
+        reward=reward,
+        contexts=_contexts(
+            path, column("context") if "context" in has else None, len(sizes), start
+        ),
+        cells=column("cell").to_numpy(zero_copy_only=False)
+        if "cell" in has
+        else np.full(len(sizes), None, object),
+        logging_pmf=per_variant("logging_pmf", True) if "logging_pmf" in has else None,
+        targets={
+            name.removeprefix(TARGET_PREFIX): per_variant(name, True)
+            for name in batch.schema.names
+            if name.startswith(TARGET_PREFIX)
+        },
+        q_hat=per_variant("q_hat", False) if "q_hat" in has else None,
+    )
+
+
+def _any_null(flat: pa.Array, sizes: Ints) -> Any:
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    nulls = flat.is_null().to_numpy(zero_copy_only=False)
+    return np.bincount(owner, nulls, len(sizes)) > 0
+
+
+def _action_sets(
+    names: Objects, sizes: Ints, titles: list[str], slots: list[str] | None
+) -> tuple[tuple[ActionSet, ...], Ints]:
+    """Return the distinct action sets and each row's index among them."""
+    known: dict[tuple[str, str, tuple[str, ...]], int] = {}
+    set_of_row = np.empty(len(sizes), np.int64)
+    ends = np.cumsum(sizes)
+    for row, (end, size) in enumerate(zip(ends.tolist(), sizes.tolist(), strict=True)):
+        slot = "artwork" if slots is None else slots[row]
+        key = (titles[row], slot, tuple(names[end - size : end]))
+        set_of_row[row] = known.setdefault(key, len(known))
+    return (
+        tuple(
+            # A log from elsewhere knows variants by name only: no revisions.
+            ActionSet(action_set_id=0, title_id=t, slot=s, revision_ids=(), variant_ids=v)
+            for t, s, v in known
+        ),
+        set_of_row,
+    )
+
+
+def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tuple[Context, ...]:
+    if column is None:
+        return (Context(),) * rows
+    contexts = []
+    for at, text in enumerate(column.to_pylist()):
+        try:
+            contexts.append(Context() if not text else _context.decode(text))
+        except msgspec.DecodeError as error:
+            raise InvalidInput(f"{path}, row {start + at + 1}: context {error}") from error
+    return tuple(contexts)
+
+
+def _table(block: ReplayBlock, schema: pa.Schema) -> pa.Table:
+    sets = [block.action_sets[i] for i in block.set_of_row]
+    columns: dict[str, Any] = {
+        "decision_id": block.decision_ids,
+        "occurred_at": pa.array(block.occurred_at).cast(schema.field("occurred_at").type),
+        "member_id": block.member_ids,
+        "title_id": [s.title_id for s in sets],
+        "action_set": [list(s.variant_ids) for s in sets],
+        "variant_id": [s.variant_ids[i] for s, i in zip(sets, block.chosen, strict=True)],
+        "propensity": block.propensity,
+        "reward": block.reward,
+        "slot": [s.slot for s in sets],
+        "context": [msgspec.json.encode(c).decode() for c in block.contexts],
+        "cell": block.cells,
+    }
+    return pa.table(columns, schema=schema)

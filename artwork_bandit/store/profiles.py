@@ -1,0 +1,53 @@
+"""Members' genre profiles, one row each."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+
+import msgspec
+import sqlalchemy as sa
+
+from artwork_bandit.policies.profile import Profile
+from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, upsert
+from artwork_bandit.store.tables import profiles
+
+Gains = Mapping[str, list[tuple[dt.datetime, Mapping[str, float]]]]
+"""member -> (moment, gain per genre) pairs."""
+
+
+def get(connection: Connection, member_id: str) -> Profile:
+    """Return the member's profile, an empty one if there is none."""
+    return get_many(connection, [member_id]).get(member_id, Profile())
+
+
+def get_many(
+    connection: Connection, member_ids: Iterable[str], *, for_update: bool = False
+) -> dict[str, Profile]:
+    """Return the profiles there are; `for_update` keeps other writers out until commit."""
+    found: dict[str, Profile] = {}
+    for some in chunks(sorted(set(member_ids))):
+        query = sa.select(profiles).where(profiles.c.member_id.in_(some))
+        query = query.order_by(profiles.c.member_id)  # one locking order: no deadlocks
+        if for_update:
+            query = query.with_for_update()
+        for row in connection.execute(query):
+            genres = msgspec.json.decode(row.genres, type=dict[str, float])
+            found[row.member_id] = Profile(as_of=row.as_of, genres=genres)
+    return found
+
+
+def add(connection: Connection, gains: Gains, half_life: dt.timedelta) -> None:
+    """Add gains to members' profiles, in any order and from any number of writers."""
+    members = sorted(member for member, pairs in gains.items() if pairs)
+    if connection.dialect.name == "postgresql":
+        # Rows must exist to be locked.
+        blank = {"as_of": dt.datetime(1970, 1, 1, tzinfo=dt.UTC), "genres": "{}"}
+        insert_ignoring(connection, profiles, [{"member_id": m} | blank for m in members])
+    before = get_many(connection, members, for_update=True)
+    rows = []
+    for member in members:
+        after = before.get(member, Profile()).add(gains[member], half_life)
+        genres = msgspec.json.encode(after.genres, order="sorted").decode()
+        rows.append({"member_id": member, "as_of": after.as_of, "genres": genres})
+    upsert(connection, profiles, rows, "member_id")

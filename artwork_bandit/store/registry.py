@@ -1,0 +1,153 @@
+"""Trained models: bytes with hash, status, training window, metrics; at most one live per slot."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from artwork_bandit.domain import ModelRecord
+from artwork_bandit.errors import Conflict, NotFound
+from artwork_bandit.policies import bundle
+from artwork_bandit.policies.bundle import Bundle
+from artwork_bandit.store import generations
+from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.tables import models, promotions
+
+_RECORD = [c for c in models.c if c.name != "bundle"]
+
+
+def register(
+    connection: Connection,
+    *,
+    slot: str,
+    data: bytes,
+    window: tuple[dt.datetime | None, dt.datetime | None],
+    rows: int,
+    settings: Mapping[str, Any],
+    now: dt.datetime,
+) -> int:
+    """Store a candidate's bytes; return its version."""
+    result = connection.execute(
+        sa.insert(models).values(
+            slot=slot, status="candidate", created_at=now, window_from=window[0],
+            window_to=window[1], rows=rows, sha256=bundle.sha256(data), bundle=data,
+            settings=dict(settings), metrics={}, reason="trained, not judged yet",
+        )
+    )  # fmt: skip
+    assert result.inserted_primary_key is not None
+    return int(result.inserted_primary_key[0])
+
+
+def judge(
+    connection: Connection, version: int, status: str, reason: str, metrics: Mapping[str, Any]
+) -> None:
+    """Store the gate's verdict on a candidate that does not go live."""
+    connection.execute(
+        sa.update(models)
+        .where(models.c.version == version)
+        .values(status=status, reason=reason, metrics=dict(metrics))
+    )
+
+
+def promote(
+    connection: Connection, version: int, reason: str, now: dt.datetime,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Make a model the live one of its slot; the one before is retired. Raises NotFound."""
+    record = get(connection, version)
+    connection.execute(
+        sa.update(models)
+        .where(models.c.slot == record.slot, models.c.status == "live")
+        .values(status="retired")
+    )
+    values: dict[str, Any] = {"status": "live", "reason": reason}
+    if metrics is not None:
+        values["metrics"] = dict(metrics)
+    connection.execute(sa.update(models).where(models.c.version == version).values(values))
+    _record_promotion(connection, record.slot, version, reason, now)
+
+
+def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) -> int | None:
+    """Go back to the model that was live before; return its version, None for no model."""
+    history = [
+        row.model_version
+        for row in connection.execute(
+            sa.select(promotions.c.model_version)
+            .where(promotions.c.slot == slot)
+            .order_by(promotions.c.promotion_id)
+        )
+    ]
+    stack: list[int | None] = [None]
+    for version in history:
+        # A promotion of the one below is a roll-back: it takes the top away.
+        if len(stack) > 1 and version == stack[-2]:
+            stack.pop()
+        else:
+            stack.append(version)
+    if len(stack) < 2:
+        raise Conflict(f"slot {slot!r} has no live model to roll back from")
+    previous = stack[-2]
+    if previous is not None:
+        promote(connection, previous, reason, now)
+        return previous
+    connection.execute(
+        sa.update(models)
+        .where(models.c.slot == slot, models.c.status == "live")
+        .values(status="retired")
+    )
+    _record_promotion(connection, slot, None, reason, now)
+    return None
+
+
+def get(connection: Connection, version: int) -> ModelRecord:
+    row = connection.execute(sa.select(*_RECORD).where(models.c.version == version)).first()
+    if row is None:
+        raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
+    return ModelRecord(**row._mapping)
+
+
+def live(connection: Connection, slot: str) -> ModelRecord | None:
+    """Return the live model's record."""
+    query = sa.select(*_RECORD).where(models.c.slot == slot, models.c.status == "live")
+    row = connection.execute(query).first()
+    return None if row is None else ModelRecord(**row._mapping)
+
+
+def list_all(connection: Connection, slot: str | None = None) -> list[ModelRecord]:
+    """Return records, the newest first."""
+    query = sa.select(*_RECORD).order_by(models.c.version.desc())
+    if slot is not None:
+        query = query.where(models.c.slot == slot)
+    return [ModelRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def load(connection: Connection, version: int) -> Bundle:
+    """Return a model's checked bundle; raises NotFound and BrokenModel."""
+    row = connection.execute(
+        sa.select(models.c.bundle, models.c.sha256).where(models.c.version == version)
+    ).first()
+    if row is None:
+        raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
+    return bundle.decode(bytes(row.bundle), row.sha256)
+
+
+def first_promotion(connection: Connection, slot: str) -> dt.datetime | None:
+    """Return when the slot's first model went live."""
+    query = sa.select(sa.func.min(promotions.c.promoted_at)).where(
+        promotions.c.slot == slot, promotions.c.model_version.is_not(None)
+    )
+    return connection.execute(query).scalar()
+
+
+def _record_promotion(
+    connection: Connection, slot: str, version: int | None, reason: str, now: dt.datetime
+) -> None:
+    connection.execute(
+        sa.insert(promotions).values(
+            slot=slot, model_version=version, promoted_at=now, reason=reason
+        )
+    )
+    generations.bump(connection, "models")

@@ -1,0 +1,114 @@
+"""The replay log in SQL: units with their contexts and action sets, in blocks, in time order."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from artwork_bandit.domain import ActionSet, Context, Objects, ReplayBlock, microseconds
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection, Store
+from artwork_bandit.store.tables import requests, rewards
+
+BLOCK = 20_000
+_context = msgspec.json.Decoder(Context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which part of the log."""
+
+    slot: str = "artwork"
+    since: dt.datetime | None = None
+    """Units shown at or after this."""
+    until: dt.datetime | None = None
+    """Units shown before this."""
+    confirm: str = "client"
+    """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""
+
+
+def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:
+    conditions = [rewards.c.slot == window.slot, rewards.c.confirm == window.confirm]
+    if window.since is not None:
+        conditions.append(rewards.c.occurred_at >= window.since)
+    if window.until is not None:
+        conditions.append(rewards.c.occurred_at < window.until)
+    return conditions
+
+
+def span(connection: Connection, window: Window) -> tuple[int, dt.datetime, dt.datetime] | None:
+    """Return (rows, first, last instant) of the window, or None if it is empty."""
+    query = sa.select(
+        sa.func.count(), sa.func.min(rewards.c.occurred_at), sa.func.max(rewards.c.occurred_at)
+    ).where(*_conditions(window))
+    count, first, last = connection.execute(query).one()
+    return None if not count else (int(count), first, last)
+
+
+def quantile(connection: Connection, window: Window, share: float) -> dt.datetime | None:
+    """Return the instant before which `share` of the window's rows lie."""
+    size = connection.execute(
+        sa.select(sa.func.count()).select_from(rewards).where(*_conditions(window))
+    ).scalar_one()
+    query = sa.select(rewards.c.occurred_at).where(*_conditions(window))
+    query = query.order_by(rewards.c.occurred_at).offset(int(size * share)).limit(1)
+    return connection.execute(query).scalar()
+
+
+def blocks(store: Store, window: Window, block_rows: int = BLOCK) -> Iterator[ReplayBlock]:
+    """Yield the window's units in time order; each block is a short transaction of its own."""
+    key = sa.tuple_(rewards.c.occurred_at, rewards.c.request_id, rewards.c.position)
+    query = (
+        sa.select(
+            rewards.c.request_id, rewards.c.position, rewards.c.occurred_at,
+            rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
+            rewards.c.propensity, rewards.c.reward, rewards.c.cell, requests.c.context,
+        )
+        .join_from(rewards, requests, rewards.c.request_id == requests.c.request_id)
+        .where(*_conditions(window))
+        .order_by(rewards.c.occurred_at, rewards.c.request_id, rewards.c.position)
+        .limit(block_rows)
+    )  # fmt: skip
+    sets: dict[int, ActionSet] = {}
+    after: tuple[Any, ...] | None = None
+    while True:
+        with store.read() as connection:
+            page = query if after is None else query.where(key > after)
+            rows = connection.execute(page).all()
+            new = {row.action_set_id for row in rows} - set(sets)
+            sets |= request_store.get_action_sets(connection, new)
+        if rows:
+            yield _block(rows, sets)
+        if len(rows) < block_rows:
+            return
+        last = rows[-1]
+        after = (last.occurred_at, last.request_id, last.position)
+
+
+def _block(rows: list[Any] | Any, sets: dict[int, ActionSet]) -> ReplayBlock:
+    used = sorted({row.action_set_id for row in rows})
+    number = {set_id: i for i, set_id in enumerate(used)}
+    return ReplayBlock(
+        decision_ids=_objects([f"{row.request_id}.{row.position}" for row in rows]),
+        occurred_at=np.array([microseconds(row.occurred_at) for row in rows], np.int64),
+        member_ids=_objects([row.member_id for row in rows]),
+        action_sets=tuple(sets[set_id] for set_id in used),
+        set_of_row=np.array([number[row.action_set_id] for row in rows], np.int64),
+        chosen=np.array([row.chosen for row in rows], np.int64),
+        propensity=np.array([row.propensity for row in rows], np.float64),
+        reward=np.array([row.reward for row in rows], np.float64),
+        contexts=tuple(_context.decode(row.context) for row in rows),
+        cells=_objects([row.cell for row in rows]),
+    )
+
+
+def _objects(values: list[Any]) -> Objects:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out

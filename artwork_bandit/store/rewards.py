@@ -1,0 +1,168 @@
+"""The reward join: what followed each unit of replay, attached when its window has closed.
+
+A unit is the first rendered decision of a (member, title, slot, period); later decisions of the
+period are continuations, settled without a row. An event counts for a unit if it is about the
+same member, title and slot and happened from the impression to the window's end, whatever was
+shown meanwhile; an event that names a decision of the unit's own period counts also if the
+client's clock put it before the impression. An event without a slot (it came before any
+impression was known) counts for the member's latest impression of that title.
+
+Each batch is one transaction that inserts rewards and marks impressions settled, so a kill at any
+point neither loses nor doubles a row.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from artwork_bandit.domain import EventType, member_bucket
+from artwork_bandit.slots import Outcomes, Slot
+from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignoring
+from artwork_bandit.store.tables import events, impressions, rewards
+
+BATCH = 5_000
+COUNTED = {
+    "clicks": EventType.CLICK, "plays": EventType.PLAY, "rewatches": EventType.REWATCH,
+    "abandons": EventType.ABANDON, "thumbs_up": EventType.THUMBS_UP,
+    "thumbs_down": EventType.THUMBS_DOWN,
+}  # fmt: skip
+_COPIED = (
+    "request_id", "position", "member_id", "title_id", "slot", "period", "occurred_at", "confirm",
+    "cell", "policy", "model_version", "action_set_id", "chosen", "variant_id", "propensity",
+)  # fmt: skip
+
+
+def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> int:
+    """Settle all impressions of a slot whose window has closed; return how many units they gave."""
+    made = 0
+    while True:
+        with store.write() as connection:
+            pending = connection.execute(_outcomes(slot.name, window, now - window)).all()
+            made += _settle(connection, slot, pending, now)
+        if len(pending) < BATCH:
+            return made
+
+
+def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa.Select[Any]:
+    """Return the query: a batch of closed impressions, oldest first, with what followed."""
+    shown = (
+        sa.select(impressions)
+        .where(
+            impressions.c.slot == slot,
+            ~impressions.c.settled,
+            impressions.c.occurred_at <= closed_before,
+        )
+        .order_by(impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
+        .limit(BATCH)
+        .subquery("shown")
+    )
+    later = impressions.alias("later")
+    shown_later = (
+        sa.exists()
+        .where(
+            later.c.member_id == shown.c.member_id,
+            later.c.title_id == shown.c.title_id,
+            later.c.occurred_at > shown.c.occurred_at,
+            later.c.occurred_at <= events.c.occurred_at,
+        )
+        .correlate(shown, events)
+    )
+    start, happened = (
+        sa.type_coerce(column, sa.BigInteger)
+        for column in (shown.c.occurred_at, events.c.occurred_at)
+    )
+    followed = sa.and_(
+        events.c.member_id == shown.c.member_id,
+        events.c.title_id == shown.c.title_id,
+        events.c.type != EventType.IMPRESSION.value,
+        happened <= start + window // dt.timedelta(microseconds=1),
+        sa.or_(
+            sa.and_(
+                events.c.slot == shown.c.slot,
+                sa.or_(happened >= start, events.c.period == shown.c.period),
+            ),
+            sa.and_(events.c.slot.is_(None), happened >= start, ~shown_later),
+        ),
+    )
+    counts = [
+        sa.func.coalesce(sa.func.sum(sa.case((events.c.type == kind.value, 1), else_=0)), 0).label(
+            name
+        )
+        for name, kind in COUNTED.items()
+    ]
+    played = events.c.type.in_([EventType.PLAY.value, EventType.REWATCH.value])
+    longest = [
+        sa.func.max(sa.case((played, events.c[name]))).label(name)
+        for name in ("seconds_watched", "duration_seconds")
+    ]
+    copied = [shown.c[name] for name in _COPIED]
+    return (
+        sa.select(*copied, *counts, *longest)
+        .select_from(shown.outerjoin(events, followed))
+        .group_by(*copied)
+        .order_by(shown.c.occurred_at, shown.c.request_id, shown.c.position)
+    )
+
+
+def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: dt.datetime) -> int:
+    if not pending:
+        return 0
+    units: dict[tuple[str, str, int], Any] = {}
+    for row in pending:  # oldest first: the first of a unit is the unit's
+        units.setdefault((row.member_id, row.title_id, row.period), row)
+    rows = [dict(row._mapping) for row in units.values()]
+    outcomes = outcomes_of(rows)
+    quality = slot.reward.quality_plays(outcomes)
+    earned = slot.reward.rewards(outcomes)
+    for row, played, reward in zip(rows, quality, earned, strict=True):
+        row |= {
+            "member_bucket": member_bucket(row["member_id"]), "quality_play": int(played),
+            "reward": float(reward), "rule": slot.reward.version, "settled_at": now,
+        }  # fmt: skip
+    settled = _already_settled(connection, slot.name, units)
+    rows = [r for r in rows if (r["member_id"], r["title_id"], r["period"]) not in settled]
+    insert_ignoring(connection, rewards, rows)
+    connection.execute(
+        sa.update(impressions)
+        .where(
+            impressions.c.request_id == sa.bindparam("request"),
+            impressions.c.position == sa.bindparam("at"),
+        )
+        .values(settled=True),
+        [{"request": row.request_id, "at": row.position} for row in pending],
+    )
+    return len(rows)
+
+
+def _already_settled(
+    connection: Connection, slot: str, units: Iterable[tuple[str, str, int]]
+) -> set[tuple[str, str, int]]:
+    """Return those of the (member, title, period) that have a row from an earlier batch."""
+    key = sa.tuple_(rewards.c.member_id, rewards.c.title_id, rewards.c.period)
+    found: set[tuple[str, str, int]] = set()
+    for some in chunks(sorted(units)):
+        query = sa.select(rewards.c.member_id, rewards.c.title_id, rewards.c.period)
+        query = query.where(rewards.c.slot == slot, key.in_(some))
+        found.update((m, t, p) for m, t, p in connection.execute(query))
+    return found
+
+
+def outcomes_of(rows: list[dict[str, Any]]) -> Outcomes:
+    """Return joined rows as columns; what nobody sent is NaN."""
+
+    def counts(name: str) -> Any:
+        return np.array([row[name] for row in rows], np.int64)
+
+    def seconds(name: str) -> Any:
+        return np.array([row[name] for row in rows], np.float64)
+
+    return Outcomes(
+        **{name: counts(name) for name in COUNTED},
+        seconds_watched=seconds("seconds_watched"),
+        duration_seconds=seconds("duration_seconds"),
+    )

@@ -1,0 +1,266 @@
+"""The tables. Rows never leave this room: every function of `store` takes and gives values.
+
+Instants are stored as 64-bit integers, microseconds since 1970 UTC (`Instant`): exact, the same
+arithmetic on SQLite and PostgreSQL (window ends are sums), and fast to read in columns. On
+PostgreSQL, `to_timestamp(occurred_at / 1e6)` shows them.
+
+Requests and events are append-only. A variant's content is immutable: a change is a new revision,
+and action sets name revisions. `rewards` is derived, one row per unit of replay (the first
+rendered decision of a member, title, slot and period), and can be rebuilt.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import sqlalchemy as sa
+
+from artwork_bandit import domain
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Instant(sa.types.TypeDecorator[dt.datetime]):
+    """An aware UTC datetime, stored as integer microseconds since 1970."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: Any) -> int | None:
+        return None if value is None else domain.microseconds(value)
+
+    def process_result_value(self, value: int | None, dialect: Any) -> dt.datetime | None:
+        return None if value is None else domain.instant(value)
+
+
+Identity64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A 64-bit automatic key; SQLite counts only columns declared exactly INTEGER."""
+
+
+def _one_of(column: str, values: list[str], name: str) -> sa.CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
+
+
+titles = sa.Table(
+    "titles", metadata,
+    sa.Column("title_id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("genres", sa.JSON, nullable=False),
+    sa.Column("kind", sa.Text),
+    sa.Column("release_year", sa.Integer),
+    sa.Column("maturity", sa.Text),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("updated_at", Instant, nullable=False),
+)  # fmt: skip
+
+variants = sa.Table(
+    "variants", metadata,
+    sa.Column("variant_id", sa.Text, primary_key=True),
+    sa.Column("title_id", sa.Text, sa.ForeignKey("titles.title_id"), nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("position", Identity64, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("starts_at", Instant),
+    sa.Column("ends_at", Instant),
+    sa.Column("countries", sa.JSON(none_as_null=True)),
+    sa.Column("languages", sa.JSON(none_as_null=True)),
+    sa.Column("maturity", sa.Text),
+    sa.Column("is_default", sa.Boolean, nullable=False),
+    sa.Column("updated_at", Instant, nullable=False),
+    sa.Index(None, "title_id", "slot"),
+    _one_of("status", [s.value for s in domain.VariantStatus], "status_known"),
+    sa.CheckConstraint("starts_at IS NULL OR ends_at IS NULL OR starts_at < ends_at",
+                       name="dates_in_order"),
+)  # fmt: skip
+
+variant_revisions = sa.Table(
+    "variant_revisions", metadata,
+    sa.Column("revision_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("variant_id", sa.Text, sa.ForeignKey("variants.variant_id"), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("features", sa.JSON, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.UniqueConstraint("variant_id", "revision"),
+)  # fmt: skip
+
+action_sets = sa.Table(
+    "action_sets", metadata,
+    sa.Column("action_set_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("title_id", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("revision_ids", sa.JSON, nullable=False),
+    sa.Column("variant_ids", sa.JSON, nullable=False),
+)  # fmt: skip
+
+requests = sa.Table(
+    "requests", metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("member_id", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("occurred_at", Instant, nullable=False),
+    sa.Column("period", sa.BigInteger, nullable=False),
+    sa.Column("cell", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("confirm", sa.Text, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("context", sa.Text, nullable=False),
+    sa.Column("choices", sa.LargeBinary, nullable=False),
+    sa.Index(None, "member_id"),
+    sa.Index(None, "occurred_at"),
+    _one_of("confirm", ["client", "server"], "confirm_known"),
+)  # fmt: skip
+
+impressions = sa.Table(
+    "impressions", metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("member_id", sa.Text, nullable=False),
+    sa.Column("title_id", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("period", sa.BigInteger, nullable=False),
+    sa.Column("occurred_at", Instant, nullable=False),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("confirm", sa.Text, nullable=False),
+    sa.Column("cell", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("action_set_id", sa.BigInteger, nullable=False),
+    sa.Column("chosen", sa.Integer, nullable=False),
+    sa.Column("variant_id", sa.Text, nullable=False),
+    sa.Column("propensity", sa.Float(53), nullable=False),
+    sa.Column("settled", sa.Boolean, nullable=False, default=False),
+    sa.Index("ix_impressions_pending", "slot", "occurred_at",
+             sqlite_where=sa.text("NOT settled"), postgresql_where=sa.text("NOT settled")),
+    sa.Index("ix_impressions_member", "member_id", "title_id", "occurred_at"),
+    sa.CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_in_0_1"),
+    sa.CheckConstraint("chosen >= 0", name="chosen_not_negative"),
+)  # fmt: skip
+
+events = sa.Table(
+    "events", metadata,
+    sa.Column("event_id", sa.Text, primary_key=True),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("occurred_at", Instant, nullable=False),
+    sa.Column("received_at", Instant, nullable=False),
+    sa.Column("member_id", sa.Text),
+    sa.Column("title_id", sa.Text),
+    sa.Column("slot", sa.Text),
+    sa.Column("request_id", sa.Text),
+    sa.Column("position", sa.Integer),
+    sa.Column("period", sa.BigInteger),
+    sa.Column("seconds_watched", sa.Float),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("query", sa.Text),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("unjoined", sa.Text),
+    sa.Index("ix_events_outcome", "member_id", "title_id", "slot", "occurred_at",
+             sqlite_where=sa.text("type <> 'impression'"),
+             postgresql_where=sa.text("type <> 'impression'")),
+    _one_of("type", [t.value for t in domain.EventType], "type_known"),
+    sa.CheckConstraint("seconds_watched IS NULL OR seconds_watched >= 0", name="watched_positive"),
+)  # fmt: skip
+
+rewards = sa.Table(
+    "rewards", metadata,
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("member_id", sa.Text, nullable=False),
+    sa.Column("title_id", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("period", sa.BigInteger, nullable=False),
+    sa.Column("member_bucket", sa.SmallInteger, nullable=False),
+    sa.Column("occurred_at", Instant, nullable=False),
+    sa.Column("confirm", sa.Text, nullable=False),
+    sa.Column("cell", sa.Text, nullable=False),
+    sa.Column("policy", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("action_set_id", sa.BigInteger, nullable=False),
+    sa.Column("chosen", sa.Integer, nullable=False),
+    sa.Column("variant_id", sa.Text, nullable=False),
+    sa.Column("propensity", sa.Float(53), nullable=False),
+    sa.Column("clicks", sa.Integer, nullable=False),
+    sa.Column("plays", sa.Integer, nullable=False),
+    sa.Column("rewatches", sa.Integer, nullable=False),
+    sa.Column("abandons", sa.Integer, nullable=False),
+    sa.Column("thumbs_up", sa.Integer, nullable=False),
+    sa.Column("thumbs_down", sa.Integer, nullable=False),
+    sa.Column("seconds_watched", sa.Float),
+    sa.Column("duration_seconds", sa.Float),
+    sa.Column("quality_play", sa.Integer, nullable=False),
+    sa.Column("reward", sa.Float(53), nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("settled_at", Instant, nullable=False),
+    sa.UniqueConstraint("member_id", "title_id", "slot", "period"),
+    sa.Index(None, "slot", "occurred_at"),
+    sa.Index(None, "title_id", "slot"),
+    sa.CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_in_0_1"),
+    sa.CheckConstraint("quality_play IN (0, 1)", name="quality_play_0_1"),
+)  # fmt: skip
+
+profiles = sa.Table(
+    "profiles", metadata,
+    sa.Column("member_id", sa.Text, primary_key=True),
+    sa.Column("as_of", Instant, nullable=False),
+    sa.Column("genres", sa.Text, nullable=False),
+)  # fmt: skip
+
+models = sa.Table(
+    "models", metadata,
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("window_from", Instant),
+    sa.Column("window_to", Instant),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("bundle", sa.LargeBinary, nullable=False),
+    sa.Column("settings", sa.JSON, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Index("uq_models_one_live", "slot", unique=True,
+             sqlite_where=sa.text("status = 'live'"),
+             postgresql_where=sa.text("status = 'live'")),
+    _one_of("status", ["candidate", "live", "rejected", "retired"], "status_known"),
+)  # fmt: skip
+
+promotions = sa.Table(
+    "promotions", metadata,
+    sa.Column("promotion_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer, sa.ForeignKey("models.version")),
+    sa.Column("promoted_at", Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)  # fmt: skip
+
+cells = sa.Table(
+    "cells", metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("ranges", sa.JSON, nullable=False),
+)  # fmt: skip
+
+secrets = sa.Table(
+    "secrets", metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)  # fmt: skip
+
+generations = sa.Table(
+    "generations", metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)  # fmt: skip
