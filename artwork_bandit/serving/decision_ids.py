@@ -1,0 +1,47 @@
+"""Decision ids that cannot be forged: `<request id>.<index>.<signature of the request id>`.
+
+A request id is signed once, with HMAC-SHA256 by itsdangerous; a decision is the request id and an
+index, which the logged request bounds. Events can only name decisions this service made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from itsdangerous import BadSignature, Signer
+
+from artwork_bandit.errors import InvalidInput
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DECISION_ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,4})\.([A-Za-z0-9_-]{20,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionIds:
+    """Makes and reads the ids of one service."""
+
+    key: bytes
+
+    def make(self, request_id: str, count: int) -> list[str]:
+        """Return the decision ids of a request's choices."""
+        signature = self._signer().get_signature(request_id).decode()
+        return [f"{request_id}.{index}.{signature}" for index in range(count)]
+
+    def read(self, decision_id: str) -> tuple[str, int]:
+        """Return (request id, index); raises InvalidInput unless this service signed it."""
+        match = _DECISION_ID.fullmatch(decision_id)
+        if match is None:
+            raise InvalidInput("decision_id is not of the form this service gives out")
+        request_id, index, signature = match.groups()
+        try:
+            self._signer().unsign(f"{request_id}.{signature}")
+        except BadSignature as error:
+            raise InvalidInput("decision_id was not made by this service") from error
+        return request_id, int(index)
+
+    def _signer(self) -> Signer:
+        return Signer(
+            self.key, salt="decision", sep=".", key_derivation="hmac", digest_method=hashlib.sha256
+        )

@@ -1,0 +1,185 @@
+"""Taking in events: attribute, store once, confirm impressions, update profiles.
+
+One bad event never loses its neighbours. All that is accepted is committed in one transaction
+before the answer, and sending it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from artwork_bandit.domain import Decisions, Event, EventType
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.policies.profile import GAINS, gains_of
+from artwork_bandit.serving.decision_ids import DecisionIds
+from artwork_bandit.store import catalog as catalog_store
+from artwork_bandit.store import events as event_store
+from artwork_bandit.store import profiles
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection, Store
+
+CLOCK_SKEW = dt.timedelta(minutes=1)
+"""A client's clock may be ahead by this much before its times count as in the future."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """An event as sent: its form is checked, what it refers to is not."""
+
+    index: int
+    """Place in the client's batch."""
+    event: Event
+    decision_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    index: int
+    event_id: str | None
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What became of a batch."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def take_in(
+    store: Store,
+    decision_ids: DecisionIds,
+    batch: list[Incoming],
+    half_life: dt.timedelta,
+    now: dt.datetime,
+) -> Report:
+    """Store a batch; return what became of each event."""
+    report = Report()
+    with store.write() as connection:
+        sound = _checked(connection, decision_ids, batch, now, report)
+        shown = [
+            (request, event.position, event.occurred_at)
+            for event, request in sound
+            if request is not None
+            and event.position is not None
+            and event.type is EventType.IMPRESSION
+        ]
+        event_store.insert_impressions(connection, shown, now)
+        events = [event if request else _attributed(connection, event) for event, request in sound]
+        new = event_store.insert(connection, events, now)
+        fresh = [event for event in events if event.event_id in new]
+        update_profiles(connection, fresh, half_life)
+    report.accepted = len(fresh)
+    report.duplicates += len(events) - len(fresh)
+    return report
+
+
+def update_profiles(connection: Connection, events: list[Event], half_life: dt.timedelta) -> None:
+    """Add what events say about tastes to their members' genre profiles."""
+    telling = [e for e in events if e.type in GAINS and e.member_id and e.title_id]
+    genres = catalog_store.title_genres(connection, {e.title_id for e in telling if e.title_id})
+    gains: dict[str, list[tuple[dt.datetime, Mapping[str, float]]]] = {}
+    for event in telling:
+        gain = gains_of(event, genres.get(event.title_id or "", ()))
+        if gain and event.member_id:
+            gains.setdefault(event.member_id, []).append((event.occurred_at, gain))
+    profiles.add(connection, gains, half_life)
+
+
+def _checked(
+    connection: Connection,
+    decision_ids: DecisionIds,
+    batch: list[Incoming],
+    now: dt.datetime,
+    report: Report,
+) -> list[tuple[Event, Decisions | None]]:
+    """Return the sound events with their decisions; count and report the others."""
+    signed: dict[int, tuple[str, int] | InvalidInput] = {}
+    for incoming in batch:
+        if incoming.decision_id is not None:
+            try:
+                signed[incoming.index] = decision_ids.read(incoming.decision_id)
+            except InvalidInput as error:
+                signed[incoming.index] = error
+    named = {found[0] for found in signed.values() if isinstance(found, tuple)}
+    requests = request_store.get_many(connection, named)
+    sound: list[tuple[Event, Decisions | None]] = []
+    seen: set[str] = set()
+    for incoming in batch:
+        event = incoming.event
+        if event.event_id in seen:
+            report.duplicates += 1
+            continue
+        try:
+            decision = None
+            if (found := signed.get(incoming.index)) is not None:
+                if isinstance(found, InvalidInput):
+                    raise found
+                request_id, position = found
+                decision = requests.get(request_id)
+                if decision is None or position >= len(decision.choices):
+                    raise InvalidInput("decision_id names a decision that was never made")
+                event = _of_decision(event, decision, position)
+            _require_sound(event, decision, now)
+        except InvalidInput as error:
+            report.rejected.append(
+                Rejected(index=incoming.index, event_id=event.event_id, reason=str(error))
+            )
+            continue
+        seen.add(event.event_id)
+        sound.append((event, decision))
+    return sound
+
+
+def _of_decision(event: Event, decision: Decisions, position: int) -> Event:
+    title_id = decision.choices[position].title_id
+    if event.member_id not in (None, decision.member_id):
+        raise InvalidInput("member_id is not the one the decision was made for")
+    if event.title_id not in (None, title_id):
+        raise InvalidInput("title_id is not the one the decision was made for")
+    return replace(
+        event,
+        member_id=decision.member_id,
+        title_id=title_id,
+        slot=decision.slot,
+        request_id=decision.request_id,
+        position=position,
+        period=decision.period,
+    )
+
+
+def _require_sound(event: Event, decision: Decisions | None, now: dt.datetime) -> None:
+    if event.occurred_at > now + CLOCK_SKEW:
+        raise InvalidInput("occurred_at is in the future; send the time it happened, with its zone")
+    if decision is not None:
+        return
+    if event.type is EventType.IMPRESSION:
+        raise InvalidInput("an impression needs its decision_id")
+    if event.member_id is None:
+        raise InvalidInput("an event without decision_id needs a member_id")
+    if event.title_id is None and event.type is not EventType.SEARCH:
+        raise InvalidInput(f"a {event.type} without decision_id needs a title_id")
+
+
+def _attributed(connection: Connection, event: Event) -> Event:
+    """Return an event without decision joined to the member's latest impression, if any."""
+    if event.type is EventType.SEARCH and event.title_id is None:
+        return replace(event, unjoined="no_title")
+    assert event.member_id is not None, "checked before"
+    assert event.title_id is not None, "checked before"
+    shown = event_store.latest_impression(
+        connection, event.member_id, event.title_id, event.occurred_at
+    )
+    if shown is None:
+        return replace(event, unjoined="no_impression")
+    return replace(
+        event,
+        slot=shown.slot,
+        request_id=shown.request_id,
+        position=shown.position,
+        period=shown.period,
+    )
