@@ -1,0 +1,1 @@
+"""Variants and cells side by side, from summed counts."""

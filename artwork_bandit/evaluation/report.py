@@ -1,0 +1,132 @@
+"""A report as JSON (the contract's shape) and as text of at most 80 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from artwork_bandit import __version__
+from artwork_bandit.domain import instant
+from artwork_bandit.estimators import Estimate
+from artwork_bandit.evaluation.evaluate import Judged, Report
+from artwork_bandit.evaluation.verdict import Check, Verdict
+
+_STYLE = {Verdict.OK: "green", Verdict.CAUTION: "yellow", Verdict.REFUSE: "red"}
+_SHOWN = ("ips", "snips", "dr")
+"""Estimators of the text report; the JSON has all of them."""
+
+
+def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -> dict[str, Any]:
+    """Return the report as plain values; a number that cannot be trusted is None, with a reason."""
+    return {
+        "log": {
+            "rows": report.rows,
+            "members": report.members,
+            "from": instant(report.first).isoformat() if report.rows else None,
+            "to": instant(report.last).isoformat() if report.rows else None,
+            "source": source,
+            "mean_reward": report.mean_reward if report.rows else None,
+            "certain_share": report.certain_share,
+        },
+        "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
+        "targets": {name: _judged(judged) for name, judged in report.targets.items()},
+        "provenance": {
+            "seed": seed,
+            "version": __version__,
+            "model_versions": model_versions,
+            "log_sha256": report.sha256,
+        },
+    }
+
+
+def as_text(report: Report, source: str) -> Group:
+    """Return what a person reads in a terminal."""
+    head = Text.assemble(
+        ("Log  ", "bold"), f"{source}: {report.rows:,} rows of {report.members:,} members\n",
+    )  # fmt: skip
+    if report.rows:
+        head.append(f"     {instant(report.first):%Y-%m-%d %H:%M} to ")
+        head.append(f"{instant(report.last):%Y-%m-%d %H:%M} UTC, mean reward ")
+        head.append(f"{report.mean_reward:.4f}\n")
+    if report.certain_share:
+        head.append(f"     {report.certain_share:.1%} of rows left out: their choice was certain\n")
+    head.append("     verdict ").append(report.verdict.value, _STYLE[report.verdict])
+    for check in report.checks:
+        if check.status is not Verdict.OK:
+            head.append(f"\n     {check.message}", _STYLE[check.status])
+    return Group(head, *(_target_text(name, judged) for name, judged in report.targets.items()))
+
+
+def show(report: Report, source: str, console: Console) -> None:
+    console.print(as_text(report, source))
+
+
+def _target_text(name: str, judged: Judged) -> Group:
+    head = Text.assemble(("\n" + name + "  ", "bold"))
+    head.append(judged.verdict.value, _STYLE[judged.verdict])
+    if judged.verdict is not Verdict.REFUSE:
+        head.append(f"  ESS {judged.support.effective_sample_size:,.0f}")
+        head.append(f" of {judged.support.rows:,} rows")
+    if judged.rows_left_out:
+        head.append(f"\n  {judged.rows_left_out:,} rows left out: it was trained on or before them")
+    for check in judged.checks:
+        if check.status is not Verdict.OK:
+            head.append(f"\n  {check.message}", _STYLE[check.status])
+    if judged.verdict is Verdict.REFUSE:
+        return Group(head)
+    table = Table(box=None, pad_edge=True)
+    for title in ("estimator", "estimate", "95% interval"):
+        table.add_column(title, justify="left" if title == "estimator" else "right")
+    for estimator in _SHOWN:
+        _add(table, estimator, judged.estimators[estimator])
+    _add(table, f"minus {judged.against}", judged.difference)
+    return Group(head, table)
+
+
+def _add(table: Table, name: str, found: Estimate) -> None:
+    if found.estimate is None:
+        table.add_row(name, "-", found.reason)
+    elif found.lower is None:
+        table.add_row(name, f"{found.estimate:.4f}", found.reason)
+    else:
+        table.add_row(name, f"{found.estimate:.4f}", f"{found.lower:.4f} to {found.upper:.4f}")
+
+
+def _judged(judged: Judged) -> dict[str, Any]:
+    support = judged.support
+    difference = _estimate(judged.difference) | {"against": judged.against}
+    return {
+        "verdict": judged.verdict.value,
+        "checks": [_check(check) for check in judged.checks],
+        "rows": support.rows,
+        "rows_left_out": judged.rows_left_out,
+        "effective_sample_size": support.effective_sample_size,
+        "mean_weight": support.mean_weight,
+        "max_weight": support.largest,
+        "estimators": {name: _estimate(e) for name, e in judged.estimators.items()},
+        "difference": difference,
+    }
+
+
+def _estimate(found: Estimate) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "estimate": found.estimate,
+        "lower": found.lower,
+        "upper": found.upper,
+        "interval": found.interval,
+        "level": found.level,
+    }
+    return shown if found.reason is None else shown | {"reason": found.reason}
+
+
+def _check(check: Check) -> dict[str, Any]:
+    return {
+        "name": check.name,
+        "status": check.status.value,
+        "value": check.value,
+        "limit": check.limit,
+        "message": check.message,
+    }

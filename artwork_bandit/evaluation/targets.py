@@ -1,0 +1,70 @@
+"""What is judged: a target policy, and from when on the log may judge it.
+
+A model is judged only on rows after its training window, `best-single` only on rows after the
+ones it was chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from artwork_bandit.domain import Floats, ReplayBlock
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.policy import Policy, Ranked
+from artwork_bandit.policies.rendezvous import variant_key
+
+BEST_SINGLE_SHRINKAGE = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A policy to judge, or a column of pmfs that came with the log."""
+
+    name: str
+    """As asked for: `live`, `uniform`, `model:12`, `column:NAME`."""
+    policy: Policy | None = None
+    """None for a column of the log."""
+    after: int | None = None
+    """Microseconds; rows at or before this leave the target. None keeps all."""
+
+    def pmf(self, block: ReplayBlock, actions: Actions) -> Floats:
+        """Return the flat target pmf of a block; raises InvalidInput for a missing column."""
+        if self.policy is not None:
+            return actions.pmf(self.policy, block)
+        column = self.name.removeprefix("column:")
+        if column not in block.targets:
+            raise InvalidInput(
+                f"the log has no column 'target:{column}'; it has "
+                f"{['target:' + name for name in block.targets] or 'no target columns'}"
+            )
+        return block.targets[column]
+
+
+def best_single(blocks: Iterable[ReplayBlock], until: int) -> Target:
+    """Choose each title's best variant from rows up to `until` (microseconds), to judge later.
+
+    The value is the self-normalised importance-weighted mean reward over all contexts, shrunk
+    towards the title's mean so that a variant shown twice does not win by luck.
+    """
+    sums: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for block in blocks:
+        rows = np.flatnonzero((block.occurred_at <= until) & (block.propensity < 1))
+        for i in rows.tolist():
+            action_set = block.action_sets[block.set_of_row[i]]
+            title = sums.setdefault((action_set.title_id, action_set.slot), {})
+            shown = title.setdefault(action_set.variant_ids[block.chosen[i]], [0.0, 0.0])
+            weight = 1.0 / (block.propensity[i] * len(action_set.variant_ids))
+            shown[0] += weight
+            shown[1] += weight * block.reward[i]
+    values: dict[int, float] = {}
+    for (title_id, slot), shown_in in sums.items():
+        weight, earned = (sum(each) for each in zip(*shown_in.values(), strict=True))
+        mean = earned / weight
+        for variant_id, (w, s) in shown_in.items():
+            value = (s + BEST_SINGLE_SHRINKAGE * mean) / (w + BEST_SINGLE_SHRINKAGE)
+            values[variant_key(title_id, slot, variant_id)] = value
+    return Target(name="best-single", policy=Ranked(values), after=until)

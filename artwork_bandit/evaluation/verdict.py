@@ -1,0 +1,118 @@
+"""OK, CAUTION or REFUSE: said before any number, with the reason in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from artwork_bandit.estimators.diagnostics import Support
+
+FEWEST_ROWS = 200
+FEWEST_GROUPS = 30
+"""Member buckets needed for a clustered variance."""
+FEWEST_EFFECTIVE, FEW_EFFECTIVE = 200.0, 1000.0
+FEWEST_REWARDED, FEW_REWARDED = 30.0, 100.0
+"""Effective number of rewarded rows: below, the interval's normal approximation fails."""
+MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE = 3.0, 5.0
+"""Standard errors of the mean weight from 1."""
+LARGEST_SHARE_CAUTION, LARGEST_SHARE_REFUSE = 0.05, 0.25
+UNSUPPORTED_CAUTION, UNSUPPORTED_REFUSE = 0.001, 0.02
+
+
+class Verdict(StrEnum):
+    OK = "OK"
+    CAUTION = "CAUTION"
+    REFUSE = "REFUSE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    status: Verdict
+    value: float | None
+    limit: float
+    """The value at which the verdict turns REFUSE."""
+    message: str
+
+
+def overall(checks: Iterable[Check]) -> Verdict:
+    """Return the worst status."""
+    found = {check.status for check in checks}
+    return next((v for v in (Verdict.REFUSE, Verdict.CAUTION) if v in found), Verdict.OK)
+
+
+def support_checks(support: Support, unsupported: float | None) -> list[Check]:
+    """Return what the weights say about a target.
+
+    `unsupported` is the share of the target's probability on variants of logged probability 0,
+    None where the log has no pmfs to tell.
+    """
+    rows, ess = support.rows, support.effective_sample_size
+    if rows == 0:
+        return [_below("rows", 0, FEWEST_ROWS, FEWEST_ROWS, "no row of the log can judge this")]
+    more = max(0, round(rows * (FEWEST_EFFECTIVE / max(ess, 1e-9) - 1)))
+    rewarded = support.effective_rewarded
+    more_rewarded = max(0, round(rows * (FEWEST_REWARDED / max(rewarded, 1e-9) - 1)))
+    checks = [
+        _below(
+            "rows", rows, FEWEST_ROWS, FEWEST_ROWS,
+            f"{rows} rows can judge this; at least {FEWEST_ROWS} are needed",
+        ),
+        _below(
+            "member_groups", support.groups, FEWEST_GROUPS, FEWEST_GROUPS,
+            f"{support.groups} groups of members; an interval needs at least {FEWEST_GROUPS}",
+        ),
+        _below(
+            "effective_sample_size", ess, FEWEST_EFFECTIVE, FEW_EFFECTIVE,
+            f"{rows:,} rows weigh like {ess:,.0f}; about {more:,} more rows like these, or "
+            "logging closer to the target, would help" if ess < FEWEST_EFFECTIVE
+            else f"{rows:,} rows weigh like {ess:,.0f}",
+        ),
+        _below(
+            "effective_rewarded", rewarded, FEWEST_REWARDED, FEW_REWARDED,
+            f"the estimate rests on the equivalent of {rewarded:,.0f} rewarded rows"
+            + (f"; about {more_rewarded:,} more rows would help" if more_rewarded else ""),
+        ),
+        _above(
+            "largest_weight_share", support.largest_share,
+            LARGEST_SHARE_CAUTION, LARGEST_SHARE_REFUSE,
+            f"one row carries {support.largest_share:.1%} of all weight",
+        ),
+    ]  # fmt: skip
+    z = support.mean_weight_z
+    if z is not None:
+        checks.append(
+            _above(
+                "mean_weight", abs(z), MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE,
+                f"the mean weight is {support.mean_weight:.3f}, {abs(z):.1f} standard errors from "
+                "1; further off, propensities are wrong or the target shows what was never logged",
+            )
+        )  # fmt: skip
+    if unsupported is not None:
+        checks.append(
+            _above(
+                "unsupported",
+                unsupported,
+                UNSUPPORTED_CAUTION,
+                UNSUPPORTED_REFUSE,
+                f"{unsupported:.1%} of the target's probability is on variants never logged",
+            )
+        )
+    return checks
+
+
+def _below(name: str, value: float, refuse: float, caution: float, message: str) -> Check:
+    status = Verdict.OK
+    if value < caution:
+        status = Verdict.REFUSE if value < refuse else Verdict.CAUTION
+    return Check(name=name, status=status, value=float(value), limit=refuse, message=message)
+
+
+def _above(name: str, value: float, caution: float, refuse: float, message: str) -> Check:
+    status = Verdict.OK
+    if not value <= caution:
+        status = Verdict.CAUTION if value <= refuse else Verdict.REFUSE
+    return Check(name=name, status=status, value=float(value), limit=refuse, message=message)
