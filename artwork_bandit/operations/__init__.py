@@ -1,0 +1,1 @@
+"""What runs several flows in order: retraining, judging, importing, the demo."""

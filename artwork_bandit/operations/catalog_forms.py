@@ -1,0 +1,116 @@
+"""Titles and variants as people send them, over HTTP or in a file: rules and conversion.
+
+Identifiers are 1 to 200 characters without control characters; titles' and variants' also
+without slashes, since they stand in addresses.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from artwork_bandit.domain import MATURITY_LEVELS, Title, Variant, VariantStatus
+from artwork_bandit.slots import slot_named
+
+# No C0 or C1 control characters, no lone surrogates (no database and no log can hold them).
+_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+_IN_ADDRESS = r"^[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
+Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=_IN_ADDRESS)]
+Text = Annotated[str, Meta(max_length=2000, pattern=_TEXT)]
+Short = Annotated[str, Meta(min_length=1, max_length=100, pattern=_TEXT)]
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
+Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$")]
+Moment = Annotated[dt.datetime, Meta(tz=True)]
+Maturity = Annotated[str, Meta(pattern=f"^({'|'.join(MATURITY_LEVELS)})$")]
+Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+FeatureValue = (
+    bool | Annotated[float, Meta(ge=-1e9, le=1e9)] | Short
+    | Annotated[list[Short], Meta(min_length=1, max_length=20)]
+)  # fmt: skip
+
+
+class TitleForm(Struct, forbid_unknown_fields=True):
+    """A title without its id."""
+
+    name: Name
+    genres: Annotated[list[Short], Meta(max_length=50)] = []
+    kind: Short | None = None
+    release_year: Annotated[int, Meta(ge=1800, le=2200)] | None = None
+    maturity: Maturity | None = None
+    duration_seconds: Seconds | None = None
+
+    def to_domain(self, title_id: str) -> Title:
+        return Title(
+            title_id=title_id,
+            name=self.name,
+            genres=tuple(self.genres),
+            kind=self.kind,
+            release_year=self.release_year,
+            maturity=self.maturity,
+            duration_seconds=self.duration_seconds,
+        )
+
+
+class EligibilityForm(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """When and to whom a variant may be shown; in a PATCH, what is left out stays."""
+
+    status: VariantStatus | msgspec.UnsetType = msgspec.UNSET
+    starts_at: Moment | None | msgspec.UnsetType = msgspec.UNSET
+    ends_at: Moment | None | msgspec.UnsetType = msgspec.UNSET
+    countries: list[Country] | None | msgspec.UnsetType = msgspec.UNSET
+    languages: list[Language] | None | msgspec.UnsetType = msgspec.UNSET
+    maturity: Maturity | None | msgspec.UnsetType = msgspec.UNSET
+    is_default: bool | msgspec.UnsetType = msgspec.UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields that were given, as `Variant` has them."""
+        given: dict[str, Any] = {
+            name: value
+            for name in EligibilityForm.__struct_fields__
+            if (value := getattr(self, name)) is not msgspec.UNSET
+        }
+        for name in ("countries", "languages"):
+            if given.get(name) is not None:
+                given[name] = tuple(given[name])
+        for name in ("starts_at", "ends_at"):
+            if given.get(name) is not None:
+                given[name] = given[name].astimezone(dt.UTC)
+        return given
+
+
+class VariantForm(EligibilityForm, kw_only=True):
+    """A variant without its id and title."""
+
+    uri: Text
+    slot: Short = "artwork"
+    name: Name | None = None
+    features: Annotated[dict[Short, FeatureValue], Meta(max_length=100)] = {}
+
+    def to_domain(self, title_id: str, variant_id: str) -> Variant:
+        return Variant(
+            variant_id=variant_id,
+            title_id=title_id,
+            slot=slot_named(self.slot).name,
+            uri=self.uri,
+            name=self.name,
+            features=self.features,
+            **self.changes(),
+        )
+
+
+class CatalogVariant(VariantForm, kw_only=True):
+    """A variant of a catalogue file."""
+
+    variant_id: Id
+
+
+class CatalogLine(TitleForm, kw_only=True):
+    """One line of a catalogue file: a title with its variants."""
+
+    title_id: Id
+    variants: list[CatalogVariant] = []

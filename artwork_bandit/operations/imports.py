@@ -1,0 +1,308 @@
+"""Bulk import: catalogue, history, replay logs. Each can say first what it would change."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.catalog_forms import CatalogLine
+from artwork_bandit.policies.profile import gains_of
+from artwork_bandit.store import catalog, parquet, profiles
+from artwork_bandit.store import events as event_store
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.imported import Imported, take_in
+
+BATCH = 20_000
+MOST_PROBLEMS = 20
+_YEAR = re.compile(r"\((\d{4})\)\s*$")
+MOVIELENS_MINUTES = 100.0
+"""Assumed length of a film in MovieLens, which gives none."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What an import did, or with a dry run would do; problems name the line and the rule."""
+
+    titles_new: int = 0
+    titles_changed: int = 0
+    titles_same: int = 0
+    variants_new: int = 0
+    variants_revised: int = 0
+    """New content: a new revision."""
+    variants_changed: int = 0
+    """Eligibility only."""
+    variants_same: int = 0
+    events_new: int = 0
+    events_known: int = 0
+    members: int = 0
+    rejected: int = 0
+    problems: list[str] = field(default_factory=list)
+    """The first 20."""
+
+    def reject(self, where: str, why: object) -> None:
+        self.rejected += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(f"{where}: {why}")
+
+
+def import_catalog(
+    store: Store, titles: Iterable[Title], variants: Iterable[Variant], now: dt.datetime,
+    *, dry_run: bool, changes: Changes | None = None,
+) -> Changes:  # fmt: skip
+    """Bring the catalogue to the given titles and variants; nothing is removed."""
+    changes = changes or Changes()
+    titles, variants = list(titles), list(variants)
+    with store.read() as connection:
+        known = {t.title_id: t for t in catalog.list_titles(connection)}
+        present = {
+            v.variant_id: v for v in catalog.by_ids(connection, [v.variant_id for v in variants])
+        }
+    for title in titles:
+        before = known.get(title.title_id)
+        changes.titles_new += before is None
+        changes.titles_same += before == title
+        changes.titles_changed += before is not None and before != title
+    homes = set(known) | {t.title_id for t in titles}
+    sound = []
+    for variant in variants:
+        old = present.get(variant.variant_id)
+        if variant.title_id not in homes:
+            changes.reject(f"variant {variant.variant_id}", f"no title {variant.title_id!r}")
+            continue
+        if old is not None and (old.title_id, old.slot) != (variant.title_id, variant.slot):
+            changes.reject(f"variant {variant.variant_id}", f"is {old.title_id!r}'s {old.slot}")
+            continue
+        sound.append(variant)
+        if old is None:
+            changes.variants_new += 1
+        elif not catalog.same_content(old, variant):
+            changes.variants_revised += 1
+        elif all(getattr(old, n) == getattr(variant, n) for n in catalog.ELIGIBILITY):
+            changes.variants_same += 1
+        else:
+            changes.variants_changed += 1
+    if not dry_run:
+        with store.write() as connection:
+            catalog.put_titles(connection, titles, now)
+            catalog.put_variants(connection, sound, now)
+    return changes
+
+
+def read_history(path: Path, changes: Changes) -> Iterator[Event]:
+    """Yield the viewing events of a CSV or Parquet file; broken rows are counted in `changes`.
+
+    Columns: member_id, title_id, type, occurred_at (with zone), and optionally event_id,
+    seconds_watched, duration_seconds, query.
+    """
+    for number, row in enumerate(_records(path), start=1):
+        try:
+            yield _history_event(path, number, row)
+        except (ValueError, KeyError) as error:
+            changes.reject(f"{path.name}, row {number}", error)
+
+
+def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
+    """Return one row as an event; raises ValueError or KeyError saying what is wrong."""
+    cells = {k: v for k, v in row.items() if v not in ("", None)}
+    if missing := {"member_id", "title_id", "type", "occurred_at"} - set(cells):
+        raise ValueError(f"lacks {sorted(missing)}")
+    occurred_at = cells["occurred_at"]
+    if isinstance(occurred_at, str):
+        occurred_at = dt.datetime.fromisoformat(occurred_at)
+    if occurred_at.tzinfo is None:
+        raise ValueError("occurred_at has no time zone")
+    seconds: dict[str, Any] = {
+        name: float(cells[name])
+        for name in ("seconds_watched", "duration_seconds")
+        if name in cells
+    }
+    if any(not 0 <= value < 1e7 for value in seconds.values()):
+        raise ValueError("seconds are negative, not finite or too many")
+    for name in ("member_id", "title_id"):
+        if not 1 <= len(str(cells[name])) <= 200 or re.search(r"[\x00-\x1f]", str(cells[name])):
+            raise ValueError(f"{name} must be 1 to 200 characters without control characters")
+    kind = EventType(str(cells["type"]))
+    content = (cells["member_id"], cells["title_id"], kind, occurred_at.isoformat())
+    fallback_id = f"history:{stable_hash(*map(str, content)):016x}"
+    return Event(
+        event_id=str(cells.get("event_id", fallback_id)),
+        type=kind,
+        occurred_at=occurred_at.astimezone(dt.UTC),
+        member_id=str(cells["member_id"]),
+        title_id=str(cells["title_id"]),
+        query=cells.get("query"),
+        source="history",
+        unjoined="history",
+        **seconds,
+    )
+
+
+def import_history(
+    store: Store, events: Iterable[Event], half_life: dt.timedelta, now: dt.datetime,
+    *, dry_run: bool, changes: Changes, genres: Mapping[str, tuple[str, ...]] | None = None,
+) -> Changes:  # fmt: skip
+    """Store viewing events and add them to profiles, in batches; known event ids are left out.
+
+    `genres` are those of titles that a dry run has not stored.
+    """
+    members: set[str] = set()
+    with store.read() as connection:
+        known_genres = {t.title_id: t.genres for t in catalog.list_titles(connection)}
+    known_genres |= dict(genres or {})
+    for batch in _batches(_sound(events, known_genres, now, changes)):
+        members.update(e.member_id for e in batch if e.member_id)
+        if dry_run:
+            with store.read() as connection:
+                known = event_store.existing(connection, [e.event_id for e in batch])
+            fresh = len({e.event_id for e in batch} - known)
+        else:
+            with store.write() as connection:
+                new = event_store.insert(connection, batch, now)
+                gains: dict[str, list[tuple[dt.datetime, Mapping[str, float]]]] = {}
+                for event in batch:
+                    gain = gains_of(event, known_genres[event.title_id or ""])
+                    if event.event_id in new and gain and event.member_id:
+                        gains.setdefault(event.member_id, []).append((event.occurred_at, gain))
+                profiles.add(connection, gains, half_life)
+            fresh = len(new)
+        changes.events_new += fresh
+        changes.events_known += len(batch) - fresh
+    changes.members = len(members)
+    return changes
+
+
+def read_movielens(folder: Path, now: dt.datetime) -> tuple[list[Title], Iterator[Event]]:
+    """Return the titles of a MovieLens folder and its ratings as viewing events.
+
+    A rating of 3 or more is a film seen to the end, 2 or less one abandoned after a tenth, between
+    them half. Ratings are decades old: each member's history is moved in time so that it ends now.
+    """
+    titles = [
+        Title(
+            title_id=f"ml-{row['movieId']}",
+            name=_YEAR.sub("", row["title"]).strip() or row["title"],
+            genres=tuple(g for g in row["genres"].split("|") if g != "(no genres listed)"),
+            kind="movie",
+            release_year=int(year[1]) if (year := _YEAR.search(row["title"])) else None,
+            duration_seconds=MOVIELENS_MINUTES * 60,
+        )
+        for row in _csv(_one_of(folder, "movies.csv"))
+    ]  # fmt: skip
+    return titles, _movielens_events(list(_csv(_one_of(folder, "ratings.csv"))), now)
+
+
+def _movielens_events(ratings: list[dict[str, str]], now: dt.datetime) -> Iterator[Event]:
+    last: dict[str, int] = {}
+    for row in ratings:
+        last[row["userId"]] = max(last.get(row["userId"], 0), int(row["timestamp"]))
+    for row in ratings:
+        rating, age = float(row["rating"]), last[row["userId"]] - int(row["timestamp"])
+        share = 1.0 if rating >= 3 else 0.1 if rating <= 2 else 0.5
+        yield Event(
+            event_id=f"movielens:{row['userId']}:{row['movieId']}",
+            type=EventType.PLAY,
+            occurred_at=now - dt.timedelta(seconds=age),
+            member_id=f"ml-{row['userId']}",
+            title_id=f"ml-{row['movieId']}",
+            seconds_watched=share * MOVIELENS_MINUTES * 60,
+            duration_seconds=MOVIELENS_MINUTES * 60,
+            source="history",
+            unjoined="history",
+        )
+
+
+def import_log(store: Store, path: Path, now: dt.datetime, *, dry_run: bool) -> Imported:
+    """Take a Parquet replay log into the database; broken files change nothing."""
+    for _ in parquet.read(path):
+        pass  # every row is checked before the first is stored
+    result = Imported()
+    for block in parquet.read(path):
+        result += take_in(store, block, now, dry_run=dry_run)
+    return result
+
+
+def _sound(
+    events: Iterable[Event], genres: Mapping[str, tuple[str, ...]], now: dt.datetime,
+    changes: Changes,
+) -> Iterator[Event]:  # fmt: skip
+    for event in events:
+        if event.title_id not in genres:
+            changes.reject(f"event {event.event_id}", f"no title {event.title_id!r}")
+        elif event.occurred_at > now + dt.timedelta(minutes=1):
+            changes.reject(f"event {event.event_id}", "is in the future")
+        else:
+            yield event
+
+
+def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
+    batch: list[Event] = []
+    for event in events:
+        batch.append(event)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            for batch in pa.parquet.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InvalidInput(f"{path} is not a readable Parquet file: {error}") from error
+    else:
+        yield from _csv(path)
+
+
+def _csv(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _one_of(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise InvalidInput(f"{folder} has no {name} or {name}.gz; give a MovieLens folder")
+
+
+def read_catalog(path: Path, changes: Changes) -> tuple[list[Title], list[Variant]]:
+    """Return the titles and variants of a JSON Lines file; broken lines are counted."""
+    decoder = msgspec.json.Decoder(CatalogLine)
+    titles: list[Title] = []
+    variants: list[Variant] = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            form = decoder.decode(line)
+            own = [v.to_domain(form.title_id, v.variant_id) for v in form.variants]
+        except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
+            changes.reject(f"{path.name}, line {number}", error)
+            continue
+        titles.append(form.to_domain(form.title_id))
+        variants += own
+    return titles, variants

@@ -1,0 +1,86 @@
+"""Resolving the targets people name, and judging them on a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from artwork_bandit.domain import microseconds
+from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.evaluation.evaluate import LOGGING, Report, evaluate
+from artwork_bandit.evaluation.targets import Target, best_single
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.policy import Fixed, Uniform
+from artwork_bandit.store import registry
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.features import names_only
+
+FORMS = "live, uniform, best-single, baseline, model:VERSION, variant:ID or column:NAME"
+BEST_SINGLE_CHOSEN_ON = 0.5
+"""Share of the log, from its start, that `best-single` is chosen on."""
+
+
+def judge(
+    source: ReplaySource, names: Sequence[str], against: str = LOGGING
+) -> tuple[Report, list[int]]:
+    """Return the report and the versions of the models in it; raises InvalidInput, NotFound."""
+    wanted = list(dict.fromkeys([*names, *([] if against == LOGGING else [against])]))
+    targets = [_target(source, name) for name in wanted]
+    lookup = source.lookup if any(needs_database(name) for name in wanted) else names_only
+    report = evaluate(source.blocks(), targets, lookup, against)
+    versions = [t.policy.model_version for t in targets if t.policy is not None]
+    return report, [v for v in versions if v is not None]
+
+
+def _target(source: ReplaySource, name: str) -> Target:
+    kind, _, argument = name.partition(":")
+    match kind, argument:
+        case "uniform", "":
+            return Target(name=name, policy=Uniform())
+        case "baseline", "":
+            return Target(name=name, policy=Fixed())
+        case "best-single", "":
+            return best_single(source.blocks(), _split(source))
+        case "variant", str(variant_id) if variant_id:
+            return Target(name=name, policy=Fixed(variant_id))
+        case "column", str(column) if column:
+            return Target(name=name)
+        case "live", "":
+            store = _require_store(source, name)
+            with store.read() as connection:
+                record = registry.live(connection, source.window.slot)
+            if record is None:
+                raise InvalidInput(
+                    f"slot {source.window.slot!r} has no live model yet; `train` one"
+                )
+            return model_target(store, record.version, name)
+        case "model", str(version) if version.isascii() and version.isdigit():
+            return model_target(_require_store(source, name), int(version), name)
+    raise InvalidInput(f"target {name[:60]!r} is unknown; use {FORMS}")
+
+
+def model_target(store: Store, version: int, name: str) -> Target:
+    """Return a registered model, to be judged on rows after its training window."""
+    with store.read() as connection:
+        record = registry.get(connection, version)
+        policy = registry.load(connection, version).policy(version)
+    after = None if record.window_to is None else microseconds(record.window_to)
+    return Target(name=name, policy=policy, after=after)
+
+
+def _split(source: ReplaySource) -> int:
+    times = [t for block in source.blocks() for t in block.occurred_at.tolist()]
+    if not times:
+        raise NotEnoughData("the log is empty")
+    times.sort()
+    return int(times[int(len(times) * BEST_SINGLE_CHOSEN_ON)])
+
+
+def _require_store(source: ReplaySource, name: str) -> Store:
+    if source.store is None:
+        raise InvalidInput(f"target {name!r} needs the database its model is registered in")
+    return source.store
+
+
+def needs_database(name: str) -> bool:
+    """Tell whether a target of that name is or rests on something the database holds."""
+    return name in ("live", "baseline") or name.startswith("model:")

@@ -1,0 +1,162 @@
+"""Retraining: join rewards, train a candidate, judge it on log it has not seen, promote or not.
+
+The gate, a first simple one: the candidate is trained on the earlier part of the log and valued
+on the later part against what serves now (the live model, or uniform before there is one), by the
+paired doubly robust difference clustered by member. It goes live if
+
+    the log supports the comparison (verdict not REFUSE), and
+    the estimated difference is above 0, and
+    its 95% interval is above -margin x the incumbent's value (non-inferiority).
+
+The promoted model is the one that was judged: it is not trained again on all of the log.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+from artwork_bandit.domain import microseconds
+from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.evaluation.evaluate import Judged, evaluate
+from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.operations import judge
+from artwork_bandit.policies.policy import Uniform
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import Slot
+from artwork_bandit.store import registry, replay, rewards
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.features import StoredFeatures
+from artwork_bandit.store.replay import Window
+from artwork_bandit.training import train as training
+
+HELD_OUT_SHARE = 0.25
+"""Share of the log, at its end, that judges the candidate."""
+MARGIN = 0.02
+"""Non-inferiority: the candidate may be worse by at most this share of the incumbent's value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a retraining did."""
+
+    joined: int
+    """Rewards joined first."""
+    version: int
+    promoted: bool
+    reason: str
+    rows: int
+    """Rows trained on."""
+    metrics: dict[str, Any]
+
+
+def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> int:
+    """Attach outcomes to every impression whose window has closed; return the new units."""
+    window = settings.attribution_window_seconds
+    length = dt.timedelta(seconds=window) if window else slot.attribution_window
+    return rewards.join(store, slot, length, now)
+
+
+def retrain(
+    store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
+    window: Window | None = None,
+) -> Outcome:  # fmt: skip
+    """Run the whole flow; raises NotEnoughData if the log is too small to train on."""
+    joined = join_rewards(store, slot, settings, now)
+    window = window or Window(slot=slot.name)
+    with store.read() as connection:
+        split = replay.quantile(connection, window, 1 - HELD_OUT_SHARE)
+        incumbent = registry.live(connection, slot.name)
+    if split is None:
+        raise NotEnoughData("the replay log is empty: no impression's window has closed yet")
+    earlier = Window(slot=slot.name, since=window.since, until=split)
+    lookup = StoredFeatures(store)
+    how = training.Settings(
+        half_life=dt.timedelta(days=settings.training_half_life_days),
+        explored_share=settings.explored_share,
+        seed=seed,
+    )
+    trained = training.train(lambda: replay.blocks(store, earlier), lookup, slot, how)
+    with store.write() as connection:
+        version = registry.register(
+            connection,
+            slot=slot.name,
+            data=trained.bundle.encode(),
+            window=(trained.window_from, trained.window_to),
+            rows=trained.rows,
+            settings={
+                "vowpal_arguments": how.arguments,
+                "half_life_days": settings.training_half_life_days,
+                "exploration": how.form,
+                "strength": trained.bundle.strength,
+                "explored_share": how.explored_share,
+                "seed": seed,
+                "rows_left_out": trained.left_out,
+            },
+            now=now,
+        )
+    candidate = Target(
+        name="candidate",
+        policy=trained.bundle.policy(version),
+        after=microseconds(trained.window_to),
+    )
+    against = (
+        Target(name="incumbent", policy=Uniform())
+        if incumbent is None
+        else judge.model_target(store, incumbent.version, "incumbent")
+    )
+    held_out = Window(slot=slot.name, since=split, until=window.until)
+    report = evaluate(replay.blocks(store, held_out), [candidate, against], lookup, "incumbent")
+    promoted, reason, metrics = gate(
+        report.targets["candidate"],
+        report.targets["incumbent"],
+        "uniform" if incumbent is None else f"model {incumbent.version}",
+    )
+    with store.write() as connection:
+        if promoted:
+            registry.promote(connection, version, reason, now, metrics)
+        else:
+            registry.judge(connection, version, "rejected", reason, metrics)
+    return Outcome(
+        joined=joined, version=version, promoted=promoted, reason=reason, rows=trained.rows,
+        metrics=metrics,
+    )  # fmt: skip
+
+
+def gate(
+    candidate: Judged, incumbent: Judged, incumbent_name: str
+) -> tuple[bool, str, dict[str, Any]]:
+    """Return (promote?, the reason in a sentence, the numbers it rests on)."""
+    value = candidate.estimators["dr"]
+    before = incumbent.estimators["dr"].estimate
+    difference = candidate.difference
+    metrics = {
+        "value": value.estimate,
+        "lower": value.lower,
+        "upper": value.upper,
+        "incumbent": incumbent_name,
+        "incumbent_value": before,
+        "difference": difference.estimate,
+        "difference_lower": difference.lower,
+        "difference_upper": difference.upper,
+        "held_out_rows": candidate.support.rows,
+        "effective_sample_size": candidate.support.effective_sample_size,
+    }
+    refused = next((j for j in (candidate, incumbent) if j.verdict is Verdict.REFUSE), None)
+    if refused is not None or difference.estimate is None or difference.lower is None:
+        because = refused and next(
+            (c.message for c in refused.checks if c.status is Verdict.REFUSE), "the log is refused"
+        )
+        return False, f"the held-out log cannot judge it: {because or difference.reason}", metrics
+    margin = -MARGIN * abs(before or 0.0)
+    seen = (
+        f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
+        f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
+    )
+    if difference.lower < margin:
+        return False, f"{seen}: could be worse by more than {-margin:.4f}", metrics
+    if difference.estimate <= 0:
+        return False, f"{seen}: no better", metrics
+    return True, seen, metrics

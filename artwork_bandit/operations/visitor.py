@@ -1,0 +1,84 @@
+"""A client that drives the service over HTTP as a member's device would."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.client
+import json
+import uuid
+from typing import Any
+
+import numpy as np
+
+from artwork_bandit.errors import ArtworkBanditError
+from artwork_bandit.operations.audience import World
+
+DEVICES = ("tv", "phone", "tablet", "web")
+CLICK_ANYWAY = 0.04
+"""Probability that a member clicks, watches a little and leaves."""
+
+
+class Visitor:
+    """One connection; opens pages for members and reports what they did."""
+
+    def __init__(self, host: str, port: int, world: World, rng: np.random.Generator) -> None:
+        self._connection = http.client.HTTPConnection(host, port, timeout=30)
+        self._world = world
+        self._rng = rng
+
+    def visit(self, member: int, slot: str, title_ids: list[str]) -> int:
+        """Open a page, look at all of it, act; return the number of impressions."""
+        rng, world = self._rng, self._world
+        member_id = world.members[member]
+        context = {
+            "device": DEVICES[int(rng.integers(len(DEVICES)))],
+            "surface": "homepage",
+            "country": "US",
+            "language": "en",
+        }
+        answer = self.post(
+            "/v1/choices",
+            {"member_id": member_id, "slot": slot, "title_ids": title_ids, "context": context},
+        )
+        choices = [c for c in answer["choices"] if c["variant_id"] is not None]
+        rows = [world.row_of[c["variant_id"]] for c in choices]
+        chance = world.probabilities(member, rows)
+        played = rng.random(len(rows)) < chance
+        clicked_anyway = rng.random(len(rows)) < CLICK_ANYWAY
+        now = dt.datetime.now(dt.UTC).isoformat()
+        events: list[dict[str, Any]] = []
+        for choice, plays, only_clicks in zip(choices, played, clicked_anyway, strict=True):
+            kinds: list[tuple[str, dict[str, float]]] = [("impression", {})]
+            if plays:
+                kinds += [("click", {}), ("play", _watched(0.9))]
+            elif only_clicks:
+                kinds += [("click", {}), ("play", _watched(0.05)), ("abandon", {})]
+            events += [
+                {"event_id": uuid.uuid4().hex, "type": kind, "occurred_at": now,
+                 "decision_id": choice["decision_id"], **more}
+                for kind, more in kinds
+            ]  # fmt: skip
+        report = self.post("/v1/events", {"events": events})
+        if report["rejected"]:
+            raise ArtworkBanditError(f"events were rejected: {report['rejected'][:3]}")
+        return len(choices)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer's JSON; raises ArtworkBanditError unless it is a 200."""
+        try:
+            self._connection.request(
+                "POST", path, json.dumps(body), {"Content-Type": "application/json"}
+            )
+            response = self._connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise ArtworkBanditError(f"POST {path} failed: {error}") from error
+        if response.status != 200:
+            raise ArtworkBanditError(f"POST {path} answered {response.status}: {data[:300]!r}")
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+
+def _watched(share: float) -> dict[str, float]:
+    return {"seconds_watched": 2700 * share, "duration_seconds": 2700}

@@ -1,0 +1,1 @@
+"""The only room that knows Flask: the HTTP API, the pages, the server."""

@@ -1,0 +1,232 @@
+"""The HTTP API under /v1, and the health endpoints. See the README for the contract."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app, request
+
+from artwork_bandit import __version__
+from artwork_bandit.comparison import cells as cell_comparison
+from artwork_bandit.comparison import variants as variant_comparison
+from artwork_bandit.domain import Choice, Variant
+from artwork_bandit.errors import InvalidInput, StoreUnavailable
+from artwork_bandit.operations import catalog_forms
+from artwork_bandit.serving.ingest import Incoming, Rejected
+from artwork_bandit.serving.service import Service
+from artwork_bandit.slots import slot_named
+from artwork_bandit.store import catalog, profiles
+from artwork_bandit.store.migrate import require_current
+from artwork_bandit.web import bodies, openapi, schema
+
+api = Blueprint("api", __name__)
+PAGE_SIZE = 200
+_event = msgspec.json.Decoder(schema.EventBody)
+
+
+def service() -> Service:
+    found: Service = current_app.extensions["artwork_bandit"]
+    return found
+
+
+def now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@api.post("/v1/choices")
+def choices() -> Response:
+    body = bodies.read(schema.ChoicesBody)
+    question = body.to_domain(request_id=uuid.uuid4().hex)
+    answer = service().answer(question, body.context.genres is not None, now())
+    made = answer.decisions
+    return bodies.write(
+        schema.AnswerBody(
+            request_id=made.request_id,
+            cell=made.cell,
+            policy=made.policy,
+            model_version=made.model_version,
+            choices=[
+                _choice(choice, decision_id)
+                for choice, decision_id in zip(made.choices, answer.decision_ids, strict=True)
+            ],
+        )
+    )
+
+
+@api.post("/v1/events")
+def events() -> Response:
+    sent = bodies.read(schema.RawEventsBody).events
+    sound: list[Incoming] = []
+    rejected: list[Rejected] = []
+    for index, raw in enumerate(sent):
+        try:
+            sound.append(_event.decode(raw).to_domain(index))
+        except (msgspec.DecodeError, OverflowError) as error:
+            rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=str(error)))
+    report = service().take_in(sound, now())
+    return bodies.write(
+        schema.ReportBody(
+            accepted=report.accepted,
+            duplicates=report.duplicates,
+            rejected=[
+                schema.RejectedBody(index=r.index, event_id=r.event_id, reason=r.reason)
+                for r in sorted([*rejected, *report.rejected], key=lambda r: r.index)
+            ],
+        )
+    )
+
+
+@api.get("/v1/titles")
+def list_titles() -> Response:
+    limit = _whole_number("limit", PAGE_SIZE, 1, 1000)
+    with service().store.read() as connection:
+        found = catalog.list_titles(connection, request.args.get("after", ""), limit)
+    cursor = found[-1].title_id if len(found) == limit else None
+    return bodies.write({"titles": found, "next_after": cursor})
+
+
+@api.get("/v1/titles/<title_id>")
+def get_title(title_id: str) -> Response:
+    with service().store.read() as connection:
+        return bodies.write(catalog.get_title(connection, title_id))
+
+
+@api.put("/v1/titles/<title_id>")
+def put_title(title_id: str) -> Response:
+    title = bodies.read(catalog_forms.TitleForm).to_domain(schema.require_id("title_id", title_id))
+    with service().store.write() as connection:
+        catalog.put_titles(connection, [title], now())
+    return bodies.write(title)
+
+
+@api.get("/v1/titles/<title_id>/variants")
+def list_variants(title_id: str) -> Response:
+    slot = request.args.get("slot")
+    with service().store.read() as connection:
+        catalog.get_title(connection, title_id)
+        found = catalog.list_variants(connection, title_id, slot and slot_named(slot).name)
+    return bodies.write({"variants": [_variant(v) for v in found], "next_after": None})
+
+
+@api.get("/v1/titles/<title_id>/variants/<variant_id>")
+def get_variant(title_id: str, variant_id: str) -> Response:
+    with service().store.read() as connection:
+        return bodies.write(_variant(catalog.get_variant(connection, title_id, variant_id)))
+
+
+@api.put("/v1/titles/<title_id>/variants/<variant_id>")
+def put_variant(title_id: str, variant_id: str) -> Response:
+    body = bodies.read(catalog_forms.VariantForm)
+    variant = body.to_domain(title_id, schema.require_id("variant_id", variant_id))
+    with service().store.write() as connection:
+        catalog.put_variants(connection, [variant], now())
+        return bodies.write(_variant(catalog.get_variant(connection, title_id, variant_id)))
+
+
+@api.patch("/v1/titles/<title_id>/variants/<variant_id>")
+def patch_variant(title_id: str, variant_id: str) -> Response:
+    changes = bodies.read(catalog_forms.EligibilityForm).changes()
+    with service().store.write() as connection:
+        changed = catalog.patch_variant(connection, title_id, variant_id, changes, now())
+    return bodies.write(_variant(changed))
+
+
+@api.get("/v1/titles/<title_id>/comparison")
+def comparison(title_id: str) -> Response:
+    slot = slot_named(request.args.get("slot", "artwork"))
+    since, until = _moment("from"), _moment("to")
+    with service().store.read() as connection:
+        title = catalog.get_title(connection, title_id)
+        compared = variant_comparison.compare(connection, title.title_id, slot.name, since, until)
+    return bodies.write({"title_id": title.title_id, "slot": slot.name, "variants": compared})
+
+
+@api.get("/v1/cells/comparison")
+def cells() -> Response:
+    slot = slot_named(request.args.get("slot", "artwork"))
+    with service().store.read() as connection:
+        compared = cell_comparison.compare(connection, slot.name, _moment("from"), _moment("to"))
+    return bodies.write(compared)
+
+
+@api.get("/v1/members/<member_id>")
+def member(member_id: str) -> Response:
+    with service().store.read() as connection:
+        profile = profiles.get(connection, member_id)
+    genres = profile.at(now(), service().half_life)
+    return bodies.write({"member_id": member_id, "as_of": profile.as_of, "genres": genres})
+
+
+@api.get("/livez")
+def livez() -> Response:
+    return bodies.write({"status": "alive"})
+
+
+@api.get("/readyz")
+def readyz() -> Response:
+    try:
+        require_current(service().store)
+    except (StoreUnavailable, InvalidInput) as error:
+        return bodies.problem(503, "Not ready", str(error))
+    return bodies.write({"status": "ready"})
+
+
+@api.get("/version")
+def version() -> Response:
+    return bodies.write({"version": __version__})
+
+
+@api.get("/openapi.json")
+def openapi_document() -> Response:
+    return bodies.write(openapi.document())
+
+
+def _choice(choice: Choice, decision_id: str) -> schema.ChoiceBody:
+    return schema.ChoiceBody(
+        title_id=choice.title_id,
+        variant_id=choice.variant_id,
+        uri=choice.uri,
+        decision_id=decision_id,
+        propensity=choice.propensity,
+        fallback=choice.fallback,
+        reason=choice.reason,
+    )
+
+
+def _variant(variant: Variant) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(variant)
+    del shown["revision_id"]  # a database key, nobody's business
+    return shown
+
+
+def _id_of(raw: msgspec.Raw) -> str | None:
+    """Return the id of an event that could not be read, if it has one fit to be sent back."""
+    try:
+        found: str = msgspec.json.decode(raw, type=_OnlyId).event_id
+        return found
+    except msgspec.DecodeError:
+        return None
+
+
+class _OnlyId(msgspec.Struct):
+    event_id: catalog_forms.Name
+
+
+def _moment(name: str) -> dt.datetime | None:
+    text = request.args.get(name)
+    if text is None:
+        return None
+    try:
+        return msgspec.convert(text, catalog_forms.Moment).astimezone(dt.UTC)
+    except (msgspec.ValidationError, OverflowError) as error:
+        raise InvalidInput(f"{name} must be an RFC 3339 time with zone: {error}") from error
+
+
+def _whole_number(name: str, default: int, low: int, high: int) -> int:
+    text = request.args.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+        raise InvalidInput(f"{name} must be a whole number from {low} to {high}")
+    return int(text)

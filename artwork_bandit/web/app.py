@@ -1,0 +1,49 @@
+"""The Flask application: one factory, everything it needs passed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask, Response, send_from_directory
+from werkzeug.exceptions import NotFound
+
+from artwork_bandit.serving.service import Service
+from artwork_bandit.settings import Settings
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.migrate import require_current
+from artwork_bandit.web import bodies
+from artwork_bandit.web.api import api
+from artwork_bandit.web.pages import pages
+
+LARGEST_BODY_BYTES = 4 * 2**20
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src 'self' https: data:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(settings: Settings) -> Flask:
+    """Return the application; raises InvalidInput if the database is not migrated."""
+    store = Store(settings.database_url)
+    require_current(store)
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES
+    app.extensions["artwork_bandit"] = Service(store, settings)
+    app.register_blueprint(api)
+    app.register_blueprint(pages)
+    bodies.install_error_handlers(app)
+
+    @app.get("/media/<path:name>")
+    def media(name: str) -> Response:
+        if not settings.media_dir:
+            raise NotFound()
+        return send_from_directory(Path(settings.media_dir).absolute(), name, max_age=3600)
+
+    @app.after_request
+    def secure(response: Response) -> Response:
+        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        return response
+
+    return app

@@ -1,0 +1,178 @@
+"""The bodies of the HTTP API, as msgspec types: validation and OpenAPI come from these.
+
+Titles and variants are in `operations.catalog_forms`, which files share.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from artwork_bandit.domain import Context, Event, EventType
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.catalog_forms import (
+    Country,
+    Id,
+    Maturity,
+    Moment,
+    Name,
+    Seconds,
+    Short,
+    Text,
+)
+from artwork_bandit.serving.chooser import Question
+from artwork_bandit.serving.decision_ids import REQUEST_ID
+from artwork_bandit.serving.ingest import Incoming
+from artwork_bandit.slots import slot_named
+
+RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}$")]
+Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
+
+
+class ContextBody(Struct, forbid_unknown_fields=True):
+    """What is known before choosing; every field is optional."""
+
+    device: Short | None = None
+    country: Country | None = None
+    language: Annotated[str, Meta(max_length=35, pattern="^[A-Za-z]{2,3}([-_].*)?$")] | None = None
+    surface: Short | None = None
+    maturity: Maturity | None = None
+    local_time: Moment | None = None
+    genres: Annotated[dict[Short, Weight], Meta(max_length=200)] | None = None
+    """Overrides the stored profile."""
+
+    def to_domain(self) -> Context:
+        language = self.language and self.language.replace("_", "-").split("-")[0].lower()
+        return Context(
+            device=self.device,
+            country=self.country,
+            language=language,
+            surface=self.surface,
+            maturity=self.maturity,
+            hour=None if self.local_time is None else self.local_time.hour,
+            weekday=None if self.local_time is None else self.local_time.weekday(),
+            genres=self.genres or {},
+        )
+
+
+class ChoicesBody(Struct, forbid_unknown_fields=True):
+    """One slot, many titles."""
+
+    member_id: Name
+    title_ids: Annotated[list[Id], Meta(min_length=1, max_length=2000)]
+    request_id: RequestId | None = None
+    """The client's own; repeating it repeats the answer."""
+    slot: Short = "artwork"
+    context: ContextBody = msgspec.field(default_factory=ContextBody)
+    confirm: Literal["client", "server"] = "client"
+    explain: bool = False
+    only: Annotated[list[Id], Meta(max_length=10_000)] | None = None
+    """Variant ids the client can show."""
+    except_: Annotated[list[Id], Meta(max_length=10_000)] | None = msgspec.field(
+        default=None, name="except"
+    )
+    """Variant ids the client cannot show."""
+
+    def to_domain(self, request_id: str) -> Question:
+        if len(set(self.title_ids)) < len(self.title_ids):
+            raise InvalidInput("title_ids names a title twice; ask for each once")
+        return Question(
+            request_id=self.request_id or request_id,
+            member_id=self.member_id,
+            slot=slot_named(self.slot),
+            title_ids=tuple(self.title_ids),
+            context=self.context.to_domain(),
+            confirm=self.confirm,
+            only=None if self.only is None else frozenset(self.only),
+            excluded=None if self.except_ is None else frozenset(self.except_),
+        )
+
+
+class ChoiceBody(Struct):
+    title_id: str
+    variant_id: str | None
+    uri: str | None
+    decision_id: str
+    propensity: float | None
+    fallback: bool
+    reason: str | None = None
+
+
+class AnswerBody(Struct):
+    request_id: str
+    cell: str
+    policy: str
+    model_version: int | None
+    choices: list[ChoiceBody]
+
+
+class EventBody(Struct, forbid_unknown_fields=True):
+    """One thing a member did."""
+
+    event_id: Name
+    """The client's idempotency key."""
+    type: EventType
+    occurred_at: Moment
+    decision_id: Annotated[str, Meta(max_length=200)] | None = None
+    member_id: Name | None = None
+    title_id: Id | None = None
+    seconds_watched: Seconds | None = None
+    duration_seconds: Seconds | None = None
+    query: Text | None = None
+
+    def to_domain(self, index: int) -> Incoming:
+        event = Event(
+            event_id=self.event_id,
+            type=self.type,
+            occurred_at=self.occurred_at.astimezone(dt.UTC),
+            member_id=self.member_id,
+            title_id=self.title_id,
+            seconds_watched=self.seconds_watched,
+            duration_seconds=self.duration_seconds,
+            query=self.query,
+        )
+        return Incoming(index=index, event=event, decision_id=self.decision_id)
+
+
+class EventsBody(Struct, forbid_unknown_fields=True):
+    """Up to 5,000 events; each is judged by itself."""
+
+    events: Annotated[list[EventBody], Meta(max_length=5000)]
+
+
+class RawEventsBody(Struct, forbid_unknown_fields=True):
+    """The same, undecoded: one bad event must not lose its neighbours."""
+
+    events: Annotated[list[msgspec.Raw], Meta(max_length=5000)]
+
+
+class RejectedBody(Struct):
+    index: int
+    event_id: str | None
+    reason: str
+
+
+class ReportBody(Struct):
+    accepted: int
+    duplicates: int
+    rejected: list[RejectedBody]
+
+
+class Problem(Struct, omit_defaults=True):
+    """RFC 9457."""
+
+    title: str
+    status: int
+    type: str = "about:blank"
+    detail: str = ""
+
+
+def require_id(what: str, value: str) -> str:
+    """Return an identifier from an address; raises InvalidInput."""
+    try:
+        return msgspec.convert(value, Id)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{what} is not valid: {error}") from error

@@ -1,0 +1,33 @@
+"""`artwork_bandit.web.wsgi:app` for any WSGI server; settings come from the environment or file.
+
+The application is made at the first request, so that importing this does nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask
+
+from artwork_bandit import settings
+from artwork_bandit.web import logs
+from artwork_bandit.web.app import create_app
+
+_lock = threading.Lock()
+_made: list[Flask] = []
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """Answer one request."""
+    return ready()(environ, start_response)
+
+
+def ready() -> Flask:
+    """Return this process's application, making it if nobody has."""
+    with _lock:
+        if not _made:
+            logs.configure()
+            _made.append(create_app(settings.load()))
+        return _made[0]
