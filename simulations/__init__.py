@@ -1,0 +1,1 @@
+"""Members with known tastes, logs with known truth, benchmarks. Not shipped with the package."""
