@@ -49,9 +49,13 @@ def period_start(salt: bytes, member_id: str, occurred_at: dt.datetime, length: 
     return (now + offset) // seconds * seconds - offset
 
 
-def gumbel_noise(member: int, variants: UInt64s) -> Floats:
-    """Return standard Gumbel noise per variant, a pure function of the two ids."""
-    mixed = _mix(_mix(variants + np.uint64(member)) ^ np.uint64(member))
+def gumbel_noise(member: int | UInt64s, variants: UInt64s) -> Floats:
+    """Return standard Gumbel noise per variant, a pure function of the two ids.
+
+    `member` is one id, or one per variant.
+    """
+    keys = np.asarray(member, np.uint64)
+    mixed = _mix(_mix(variants + keys) ^ keys)
     uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     noise: Floats = -np.log(-np.log(uniform))
     return noise

