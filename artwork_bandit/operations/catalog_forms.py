@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from artwork_bandit.domain import MATURITY_LEVELS, Title, Variant, VariantStatus
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import slot_named
 
 # No C0 or C1 control characters, no lone surrogates (no database and no log can hold them).
@@ -28,10 +29,11 @@ Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$")]
 Moment = Annotated[dt.datetime, Meta(tz=True)]
 Maturity = Annotated[str, Meta(pattern=f"^({'|'.join(MATURITY_LEVELS)})$")]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
-FeatureValue = (
-    bool | Annotated[float, Meta(ge=-1e9, le=1e9)] | Short
-    | Annotated[list[Short], Meta(min_length=1, max_length=20)]
-)  # fmt: skip
+# Checked by `_sound_features`, not by Meta: constraints on several members of one union make
+# msgspec 0.19 to 0.22 write past its memory (glibc: "double free or corruption").
+FeatureValue = bool | float | str | list[str]
+MOST_IN_LIST = 20
+LARGEST_NUMBER = 1e9
 
 
 class TitleForm(Struct, forbid_unknown_fields=True):
@@ -98,7 +100,7 @@ class VariantForm(EligibilityForm, kw_only=True):
             slot=slot_named(self.slot).name,
             uri=self.uri,
             name=self.name,
-            features=self.features,
+            features=_sound_features(self.features),
             **self.changes(),
         )
 
@@ -114,3 +116,19 @@ class CatalogLine(TitleForm, kw_only=True):
 
     title_id: Id
     variants: list[CatalogVariant] = []
+
+
+def _sound_features(features: dict[str, FeatureValue]) -> dict[str, FeatureValue]:
+    """Return the features; raises InvalidInput naming the first that breaks a rule."""
+    for key, value in features.items():
+        texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+        if isinstance(value, list) and not 1 <= len(value) <= MOST_IN_LIST:
+            raise InvalidInput(f"feature {key!r} has {len(value)} values; 1 to {MOST_IN_LIST} may be")
+        for text in texts:
+            try:
+                msgspec.convert(text, Short)
+            except msgspec.ValidationError as error:
+                raise InvalidInput(f"feature {key!r}: {error}") from error
+        if isinstance(value, float | int) and abs(value) > LARGEST_NUMBER:
+            raise InvalidInput(f"feature {key!r} is a number beyond {LARGEST_NUMBER:g}")
+    return features
