@@ -1,0 +1,242 @@
+"""The loop: a log made by the service trains, is judged, goes live; and what is judged is true."""
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
+from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.operations import imports
+from artwork_bandit.operations.judge import judge
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.policies.policy import Fixed, Uniform
+from artwork_bandit.serving.state import LiveState
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.replay import Window
+from artwork_bandit.store.tables import models
+from artwork_bandit.training import train as training
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+@pytest.fixture
+def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
+    begun = Simulation.begin(store, database_url)
+    yield begun
+    begun.service.state.close()
+
+
+def source(simulation: Simulation) -> ReplaySource:
+    return ReplaySource.of(simulation.service.store, None, "artwork", None, None)
+
+
+def test_a_model_goes_live_and_earns_more(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(800)
+    outcome = retrain(store, ARTWORK, settings, simulation.later())
+    assert outcome.promoted, outcome.reason
+    assert simulation.service.state.refresh()
+    policy, _ = simulation.service.state.current.policies["artwork", "live"]
+    assert policy.model_version == outcome.version
+    gain = simulation.true_value(policy) / simulation.true_value(Uniform())
+    assert gain > 1.1
+    with store.read() as connection:
+        record = registry.get(connection, outcome.version)
+    assert record.status == "live"
+    assert record.reason == outcome.reason
+    assert record.window_to is not None
+    assert record.metrics["difference_lower"] is not None
+
+
+def test_estimates_cover_the_known_value_on_a_log_of_several_cells(
+    store: Store, database_url: str
+) -> None:
+    """Explore and live cells, two model versions, members who repeat over two periods."""
+    shares = {"explore": 0.5, "baseline": 0.1, "live": 0.4}
+    simulation = Simulation.begin(store, database_url, members=1500, shares=shares)
+    simulation.visits(1000)
+    retrain(store, ARTWORK, simulation.settings, simulation.later())
+    simulation.service.state.refresh()
+    simulation.now += ARTWORK.period
+    simulation.visits(1000)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    fixed = Fixed("t0-a1")
+    names = {"uniform": Uniform(), "variant:t0-a1": fixed}
+    report, _ = judge(source(simulation), list(names))
+    assert report.certain_share > 0  # the baseline cell's rows left
+    for name, policy in names.items():
+        truth = simulation.true_value(policy)
+        judged = report.targets[name]
+        assert judged.verdict is not Verdict.REFUSE, judged.checks
+        for estimator in ("ips", "snips", "dr"):
+            found = judged.estimators[estimator]
+            assert found.lower < truth < found.upper, (name, estimator, truth, found)
+    simulation.service.state.close()
+
+
+def test_training_twice_on_the_same_log_gives_the_same_bytes(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(300)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    second = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    with store.read() as connection:
+        hashes = {registry.get(connection, o.version).sha256 for o in (first, second)}
+    assert len(hashes) == 1
+
+
+def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(800)
+    first = retrain(store, ARTWORK, settings, simulation.later())
+    again = retrain(store, ARTWORK, settings, simulation.later())
+    assert first.promoted
+    assert not again.promoted  # the same model: a difference of 0
+    with store.read() as connection:
+        assert registry.get(connection, again.version).status == "rejected"
+        assert registry.live(connection, "artwork").version == first.version
+
+
+def test_a_log_too_small_is_refused_in_words(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    with pytest.raises(NotEnoughData, match="empty"):
+        retrain(store, ARTWORK, settings, simulation.later())
+    simulation.visits(10)
+    with pytest.raises(NotEnoughData, match="at least 200"):
+        retrain(store, ARTWORK, settings, simulation.later())
+
+
+def test_rolling_back_goes_one_model_back_at_a_time(simulation: Simulation) -> None:
+    store, settings, now = simulation.service.store, simulation.settings, simulation.now
+    simulation.visits(300)
+    versions = [retrain(store, ARTWORK, settings, simulation.later()).version for _ in range(2)]
+    with store.write() as connection:
+        for version in versions:
+            registry.promote(connection, version, "by hand", now)
+        assert registry.roll_back(connection, "artwork", "test", now) == versions[0]
+    with store.write() as connection:
+        while registry.live(connection, "artwork") is not None:
+            registry.roll_back(connection, "artwork", "test", now)
+        with pytest.raises(Conflict):
+            registry.roll_back(connection, "artwork", "test", now)
+
+
+def test_broken_model_bytes_never_serve(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(300)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    with store.write() as connection:
+        registry.promote(connection, good, "test", simulation.now)
+    simulation.service.state.refresh()
+    with store.write() as connection:
+        data = connection.execute(
+            models.select().where(models.c.version == bad)
+        ).one()._mapping["bundle"]
+        flipped = bytes(data[:-1]) + bytes([data[-1] ^ 1])
+        connection.execute(
+            models.update().where(models.c.version == bad).values(bundle=flipped)
+        )
+        registry.promote(connection, bad, "test", simulation.now)
+    simulation.service.state.refresh()
+    policy, _ = simulation.service.state.current.policies["artwork", "live"]
+    assert policy.model_version == good  # the one before stays
+    fresh = LiveState(store, b"key", 3600)
+    assert fresh.current.policies["artwork", "live"][0].name == "uniform"
+    fresh.close()
+    with store.read() as connection, pytest.raises(BrokenModel, match="hash"):
+        registry.load(connection, bad)
+
+
+def test_a_model_whose_canaries_changed_is_broken(simulation: Simulation) -> None:
+    from artwork_bandit.policies import bundle
+
+    store = simulation.service.store
+    simulation.visits(300)
+    version = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    with store.read() as connection:
+        made = registry.load(connection, version)
+    made.model.weights[0][1] += 0.01
+    data = made.encode()
+    with pytest.raises(BrokenModel, match="canary"):
+        bundle.decode(data, bundle.sha256(data))
+    with pytest.raises(BrokenModel, match="decoded"):
+        bundle.decode(data[:-100], bundle.sha256(data[:-100]))
+
+
+def test_export_is_judged_like_the_database_and_imports_once(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    store = simulation.service.store
+    simulation.visits(400)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    path = tmp_path / "log.parquet"
+    rows = parquet.write(path, replay.blocks(store, Window()))
+    assert rows == sum(len(b) for b in replay.blocks(store, Window()))
+    from_sql, _ = judge(source(simulation), ["uniform", "best-single"])
+    file = ReplaySource.of(None, path, "artwork", None, None)
+    from_file, _ = judge(file, ["uniform", "best-single"])
+    assert from_file.targets["uniform"].estimators == from_sql.targets["uniform"].estimators
+    assert from_file.sha256 == from_sql.sha256
+    now = simulation.later()
+    assert imports.import_log(store, path, now, dry_run=False).duplicates == rows
+    other = Store(f"sqlite:///{tmp_path}/other.db")
+    from artwork_bandit.store import migrate
+
+    migrate.migrate(other)
+    would = imports.import_log(other, path, now, dry_run=True)
+    assert (would.rows, would.new_titles, would.new_variants) == (rows, 6, 24)
+    assert imports.import_log(other, path, now, dry_run=False) == would
+    assert imports.import_log(other, path, now, dry_run=False).duplicates == rows
+    again, _ = judge(ReplaySource.of(other, None, "artwork", None, None), ["uniform"])
+    found = again.targets["uniform"].estimators["snips"].estimate
+    assert found == pytest.approx(from_sql.targets["uniform"].estimators["snips"].estimate)
+    other.close()
+
+
+def test_a_model_is_not_judged_on_rows_it_was_trained_on(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(800)
+    version = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    report, versions = judge(source(simulation), [f"model:{version}"])
+    judged = report.targets[f"model:{version}"]
+    assert versions == [version]
+    with store.read() as connection:
+        record = registry.get(connection, version)
+    assert judged.rows_left_out == record.rows
+    assert judged.support.rows == report.rows - record.rows
+
+
+@pytest.mark.parametrize(
+    "name", ["nonsense", "model:x", "model:", "variant:", "column:missing", "live"]
+)
+def test_unknown_targets_are_refused_in_words(simulation: Simulation, name: str) -> None:
+    simulation.visits(3)
+    join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+    with pytest.raises(InvalidInput):
+        judge(source(simulation), [name])
+
+
+def test_recent_rows_weigh_more(simulation: Simulation) -> None:
+    """The world turns round half-way; a short half-life follows, a long one lags."""
+    store = simulation.service.store
+    simulation.visits(500)
+    simulation.now += dt.timedelta(days=100)
+    simulation.world._constant = -simulation.world._constant - 2.4
+    simulation.visits(500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    from artwork_bandit.store.features import StoredFeatures
+
+    values = {}
+    for days in (5, 10_000):
+        how = training.Settings(half_life=dt.timedelta(days=days), form="greedy")
+        made = training.train(
+            lambda: replay.blocks(store, Window()), StoredFeatures(store), ARTWORK, how
+        )
+        values[days] = simulation.true_value(made.bundle.policy(None))
+    assert values[5] > values[10_000]
