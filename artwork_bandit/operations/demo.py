@@ -162,6 +162,8 @@ def _visit_until(
                 progress.impressions += seen
     except ArtworkBanditError as error:
         progress.error = str(error)
+    finally:
+        visitor.close()
 
 
 def _train_until(stop: threading.Event, progress: Progress, chosen: Settings) -> None:

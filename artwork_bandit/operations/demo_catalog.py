@@ -62,10 +62,13 @@ def pictured_genres(title: Title) -> list[str]:
 def _variants(title: Title, slot: str, count: int, rng: np.random.Generator) -> list[Variant]:
     genres = pictured_genres(title)
     variants = []
+    first = int(rng.integers(len(COMPOSITIONS)))
     for i in range(count):
-        composition = COMPOSITIONS[(i + int(rng.integers(2))) % len(COMPOSITIONS)]
+        # Each genre again with another composition: no two variants of a title look alike.
+        turn, at = divmod(i, len(genres))
+        composition = COMPOSITIONS[(first + at + 2 * turn) % len(COMPOSITIONS)]
         features: dict[str, object] = {
-            "genre": genres[i % len(genres)],
+            "genre": genres[at],
             "composition": composition,
             "faces": {"close-up": 1, "pair": 2, "ensemble": 4}.get(composition, 0),
             "tone": TONES[int(rng.integers(len(TONES)))],

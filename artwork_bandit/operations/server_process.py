@@ -63,8 +63,9 @@ def _wait(process: subprocess.Popen[bytes], settings: Settings, log: Path) -> No
             raise ArtworkBanditError(f"the server stopped at its start:\n{tail}")
         with contextlib.suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection(settings.host, settings.port, timeout=2)
-            connection.request("GET", "/readyz")
-            if connection.getresponse().status == 200:
-                return
+            with contextlib.closing(connection):
+                connection.request("GET", "/readyz")
+                if connection.getresponse().status == 200:
+                    return
         time.sleep(0.1)
     raise ArtworkBanditError(f"the server was not ready after {START_SECONDS:.0f} s; see {log}")

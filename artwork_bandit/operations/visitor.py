@@ -26,6 +26,9 @@ class Visitor:
         self._world = world
         self._rng = rng
 
+    def close(self) -> None:
+        self._connection.close()
+
     def visit(self, member: int, slot: str, title_ids: list[str]) -> int:
         """Open a page, look at all of it, act; return the number of impressions."""
         rng, world = self._rng, self._world

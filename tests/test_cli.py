@@ -1,0 +1,279 @@
+"""The commands as a user runs them: exit codes, JSON, refusals in words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from artwork_bandit.settings import Settings
+from tests.simulated import Simulation
+
+
+def run(*arguments: str, database: str | None = None, code: int = 0) -> str:
+    """Run the command; return what it printed on both streams."""
+    where = [] if database is None else ["--database", database]
+    done = subprocess.run(
+        [sys.executable, "-m", "artwork_bandit", *where, *arguments],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def log_table(rows: int = 4_000, **columns: object) -> pa.Table:
+    """A sound log of uniform choices among three, made elsewhere."""
+    rng = np.random.default_rng(1)
+    sets = [["a", "b", "c"]] * rows
+    chosen = rng.integers(3, size=rows)
+    made = {
+        "decision_id": [f"d{i}" for i in range(rows)],
+        "occurred_at": pa.array(range(rows), pa.timestamp("us", "UTC")),
+        "member_id": [f"m{i % 1000}" for i in range(rows)],
+        "title_id": ["t"] * rows,
+        "action_set": sets,
+        "variant_id": [s[c] for s, c in zip(sets, chosen, strict=True)],
+        "propensity": np.full(rows, 1 / 3),
+        "reward": (rng.random(rows) < 0.2 + 0.2 * (chosen == 0)).astype(float),
+        "target:always_a": [[1.0, 0.0, 0.0]] * rows,
+        "target:never_logged": [[0.2, 0.3, 0.5]] * rows,
+    }
+    return pa.table(made | columns)
+
+
+def write(path: Path, table: pa.Table) -> str:
+    pa.parquet.write_table(table, path)
+    return str(path)
+
+
+def test_help_everywhere_and_fast() -> None:
+    for command in ([], ["demo"], ["evaluate"], ["catalog", "import"], ["models", "list"]):
+        assert "Usage: artwork-bandit" in run(*command, "--help") or "Usage:" in run(*command, "--help")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "artwork_bandit", "--help"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for heavy in ("pandas", "pyarrow", "vowpalwabbit", "sqlalchemy", "flask"):
+        assert f" {heavy}\n" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["nonsense"], ["evaluate"], ["cells", "set", "x"], ["train", "--slot", "hat"],
+     ["evaluate", "--target", "uniform", "--from", "yesterday"], ["history", "import"]],
+)  # fmt: skip
+def test_wrong_use_is_exit_code_2(sqlite_url: str, arguments: list[str]) -> None:
+    said = run(*arguments, database=sqlite_url, code=2)
+    assert "Traceback" not in said
+
+
+def test_a_database_not_migrated_is_said_in_words(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/new.db"
+    assert "artwork-bandit migrate" in run("cells", "show", database=database, code=2)
+    assert "database is at" in run("migrate", database=database)
+    assert "explore" in run("cells", "show", database=database)
+
+
+def test_judging_a_log_made_elsewhere(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table())
+    said = run("evaluate", "--log", path, "--target", "column:always_a", "--json", "-")
+    report = json.loads(said)
+    judged = report["targets"]["column:always_a"]
+    assert judged["verdict"] == "OK"
+    for name in ("ips", "snips", "dr", "sndr", "rejection"):
+        found = judged["estimators"][name]
+        assert found["lower"] < 0.4 < found["upper"], (name, found)
+    assert judged["estimators"]["dm"]["lower"] is None
+    assert judged["estimators"]["dm"]["reason"]
+    assert judged["difference"]["against"] == "logging"
+    assert judged["difference"]["lower"] > 0
+    assert report["provenance"]["log_sha256"]
+    text = run("evaluate", "--log", path, "--target", "column:always_a", "--target", "best-single")
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "column:always_a  OK" in text
+
+
+def test_a_folder_of_part_files_is_one_log(tmp_path: Path) -> None:
+    table = log_table()
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    write(parts / "part-0.parquet", table.slice(0, 1500))
+    write(parts / "part-1.parquet", table.slice(1500))
+    whole = write(tmp_path / "whole.parquet", table)
+    ask = ["--target", "column:always_a", "--json", "-"]
+    a, b = (json.loads(run("evaluate", "--log", p, *ask)) for p in (whole, str(parts)))
+    for name in ("ips", "snips"):
+        for number in ("estimate", "lower", "upper"):
+            found = [r["targets"]["column:always_a"]["estimators"][name][number] for r in (a, b)]
+            assert found[0] == pytest.approx(found[1], rel=1e-12)
+
+
+def test_twenty_rows_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table(20))
+    said = run("evaluate", "--log", path, "--target", "column:always_a", code=1)
+    assert "REFUSE" in said
+    assert "at least 200 are needed" in said
+    assert "estimate" not in said.replace("the estimate rests", "")
+
+
+def test_no_support_is_refused(tmp_path: Path) -> None:
+    rows = 4_000
+    table = log_table(
+        rows,
+        **{
+            "logging_pmf": [[0.5, 0.5, 0.0]] * rows,
+            "propensity": np.full(rows, 0.5),
+            "variant_id": ["a", "b"] * (rows // 2),
+        },
+    )
+    path = write(tmp_path / "log.parquet", table)
+    said = run("evaluate", "--log", path, "--target", "column:never_logged", code=1)
+    assert "50.0% of the target's probability is on variants never logged" in " ".join(said.split())
+
+
+def test_made_up_propensities_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table(propensity=np.full(4_000, 0.9)))
+    said = run("evaluate", "--log", path, "--target", "column:always_a", code=1)
+    assert "REFUSE" in said
+    assert "what those propensities promise" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("propensity", [0.0], "propensity is not in (0, 1]"),
+        ("propensity", [1.5], "propensity is not in (0, 1]"),
+        ("propensity", [float("nan")], "propensity is not in (0, 1]"),
+        ("propensity", [None], "propensity is missing"),
+        ("reward", [float("inf")], "reward is not finite"),
+        ("variant_id", ["z"], "variant_id is not in action_set"),
+        ("member_id", [None], "member_id is missing"),
+        ("action_set", [[]], "action_set is empty"),
+        ("action_set", [["a", "a", "b"]], "action_set names a variant twice"),
+        ("target:always_a", [[1.0]], "is not as long as action_set"),
+        ("target:always_a", [[0.5, 0.4, 0.0]], "does not sum to 1"),
+        ("target:always_a", [[1.5, -0.5, 0.0]], "has a value not allowed"),
+    ],
+)
+def test_every_broken_row_is_named_with_its_rule(
+    tmp_path: Path, column: str, values: list, said: str
+) -> None:
+    table = log_table(300)
+    cells = table.column(column).to_pylist()
+    cells[41] = values[0]
+    table = table.set_column(table.column_names.index(column), column, [cells])
+    path = write(tmp_path / "log.parquet", table)
+    found = run("evaluate", "--log", path, "--target", "column:always_a", code=2)
+    assert "row 42" in found
+    assert said in found
+
+
+def test_broken_files_are_refused_in_words(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "text.parquet").write_text("not parquet")
+    naive = log_table(300).set_column(1, "occurred_at", [pa.array(range(300), pa.timestamp("us"))])
+    short = log_table(300).drop_columns(["reward"])
+    cases = {
+        str(tmp_path / "text.parquet"): "not a readable Parquet log",
+        str(tmp_path / "none.parquet"): "not a readable Parquet log",
+        write(tmp_path / "naive.parquet", naive): "time zone",
+        write(tmp_path / "short.parquet", short): "lacks the columns ['reward']",
+        write(tmp_path / "empty.parquet", log_table(300).slice(0, 0)): "holds no rows",
+    }
+    for path, said in cases.items():
+        assert said in run("evaluate", "--log", path, "--target", "uniform", code=2)
+        assert said in run("import-log", path, database=sqlite_url, code=2)
+
+
+def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_url: str) -> None:
+    path = tmp_path / "catalog.jsonl"
+    variant = {"variant_id": "v1", "uri": "/v1.svg", "features": {"genre": "TV Horror"}}
+    title = {"title_id": "t1", "name": "One", "genres": ["TV Horror"], "variants": [variant]}
+    lines = [title, {"title_id": "t2"}, {"title_id": "t3", "name": "x", "maturity": "wrong"}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n")
+    for dry in (True, False):
+        flags = ["--dry-run"] if dry else []
+        said = run("catalog", "import", str(path), "--json", *flags, database=sqlite_url, code=1)
+        report = json.loads(said)
+        assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 3)
+        assert [p.split(":")[0] for p in report["problems"]] == [
+            f"catalog.jsonl, line {n}" for n in (2, 3, 4)
+        ]
+    path.write_text(json.dumps(title | {"variants": [variant | {"uri": "/new.svg"}]}) + "\n")
+    report = json.loads(run("catalog", "import", str(path), "--json", database=sqlite_url))
+    assert (report["titles_same"], report["variants_revised"]) == (1, 1)
+
+
+def test_history_import_from_csv_and_movielens(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "movies.csv").write_text(
+        'movieId,title,genres\n1,"One, The (1999)",Horror|Drama\n2,Two,(no genres listed)\n'
+    )
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n7,1,5.0,1000000\n7,2,1.0,900000\n7,99,4.0,900000\n"
+    )
+    arguments = ["history", "import", "--movielens", str(tmp_path), "--json"]
+    would = json.loads(run(*arguments, "--dry-run", database=sqlite_url, code=1))
+    did = json.loads(run(*arguments, database=sqlite_url, code=1))
+    assert would | {"dry_run": False} == did
+    assert (did["titles_new"], did["events_new"], did["members"], did["rejected"]) == (2, 2, 1, 1)
+    again = json.loads(run(*arguments, database=sqlite_url, code=1))
+    assert (again["titles_same"], again["events_new"], again["events_known"]) == (2, 0, 2)
+    csv = tmp_path / "views.csv"
+    csv.write_text(
+        "member_id,title_id,type,occurred_at,seconds_watched,duration_seconds\n"
+        "m1,ml-1,play,2026-01-01T20:00:00Z,3000,6000\n"
+        "m1,ml-1,play,2026-01-01T20:00:00,3000,6000\n"
+        "m1,ml-1,dance,2026-01-01T20:00:00Z,,\n"
+        "m1,ml-1,play,2026-01-01T20:00:00Z,-3,\n"
+        ",ml-1,play,2026-01-01T20:00:00Z,,\n"
+    )
+    said = json.loads(run("history", "import", str(csv), "--json", database=sqlite_url, code=1))
+    assert (said["events_new"], said["rejected"]) == (1, 4)
+
+
+def test_train_list_show_promote_roll_back_export(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from artwork_bandit.store.engine import Store
+
+    store = Store(sqlite_url)
+    simulation = Simulation.begin(store, sqlite_url)
+    simulation.visits(800)
+    simulation.service.close()
+    monkeypatch.setenv("ARTWORK_BANDIT_ATTRIBUTION_WINDOW_SECONDS", "5")
+    outcome = json.loads(run("train", "--json", database=sqlite_url))
+    assert outcome["version"] == 1
+    assert "model 2" in run("train", database=sqlite_url)
+    listed = json.loads(run("models", "list", "--json", database=sqlite_url))
+    assert [m["version"] for m in listed] == [2, 1]
+    assert json.loads(run("models", "show", "1", database=sqlite_url))["slot"] == "artwork"
+    assert "model 2 is live" in run("models", "promote", "2", database=sqlite_url)
+    assert "is live" in run("models", "rollback", database=sqlite_url)
+    assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)
+    path = tmp_path / "out.parquet"
+    assert "rows written" in run("export", str(path), database=sqlite_url)
+    said = run("evaluate", "--log", str(path), "--target", "model:2", "--target", "uniform",
+               "--against", "uniform", database=sqlite_url)  # fmt: skip
+    assert "model:2" in said
+
+
+def test_settings_come_from_command_line_environment_file_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('port = 1111\nthreads = 3\nhost = "0.0.0.0"\n')
+    monkeypatch.setenv("ARTWORK_BANDIT_PORT", "2222")
+    monkeypatch.setenv("ARTWORK_BANDIT_DATABASE_URL", "postgresql://u:secret@h/d")
+    said = run("--config", str(file), "config", "show")
+    assert "port = 2222" in said
+    assert "threads = 3" in said
+    assert f"reload_seconds = {Settings().reload_seconds}" in said
+    assert "secret" not in said
+    assert 'database_url = "sqlite:///x.db"' in run("--database", "sqlite:///x.db", "config", "show")
+    file.write_text("wrong = 1\n")
+    assert "unknown ['wrong']" in run("--config", str(file), "config", "show", code=2)
+    monkeypatch.setenv("ARTWORK_BANDIT_PORT", "many")
+    assert "must be a int" in run("config", "show", code=2)

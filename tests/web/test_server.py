@@ -1,0 +1,127 @@
+"""The real server process: what it acknowledged survives kill -9; models reach it without restart."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.operations.server_process import command, free_port, serving
+from artwork_bandit.settings import Settings
+from artwork_bandit.store import cells
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import events, impressions, profiles, requests
+from tests.samples import fill
+
+
+def post(port: int, path: str, body: dict) -> dict:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", path, json.dumps(body))
+        response = connection.getresponse()
+        data = response.read()
+        assert response.status == 200, data
+        return json.loads(data)
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url, port=free_port(0), reload_seconds=0.1)
+
+
+def drive(port: int, worker: int, done: dict[str, list[str]], stop: threading.Event) -> None:
+    """Choose and send events until the server dies; note what it acknowledged."""
+    number = 0
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        while not stop.is_set():
+            number += 1
+            name = f"w{worker}-{number}"
+            question = {"request_id": name, "member_id": f"m{worker}", "title_ids": ["t0", "t1"]}
+            answer = post(port, "/v1/choices", question)
+            done["requests"].append(name)
+            now = datetime.now(UTC).isoformat()
+            batch = [
+                {"event_id": uuid.uuid4().hex, "type": kind, "occurred_at": now,
+                 "decision_id": answer["choices"][0]["decision_id"]}
+                for kind in ("impression", "play")
+            ]  # fmt: skip
+            assert post(port, "/v1/events", {"events": batch})["accepted"] == 2
+            done["events"] += [e["event_id"] for e in batch]
+
+
+def test_what_was_acknowledged_survives_kill_9(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    fill(store)
+    arguments, environment = command(settings, "serve", "--workers", "2")
+    log = (tmp_path / "server.log").open("wb")
+    process = subprocess.Popen(
+        arguments, env=environment, stdout=log, stderr=log, start_new_session=True
+    )
+    done: dict[str, list[str]] = {"requests": [], "events": []}
+    stop = threading.Event()
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
+                post(settings.port, "/v1/events", {"events": []})
+                break
+        threads = [
+            threading.Thread(target=drive, args=(settings.port, i, done, stop)) for i in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        while len(done["events"]) < 300 and time.monotonic() < deadline:
+            threading.Event().wait(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        stop.set()
+        log.close()
+    for thread in threads:
+        thread.join()
+    assert len(done["events"]) >= 300, (tmp_path / "server.log").read_text()
+    with store.read() as connection:
+        logged = set(connection.execute(sa.select(requests.c.request_id)).scalars())
+        stored = set(connection.execute(sa.select(events.c.event_id)).scalars())
+        shown = connection.execute(sa.select(sa.func.count()).select_from(impressions)).scalar()
+        plays = connection.execute(
+            sa.select(sa.func.count()).select_from(events).where(events.c.type == "play")
+        ).scalar()
+        genres = connection.execute(sa.select(profiles.c.genres)).scalars().all()
+    assert set(done["requests"]) <= logged
+    assert set(done["events"]) <= stored
+    assert shown == plays  # a batch is whole or absent
+    total = sum(json.loads(each)["TV Horror"] for each in genres)
+    assert total == pytest.approx(plays, rel=1e-3)  # profiles hold exactly the stored plays
+
+
+def test_changes_reach_a_running_server(store: Store, settings: Settings, tmp_path: Path) -> None:
+    fill(store)
+    with serving(settings, tmp_path / "server.log"):
+        with store.write() as connection:
+            cells.set_shares(connection, {"baseline": 1.0})
+        deadline = time.monotonic() + 10
+        cell = None
+        while cell != "baseline" and time.monotonic() < deadline:
+            cell = post(settings.port, "/v1/choices", {"member_id": "m", "title_ids": ["t0"]})["cell"]
+        assert cell == "baseline"
+
+
+def test_a_server_on_a_database_not_migrated_says_so(tmp_path: Path) -> None:
+    settings = Settings(database_url=f"sqlite:///{tmp_path}/empty.db", port=free_port(0))
+    arguments, environment = command(settings, "serve")
+    done = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "artwork-bandit migrate" in done.stderr
