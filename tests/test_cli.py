@@ -52,7 +52,9 @@ def write(path: Path, table: pa.Table) -> str:
 
 def test_help_everywhere_and_fast() -> None:
     for command in ([], ["demo"], ["evaluate"], ["catalog", "import"], ["models", "list"]):
-        assert "Usage: artwork-bandit" in run(*command, "--help") or "Usage:" in run(*command, "--help")
+        assert "Usage: artwork-bandit" in run(*command, "--help") or "Usage:" in run(
+            *command, "--help"
+        )
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "artwork_bandit", "--help"],
         capture_output=True, text=True, check=True,
@@ -272,7 +274,9 @@ def test_settings_come_from_command_line_environment_file_default(
     assert "threads = 3" in said
     assert f"reload_seconds = {Settings().reload_seconds}" in said
     assert "secret" not in said
-    assert 'database_url = "sqlite:///x.db"' in run("--database", "sqlite:///x.db", "config", "show")
+    assert 'database_url = "sqlite:///x.db"' in run(
+        "--database", "sqlite:///x.db", "config", "show"
+    )
     file.write_text("wrong = 1\n")
     assert "unknown ['wrong']" in run("--config", str(file), "config", "show", code=2)
     monkeypatch.setenv("ARTWORK_BANDIT_PORT", "many")

@@ -123,7 +123,9 @@ def _sound_features(features: dict[str, FeatureValue]) -> dict[str, FeatureValue
     for key, value in features.items():
         texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
         if isinstance(value, list) and not 1 <= len(value) <= MOST_IN_LIST:
-            raise InvalidInput(f"feature {key!r} has {len(value)} values; 1 to {MOST_IN_LIST} may be")
+            raise InvalidInput(
+                f"feature {key!r} has {len(value)} values; 1 to {MOST_IN_LIST} may be"
+            )
         for text in texts:
             try:
                 msgspec.convert(text, Short)

@@ -154,9 +154,9 @@ def _visit_until(
         while not stop.is_set() and not (once and progress.visits >= VISITS_ONCE):
             member = int(rng.integers(len(world.members)))
             page = [ids[i] for i in rng.choice(len(ids), TITLES_PER_PAGE, replace=False)]
-            seen = visitor.visit(member, "artwork", page)
+            seen = len(visitor.visit(member, "artwork", page).rows)
             if progress.visits % TRAILER_EVERY == 0:
-                seen += visitor.visit(member, "trailer", with_trailers)
+                seen += len(visitor.visit(member, "trailer", with_trailers).rows)
             with progress.lock:
                 progress.visits += 1
                 progress.impressions += seen

@@ -6,6 +6,7 @@ import datetime as dt
 import http.client
 import json
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,19 @@ from artwork_bandit.operations.audience import World
 DEVICES = ("tv", "phone", "tablet", "web")
 CLICK_ANYWAY = 0.04
 """Probability that a member clicks, watches a little and leaves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """What a member was shown and did on one page."""
+
+    member: int
+    cell: str
+    model_version: int | None
+    rows: list[int]
+    """The world's rows of the variants shown."""
+    played: list[bool]
+    """Whether each led to a quality play."""
 
 
 class Visitor:
@@ -29,8 +43,8 @@ class Visitor:
     def close(self) -> None:
         self._connection.close()
 
-    def visit(self, member: int, slot: str, title_ids: list[str]) -> int:
-        """Open a page, look at all of it, act; return the number of impressions."""
+    def visit(self, member: int, slot: str, title_ids: list[str]) -> Visit:
+        """Open a page, look at all of it, act; return what happened."""
         rng, world = self._rng, self._world
         member_id = world.members[member]
         context = {
@@ -64,7 +78,13 @@ class Visitor:
         report = self.post("/v1/events", {"events": events})
         if report["rejected"]:
             raise ArtworkBanditError(f"events were rejected: {report['rejected'][:3]}")
-        return len(choices)
+        return Visit(
+            member=member,
+            cell=answer["cell"],
+            model_version=answer["model_version"],
+            rows=rows,
+            played=played.tolist(),
+        )
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """Return the answer's JSON; raises ArtworkBanditError unless it is a 200."""

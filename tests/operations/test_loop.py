@@ -135,13 +135,13 @@ def test_broken_model_bytes_never_serve(simulation: Simulation) -> None:
         registry.promote(connection, good, "test", simulation.now)
     simulation.service.state.refresh()
     with store.write() as connection:
-        data = connection.execute(
-            models.select().where(models.c.version == bad)
-        ).one()._mapping["bundle"]
-        flipped = bytes(data[:-1]) + bytes([data[-1] ^ 1])
-        connection.execute(
-            models.update().where(models.c.version == bad).values(bundle=flipped)
+        data = (
+            connection.execute(models.select().where(models.c.version == bad))
+            .one()
+            ._mapping["bundle"]
         )
+        flipped = bytes(data[:-1]) + bytes([data[-1] ^ 1])
+        connection.execute(models.update().where(models.c.version == bad).values(bundle=flipped))
         registry.promote(connection, bad, "test", simulation.now)
     simulation.service.state.refresh()
     policy, _ = simulation.service.state.current.policies["artwork", "live"]

@@ -12,9 +12,7 @@ HOSTILE = ["Mission: Impossible | x\ny", "😀", "עברית", "x" * 10_000, "",
 def test_log_lift_by_hand() -> None:
     encoder = ContextEncoder(genres={"a": 0.25, "b": 0.75}, categories=[])
     row = encoder.encode([Context(genres={"a": 10.0})])[0]
-    assert row == pytest.approx(
-        [np.log((10 + 1.25) / (15 * 0.25)), np.log(3.75 / (15 * 0.75))]
-    )
+    assert row == pytest.approx([np.log((10 + 1.25) / (15 * 0.25)), np.log(3.75 / (15 * 0.75))])
 
 
 def test_a_member_without_history_has_no_lift() -> None:

@@ -9,9 +9,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies import exploration
 from artwork_bandit.policies.exploration import FORMS, Exploration
 
-pages = st.lists(
-    st.lists(st.floats(-5, 5), min_size=1, max_size=12), min_size=1, max_size=6
-)
+pages = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=12), min_size=1, max_size=6)
 
 
 def flat(page: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -63,9 +61,7 @@ def test_scores_that_are_not_finite_are_refused(bad: float) -> None:
         how.pmf(np.array([0.1, bad]), np.array([0, 2]))
 
 
-@pytest.mark.parametrize(
-    "pmf", [[0.5, 0.4], [np.nan, 1.0], [0.999, 0.001], [1.2, -0.2]]
-)
+@pytest.mark.parametrize("pmf", [[0.5, 0.4], [np.nan, 1.0], [0.999, 0.001], [1.2, -0.2]])
 def test_a_pmf_that_could_lie_is_refused(pmf: list[float]) -> None:
     with pytest.raises(ArithmeticError):
         exploration.check(np.array(pmf), np.array([0, 2]), 0.1)

@@ -53,7 +53,9 @@ def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
         vowpal.affinity_text(bad)
 
 
-@pytest.mark.parametrize(("reward", "weight"), [(np.nan, 1), (1.1, 1), (-0.1, 1), (1, 0), (1, np.inf)])
+@pytest.mark.parametrize(
+    ("reward", "weight"), [(np.nan, 1), (1.1, 1), (-0.1, 1), (1, 0), (1, np.inf)]
+)
 def test_labels_out_of_range_never_reach_vw(reward: float, weight: float) -> None:
     with pytest.raises(ValueError, match="label"):
         vowpal.labels(reward, weight)

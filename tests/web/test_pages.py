@@ -23,9 +23,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def address(
-    sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pages")
     shutil.copy(sqlite_template, folder / "pages.db")
     settings = Settings(
@@ -59,7 +57,8 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "path", ["/", "/?slot=trailer", "/titles/stranger-things", "/titles/house-of-cards?slot=trailer"]
+    "path",
+    ["/", "/?slot=trailer", "/titles/stranger-things", "/titles/house-of-cards?slot=trailer"],
 )
 def test_pages_render_whole(
     browser: Browser, address: str, path: str, scheme: str, width: int
@@ -68,7 +67,9 @@ def test_pages_render_whole(
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text))
     page.on("requestfailed", lambda request: problems.append(request.url))
-    page.on("response", lambda r: problems.append(f"{r.status} {r.url}") if r.status > 399 else None)
+    page.on(
+        "response", lambda r: problems.append(f"{r.status} {r.url}") if r.status > 399 else None
+    )
     page.goto(address + path)
     page.wait_for_load_state("networkidle")
     assert problems == []
@@ -100,5 +101,8 @@ def test_the_catalogue_is_what_was_promised() -> None:
     names = {t.title_id: t.name for t in titles}
     pictures = {drawing.draw(v, names[v.title_id]) for v in variants}
     assert len(pictures) == len(variants)
-    for title_id, slot, count in (("stranger-things", "artwork", 9), ("house-of-cards", "trailer", 10)):
+    for title_id, slot, count in (
+        ("stranger-things", "artwork", 9),
+        ("house-of-cards", "trailer", 10),
+    ):
         assert sum((v.title_id, v.slot) == (title_id, slot) for v in variants) == count

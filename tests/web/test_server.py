@@ -113,7 +113,9 @@ def test_changes_reach_a_running_server(store: Store, settings: Settings, tmp_pa
         deadline = time.monotonic() + 10
         cell = None
         while cell != "baseline" and time.monotonic() < deadline:
-            cell = post(settings.port, "/v1/choices", {"member_id": "m", "title_ids": ["t0"]})["cell"]
+            cell = post(settings.port, "/v1/choices", {"member_id": "m", "title_ids": ["t0"]})[
+                "cell"
+            ]
         assert cell == "baseline"
 
 
