@@ -133,8 +133,6 @@ class Evaluation:
         pmfs = {t.name: t.pmf(block, actions) for t in self.targets}
         for target in self.targets:
             self._add_target(target, block, pmfs, q, bucket, uniform_log)
-        if block.q_hat is None:
-            self._outcome.learn(block, bucket)
 
     def _add_target(
         self, target: Target, block: ReplayBlock, pmfs: dict[str, Floats], q: Floats,

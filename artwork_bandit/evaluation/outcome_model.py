@@ -19,10 +19,11 @@ from artwork_bandit.policies.rendezvous import variant_key
 
 SHRINKAGE = 20.0
 FOLDS = 2
+ROWS_AT_ONCE = 1_000
 
 
 class OutcomeModel:
-    """Running sums per fold; predict a block, then learn from it."""
+    """Running sums per fold, over a log that comes in blocks, in time order."""
 
     def __init__(self) -> None:
         self._variants: dict[int, int] = {}
@@ -32,8 +33,25 @@ class OutcomeModel:
         """[fold, variant, (count, reward)]."""
 
     def predict(self, block: ReplayBlock, bucket: Ints) -> Floats:
-        """Return q-hat, flat over the block's action sets."""
-        numbers = self._numbers(block)
+        """Return q-hat, flat over the block's action sets, and learn from the block.
+
+        Rows are taken a thousand at a time: each is predicted before any of its thousand is
+        learned from.
+        """
+        numbers, offsets = self._numbers(block), block.offsets
+        fold = bucket % FOLDS
+        q = np.empty(len(numbers))
+        for start in range(0, len(block), ROWS_AT_ONCE):
+            end = min(start + ROWS_AT_ONCE, len(block))
+            flat = slice(offsets[start], offsets[end])
+            fold_of = np.repeat(fold[start:end], np.diff(offsets[start : end + 1]))
+            q[flat] = self._means()[fold_of, numbers[flat]]
+            shown = numbers[offsets[start:end] + block.chosen[start:end]]
+            self._learn(shown, block.reward[start:end], fold[start:end])
+        return q
+
+    def _means(self) -> Floats:
+        """Return [fold, variant] predictions, each fold's from the other folds' rewards."""
         title_of = np.array(self._title_of, np.int64)
         q = np.empty((FOLDS, len(title_of)))
         for fold in range(FOLDS):
@@ -44,17 +62,14 @@ class OutcomeModel:
             s_title = np.bincount(title_of, earned, len(self._titles))
             title_mean = (s_title + SHRINKAGE * mean) / (n_title + SHRINKAGE)
             q[fold] = (earned + SHRINKAGE * title_mean[title_of]) / (count + SHRINKAGE)
-        fold_of = np.repeat(bucket % FOLDS, block.sizes)
-        return q[fold_of, numbers]
+        return q
 
-    def learn(self, block: ReplayBlock, bucket: Ints) -> None:
-        """Add the block's rewards."""
-        shown = self._numbers(block)[block.offsets[:-1] + block.chosen]
-        for fold in range(FOLDS):
-            of_fold = bucket % FOLDS == fold
-            numbers, width = shown[of_fold], self._sums.shape[1]
-            self._sums[fold, :, 0] += np.bincount(numbers, minlength=width)
-            self._sums[fold, :, 1] += np.bincount(numbers, block.reward[of_fold], width)
+    def _learn(self, shown: Ints, reward: Floats, fold: Ints) -> None:
+        width = self._sums.shape[1]
+        for each in range(FOLDS):
+            numbers = shown[fold == each]
+            self._sums[each, :, 0] += np.bincount(numbers, minlength=width)
+            self._sums[each, :, 1] += np.bincount(numbers, reward[fold == each], width)
 
     def _numbers(self, block: ReplayBlock) -> Ints:
         """Return the number of each variant, flat over the block; new ones get one."""

@@ -11,8 +11,8 @@ from artwork_bandit.estimators.diagnostics import Support
 FEWEST_ROWS = 200
 FEWEST_GROUPS = 30
 """Member buckets needed for a clustered variance."""
-FEWEST_EFFECTIVE, FEW_EFFECTIVE = 200.0, 1000.0
-FEWEST_REWARDED, FEW_REWARDED = 30.0, 100.0
+FEWEST_EFFECTIVE, FEW_EFFECTIVE = 300.0, 1000.0
+FEWEST_REWARDED, FEW_REWARDED = 60.0, 150.0
 """Effective number of rewarded rows: below, the interval's normal approximation fails."""
 MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE = 3.0, 5.0
 """Standard errors of the mean weight from 1."""

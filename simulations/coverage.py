@@ -1,0 +1,127 @@
+"""Do the 95% intervals of `evaluate` cover? Logs of known truth, members who repeat.
+
+    python -m simulations.coverage [--logs 1000]
+
+For each size of log and overlap of target with logging policy: the share of logs refused, and of
+the others the share whose interval covers the target's true value, with the half-width beside it.
+A coverage is flagged if it is below .95 by more than chance (one-sided, 1 in 1,000).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from artwork_bandit.domain import ActionSet, Context, ReplayBlock
+from artwork_bandit.evaluation.evaluate import evaluate
+from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.store.features import names_only
+
+VARIANTS, TITLES = 6, 20
+ESTIMATORS = ("ips", "snips", "dr")
+OVERLAPS = {"good": 0.5, "poor": 3.0}
+"""How far the target's preferences (logits, by taste) are from uniform logging's: its SD."""
+
+
+def simulate(rng: np.random.Generator, rows: int, spread: float) -> tuple[ReplayBlock, float]:
+    """Return a log with a target's pmf, and the target's true value.
+
+    Members differ in taste (one of four) and in how much they play at all, and come 8 times on
+    average; logging is epsilon-greedy on a wrong idea of tastes, the floor 0.3.
+    """
+    members = max(40, rows // 8)
+    taste = rng.integers(4, size=members)
+    eager = rng.normal(0, 0.7, members)
+    effect = rng.normal(0, 0.6, (TITLES, 4, VARIANTS))
+    target_of = _softmax(rng.normal(0, spread, (TITLES, 4, VARIANTS)))
+    greedy = rng.integers(VARIANTS, size=(TITLES, 4))
+    logging_of = np.full((TITLES, 4, VARIANTS), 0.3 / VARIANTS)
+    np.put_along_axis(logging_of, greedy[..., None], 0.3 / VARIANTS + 0.7, axis=2)
+    chance = 1 / (1 + np.exp(2.2 - eager[:, None, None] - effect[:, taste].swapaxes(0, 1)))
+    truth = float(np.mean(np.sum(target_of[:, taste].swapaxes(0, 1) * chance, axis=2)))
+    member = rng.integers(members, size=rows)
+    title = rng.integers(TITLES, size=rows)
+    logged = logging_of[title, taste[member]]
+    chosen = (rng.random((rows, 1)) > np.cumsum(logged, axis=1)).sum(axis=1).clip(max=VARIANTS - 1)
+    names = np.array([f"m{i}" for i in range(members)], object)
+    index = np.arange(rows)
+    block = ReplayBlock(
+        decision_ids=np.array([f"d{i}" for i in range(rows)], object),
+        occurred_at=index,
+        member_ids=names[member],
+        action_sets=tuple(
+            ActionSet(
+                action_set_id=t, title_id=f"t{t}", slot="artwork", revision_ids=(),
+                variant_ids=tuple(f"t{t}-{v}" for v in range(VARIANTS)),
+            )
+            for t in range(TITLES)
+        ),
+        set_of_row=title,
+        chosen=chosen,
+        propensity=logged[index, chosen],
+        reward=(rng.random(rows) < chance[member, title, chosen]).astype(np.float64),
+        contexts=(Context(),) * rows,
+        cells=np.full(rows, None, object),
+        targets={"target": target_of[title, taste[member]].ravel()},
+    )  # fmt: skip
+    return block, truth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--logs", type=int, default=1000)
+    parser.add_argument("--rows", default="2000,20000")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    table = Table(title=f"Coverage of nominal 95% intervals, {arguments.logs} logs each")
+    for name in ("rows", "overlap", "refused", *ESTIMATORS):
+        table.add_column(name, justify="right")
+    for rows in (int(text) for text in arguments.rows.split(",")):
+        for overlap, spread in OVERLAPS.items():
+            rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
+            table.add_row(f"{rows:,}", overlap, *_measure(rng, arguments.logs, rows, spread))
+    Console().print(table)
+
+
+def _measure(rng: np.random.Generator, logs: int, rows: int, spread: float) -> list[str]:
+    refused = 0
+    covered = dict.fromkeys(ESTIMATORS, 0)
+    width = dict.fromkeys(ESTIMATORS, 0.0)
+    for _ in track(range(logs), f"{rows:,} rows"):
+        block, truth = simulate(rng, rows, spread)
+        report = evaluate([block], [Target(name="column:target")], names_only)
+        judged = report.targets["column:target"]
+        if judged.verdict is Verdict.REFUSE:
+            refused += 1
+            continue
+        for name in ESTIMATORS:
+            found = judged.estimators[name]
+            assert found.lower is not None, "an estimate that is not refused has an interval"
+            assert found.upper is not None, "an estimate that is not refused has an interval"
+            covered[name] += found.lower <= truth <= found.upper
+            width[name] += (found.upper - found.lower) / 2
+    judged_logs = logs - refused
+    cells = [f"{refused / logs:.1%}"]
+    for name in ESTIMATORS:
+        if not judged_logs:
+            cells.append("-")
+            continue
+        share = covered[name] / judged_logs
+        low = share < 0.95 - 3.09 * math.sqrt(0.95 * 0.05 / judged_logs)
+        cells.append(f"{share:.3f}{' LOW' if low else ''} (±{width[name] / judged_logs:.4f})")
+    return cells
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Verdicts and estimates on logs of known truth."""
+
+import numpy as np
+import pytest
+
+from artwork_bandit.domain import member_bucket
+from artwork_bandit.evaluation.evaluate import Evaluation, evaluate
+from artwork_bandit.evaluation.outcome_model import OutcomeModel
+from artwork_bandit.evaluation.targets import Target, best_single
+from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.policies.policy import Uniform
+from artwork_bandit.store.features import names_only
+from simulations.coverage import simulate
+
+TARGET = Target(name="column:target")
+
+
+def test_intervals_cover_where_the_verdict_is_not_refuse() -> None:
+    rng = np.random.default_rng(1)
+    covered, judged, runs = {"ips": 0, "snips": 0, "dr": 0}, 0, 300
+    for _ in range(runs):
+        block, truth = simulate(rng, 2_000, 0.5)
+        found = evaluate([block], [TARGET], names_only).targets[TARGET.name]
+        if found.verdict is Verdict.REFUSE:
+            continue
+        judged += 1
+        for name in covered:
+            each = found.estimators[name]
+            covered[name] += each.lower <= truth <= each.upper
+    assert judged > 0.9 * runs
+    for name, count in covered.items():
+        # At coverage .95 below .91 has probability 1 in 1,000; more logs in simulations.coverage.
+        assert count / judged > 0.91, (name, count / judged)
+
+
+def test_poor_overlap_is_refused() -> None:
+    block, _ = simulate(np.random.default_rng(1), 500, 5.0)
+    found = evaluate([block], [TARGET], names_only).targets[TARGET.name]
+    assert found.verdict is Verdict.REFUSE
+    assert all(e.estimate is None and e.reason for e in found.estimators.values())
+    assert found.difference.estimate is None
+
+
+def test_dr_is_more_precise_than_ips_and_does_not_predict_rows_from_themselves() -> None:
+    block, _ = simulate(np.random.default_rng(2), 20_000, 3.0)
+    found = evaluate([block], [TARGET], names_only).targets[TARGET.name].estimators
+    assert found["dr"].standard_error < found["ips"].standard_error
+    bucket = np.array([member_bucket(m) for m in block.member_ids])
+    before = OutcomeModel().predict(block, bucket)
+    rewarded = block.take(np.arange(len(block)))
+    last_thousand = slice(len(block) - 1000, None)
+    rewarded.reward[last_thousand] = 1.0 - rewarded.reward[last_thousand]
+    assert np.array_equal(before, OutcomeModel().predict(rewarded, bucket))
+
+
+def test_blocks_and_wholes_agree() -> None:
+    block, _ = simulate(np.random.default_rng(3), 4_000, 0.5)
+    whole = evaluate([block], [TARGET, Target(name="uniform", policy=Uniform())], names_only)
+    parts = Evaluation([TARGET, Target(name="uniform", policy=Uniform())], names_only)
+    for start in range(0, 4_000, 1_000):
+        parts.add(block.take(np.arange(start, start + 1_000)))
+    for name, judged in parts.report().targets.items():
+        for estimator, found in judged.estimators.items():
+            expected = whole.targets[name].estimators[estimator]
+            if expected.estimate is None:
+                assert found == expected
+            else:
+                assert found.estimate == pytest.approx(expected.estimate, rel=1e-12), estimator
+
+
+def test_a_target_against_itself_differs_by_nothing() -> None:
+    block, _ = simulate(np.random.default_rng(4), 2_000, 0.5)
+    report = evaluate([block], [TARGET], names_only, TARGET.name)
+    assert report.targets[TARGET.name].difference.estimate == 0
+
+
+def test_duplicated_rows_are_refused() -> None:
+    block, _ = simulate(np.random.default_rng(5), 2_000, 0.5)
+    twice = block.take(np.concatenate([np.arange(2_000), np.arange(500)]))
+    report = evaluate([twice], [TARGET], names_only)
+    assert report.verdict is Verdict.REFUSE
+    assert report.targets[TARGET.name].estimators["ips"].reason.startswith("refused: the log")
+
+
+def test_best_single_is_chosen_on_earlier_rows_and_judged_on_later_ones() -> None:
+    block, _ = simulate(np.random.default_rng(6), 20_000, 0.5)
+    target = best_single([block], 9_999)
+    report = evaluate([block], [target], names_only)
+    assert report.targets["best-single"].rows_left_out == 10_000
+    assert report.targets["best-single"].difference.estimate > 0
+
+
+def test_an_empty_log_is_refused() -> None:
+    report = evaluate([], [TARGET], names_only)
+    assert report.verdict is Verdict.REFUSE
+    assert report.targets[TARGET.name].verdict is Verdict.REFUSE
