@@ -267,17 +267,21 @@ class ReplayBlock:
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     def take(self, rows: npt.NDArray[Any]) -> ReplayBlock:
-        """Return the rows selected by a boolean mask or an index array, in that order."""
+        """Return the rows selected by a boolean mask or an index array, in that order.
+
+        Action sets that no selected row uses are left out.
+        """
         index = np.arange(len(self))[rows]
         offsets = self.offsets
         sizes = np.diff(offsets)[index]
         flat = ranges(offsets[index], sizes)
+        used, set_of_row = np.unique(self.set_of_row[index], return_inverse=True)
         return ReplayBlock(
             decision_ids=self.decision_ids[index],
             occurred_at=self.occurred_at[index],
             member_ids=self.member_ids[index],
-            action_sets=self.action_sets,
-            set_of_row=self.set_of_row[index],
+            action_sets=tuple(self.action_sets[i] for i in used),
+            set_of_row=set_of_row.astype(np.int64),
             chosen=self.chosen[index],
             propensity=self.propensity[index],
             reward=self.reward[index],

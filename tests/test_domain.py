@@ -1,0 +1,40 @@
+"""Values: taking rows of a block keeps what belongs to them, and nothing else."""
+
+import numpy as np
+
+from artwork_bandit.domain import ActionSet, Context, ReplayBlock
+
+
+def block() -> ReplayBlock:
+    sets = tuple(
+        ActionSet(
+            action_set_id=i, title_id=f"t{i}", slot="artwork", revision_ids=(),
+            variant_ids=tuple(f"t{i}-{j}" for j in range(i + 1)),
+        )
+        for i in range(3)
+    )  # fmt: skip
+    return ReplayBlock(
+        decision_ids=np.array(["a", "b", "c"], object), occurred_at=np.arange(3),
+        member_ids=np.array(["m", "n", "o"], object), action_sets=sets,
+        set_of_row=np.array([2, 0, 1]), chosen=np.array([1, 0, 1]),
+        propensity=np.array([0.3, 1.0, 0.5]), reward=np.array([1.0, 0.0, 1.0]),
+        contexts=(Context(hour=1), Context(hour=2), Context(hour=3)),
+        cells=np.array([None, None, None], object),
+        targets={"x": np.array([0.1, 0.2, 0.7, 1.0, 0.4, 0.6])},
+    )  # fmt: skip
+
+
+def test_taking_rows_keeps_their_variants_and_drops_action_sets_nobody_uses() -> None:
+    taken = block().take(np.array([2, 0]))
+    assert [s.title_id for s in taken.action_sets] == ["t1", "t2"]
+    assert taken.offsets.tolist() == [0, 2, 5]
+    assert taken.targets["x"].tolist() == [0.4, 0.6, 0.1, 0.2, 0.7]
+    assert [taken.action_sets[s].variant_ids[c] for s, c in zip(taken.set_of_row, taken.chosen)] == [
+        "t1-1", "t2-1",
+    ]  # fmt: skip
+    assert [c.hour for c in taken.contexts] == [3, 1]
+
+
+def test_taking_nothing_is_an_empty_block() -> None:
+    taken = block().take(np.zeros(3, bool))
+    assert (len(taken), taken.action_sets, taken.offsets.tolist()) == (0, (), [0])
