@@ -1,4 +1,4 @@
-"""Fixtures: real databases (SQLite files and a real PostgreSQL server), a service, a small catalogue.
+"""Fixtures: real databases (SQLite files, a real PostgreSQL server) and a service.
 
 Every test that takes `store` runs on both. A migrated template is copied per test: a file copy on
 SQLite, a template database on PostgreSQL.

@@ -21,7 +21,7 @@ from artwork_bandit.store.engine import Store
 from tests.samples import NOW, fill, small_catalog
 
 WINDOW = dt.timedelta(seconds=5)
-"""Shorter than the time between two visits: a unit's reward is of one look, whose chance is known."""
+"""Shorter than the time between two visits: a unit's reward is of one look of known chance."""
 SETTINGS = {"attribution_window_seconds": WINDOW.total_seconds(), "reload_seconds": 3600}
 STEP = dt.timedelta(seconds=10)
 

@@ -29,9 +29,8 @@ def test_taking_rows_keeps_their_variants_and_drops_action_sets_nobody_uses() ->
     assert [s.title_id for s in taken.action_sets] == ["t1", "t2"]
     assert taken.offsets.tolist() == [0, 2, 5]
     assert taken.targets["x"].tolist() == [0.4, 0.6, 0.1, 0.2, 0.7]
-    assert [taken.action_sets[s].variant_ids[c] for s, c in zip(taken.set_of_row, taken.chosen)] == [
-        "t1-1", "t2-1",
-    ]  # fmt: skip
+    pairs = zip(taken.set_of_row, taken.chosen, strict=True)
+    assert [taken.action_sets[s].variant_ids[c] for s, c in pairs] == ["t1-1", "t2-1"]
     assert [c.hour for c in taken.contexts] == [3, 1]
 
 

@@ -4,7 +4,8 @@
 
 with u the encoded context, x the encoded features of variant v. `weights` is found by probing
 Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predicted rewards,
-linearised, up to a term common to all variants of a title (its own popularity), which no policy needs.
+linearised, up to a term common to all variants of a title (its own popularity), which no policy
+needs.
 
 A page is `z = [1, u] . weights` once, then one row of variant features times `z` per variant: the
 product [contexts x variants] of the whole catalogue is never formed, so a new variant costs one

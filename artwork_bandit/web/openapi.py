@@ -13,7 +13,8 @@ from artwork_bandit.web import schema
 
 _TYPES = (
     schema.ChoicesBody, schema.AnswerBody, schema.EventsBody, schema.ReportBody,
-    catalog_forms.TitleForm, catalog_forms.VariantForm, catalog_forms.EligibilityForm, schema.Problem,
+    catalog_forms.TitleForm, catalog_forms.VariantForm, catalog_forms.EligibilityForm,
+    schema.Problem,
 )  # fmt: skip
 
 

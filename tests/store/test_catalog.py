@@ -61,6 +61,6 @@ def test_rules_are_kept(store: Store) -> None:
         catalog.put_variants(connection, [replace(first, variant_id="n", title_id="no")], NOW)
     with pytest.raises(Conflict, match="belongs to title"), store.write() as connection:
         catalog.put_variants(connection, [replace(first, title_id="t1")], NOW)
+    dates = {"starts_at": NOW, "ends_at": NOW - dt.timedelta(days=1)}
     with pytest.raises(InvalidInput, match="starts_at"), store.write() as connection:
-        dates = {"starts_at": NOW, "ends_at": NOW - dt.timedelta(days=1)}
         catalog.patch_variant(connection, "t0", first.variant_id, dates, NOW)

@@ -1,7 +1,7 @@
 """Migrations run on both databases, with data in them, and leave nothing to migrate."""
 
-import sqlalchemy as sa
 import pytest
+import sqlalchemy as sa
 
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.store import catalog, generations, migrate

@@ -1,4 +1,4 @@
-"""The real server process: what it acknowledged survives kill -9; models reach it without restart."""
+"""The real server process: what it acknowledged survives kill -9, changes reach it."""
 
 import contextlib
 import http.client
