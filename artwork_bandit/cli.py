@@ -257,6 +257,31 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
     click.echo("no model is live: uniform" if version is None else f"model {version} is live")
 
 
+@models.command("compare")
+@click.argument("version", type=int)
+@click.argument("other", type=int)
+@click.pass_obj
+def models_compare(load: Callable[..., Settings], version: int, other: int) -> None:
+    """Value two models on the rows after both were trained; exit code 1 if the log cannot tell."""
+    from rich.console import Console
+
+    from artwork_bandit.evaluation import report as reporting
+    from artwork_bandit.evaluation.verdict import Verdict
+    from artwork_bandit.operations.judge import judge
+    from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.store import registry
+
+    store = _store(load())
+    with store.read() as connection:
+        slots = {registry.get(connection, v).slot for v in (version, other)}
+    if len(slots) > 1:
+        raise InvalidInput(f"models {version} and {other} are of different slots")
+    source = ReplaySource.of(store, None, slots.pop(), None, None)
+    found, _ = judge(source, [f"model:{version}"], f"model:{other}")
+    reporting.show(found, source.name, Console(width=min(Console().width, 80)))
+    sys.exit(any(t.verdict is Verdict.REFUSE for t in found.targets.values()))
+
+
 @cli.command()
 @click.option("--log", type=_path, help="Parquet file or folder; else the database's log.")
 @_window

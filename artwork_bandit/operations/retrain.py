@@ -34,8 +34,11 @@ from artwork_bandit.training import train as training
 
 HELD_OUT_SHARE = 0.25
 """Share of the log, at its end, that judges the candidate."""
-MARGIN = 0.02
-"""Non-inferiority: the candidate may be worse by at most this share of the incumbent's value."""
+MARGIN = 0.1
+"""Non-inferiority: the candidate may be worse by at most this share of the incumbent's value.
+
+At 2% the noise of a few ten thousand held-out rows kept a better model, trained on three times the
+rows, from going live (`simulations.loop`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
