@@ -25,6 +25,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON for mac
 _slot = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
 _dry_run = click.option("--dry-run", is_flag=True, help="Only say what would change.")
 _path = click.Path(path_type=Path)
+_VERSION = click.IntRange(1, 2**31 - 1)
 
 
 class _Instant(click.ParamType):  # type: ignore[type-arg]
@@ -115,10 +116,13 @@ def catalog() -> None:
 def catalog_import(load: Callable[..., Settings], file: Path, dry_run: bool, as_json: bool) -> None:
     """Add or change titles and variants from JSON Lines: a title with its variants a line."""
     from artwork_bandit.operations import imports
+    from artwork_bandit.store import catalog as catalog_store
 
     changes = imports.Changes()
-    titles, variants = imports.read_catalog(file, changes)
     store = _store(load())
+    with store.read() as connection:
+        present = {v.variant_id: v for v in catalog_store.list_variants(connection)}
+    titles, variants = imports.read_catalog(file, present, changes)
     imports.import_catalog(store, titles, variants, _now(), dry_run=dry_run, changes=changes)
     _report_changes(asdict(changes), dry_run, as_json)
 
@@ -176,17 +180,20 @@ def serve(
 
 
 @cli.command()
+@click.option("--log", type=_path, help="Parquet file or folder; else the database's log.")
 @_slot
 @click.option("--seed", default=1, show_default=True)
 @_json
 @click.pass_obj
-def train(load: Callable[..., Settings], slot: str, seed: int, as_json: bool) -> None:
+def train(
+    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, as_json: bool
+) -> None:
     """Join rewards, train a candidate, promote it if the held-out log says so."""
     from artwork_bandit.operations.retrain import retrain
     from artwork_bandit.slots import slot_named
 
     chosen = load()
-    outcome = retrain(_store(chosen), slot_named(slot), chosen, _now(), seed=seed)
+    outcome = retrain(_store(chosen), slot_named(slot), chosen, _now(), seed=seed, log=log)
     if as_json:
         _print_json(asdict(outcome))
     else:
@@ -219,7 +226,7 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
 
 
 @models.command("show")
-@click.argument("version", type=int)
+@click.argument("version", type=_VERSION)
 @click.pass_obj
 def models_show(load: Callable[..., Settings], version: int) -> None:
     """One model's window, settings, metrics and the gate's reason, as JSON."""
@@ -230,7 +237,7 @@ def models_show(load: Callable[..., Settings], version: int) -> None:
 
 
 @models.command("promote")
-@click.argument("version", type=int)
+@click.argument("version", type=_VERSION)
 @click.option("--reason", default="promoted by hand", show_default=True)
 @click.pass_obj
 def models_promote(load: Callable[..., Settings], version: int, reason: str) -> None:
@@ -258,8 +265,8 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
 
 
 @models.command("compare")
-@click.argument("version", type=int)
-@click.argument("other", type=int)
+@click.argument("version", type=_VERSION)
+@click.argument("other", type=_VERSION)
 @click.pass_obj
 def models_compare(load: Callable[..., Settings], version: int, other: int) -> None:
     """Value two models on the rows after both were trained; exit code 1 if the log cannot tell."""

@@ -186,7 +186,8 @@ class Event:
     query: str | None = None
     source: str = "client"
     unjoined: str | None = None
-    """Why the event has no decision (yet): `no_impression`, `no_title`; None if it has one."""
+    """Why the event counts for no reward (yet): `no_impression`, `no_title`, `late` (its unit was
+    settled before it came), `history`; None if it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,7 +65,8 @@ def test_help_everywhere_and_fast() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["evaluate"], ["cells", "set", "x"], ["train", "--slot", "hat"],
+    [["nonsense"], ["evaluate"], ["cells", "set", "x"], ["cells", "set", "explore=nan"],
+     ["models", "show", "99999999999999999999"], ["train", "--slot", "hat"],
      ["evaluate", "--target", "uniform", "--from", "yesterday"], ["history", "import"]],
 )  # fmt: skip
 def test_wrong_use_is_exit_code_2(sqlite_url: str, arguments: list[str]) -> None:
@@ -259,6 +260,7 @@ def test_train_list_show_promote_roll_back_export(
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)
     path = tmp_path / "out.parquet"
     assert "rows written" in run("export", str(path), database=sqlite_url)
+    assert "model 3" in run("train", "--log", str(path), database=sqlite_url)
     said = run("evaluate", "--log", str(path), "--target", "model:2", "--target", "uniform",
                "--against", "uniform", database=sqlite_url)  # fmt: skip
     assert "model:2" in said

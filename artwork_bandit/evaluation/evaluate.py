@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock, member_bucket
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows, estimate
@@ -31,6 +32,8 @@ from artwork_bandit.policies.block import Actions, Lookup
 from artwork_bandit.policies.segments import first_maximum, total
 
 LOGGING = "logging"
+MOST_CERTAIN = 0.01
+"""Share of certain choices outside the baseline cell above which a caution is due."""
 NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
 
 
@@ -42,7 +45,7 @@ class Judged:
     checks: list[Check]
     support: Support
     rows_left_out: int
-    """Rows at or before the end of the target's training window."""
+    """Rows that cannot judge it: trained on or before them, or its variant not eligible."""
     estimators: dict[str, Estimate]
     difference: Estimate
     against: str
@@ -57,7 +60,8 @@ class Report:
     first: int
     """Microseconds of the first and last row."""
     last: int
-    mean_reward: float
+    mean_reward: float | None
+    """Of the rows that were not left out; None if all were."""
     certain_share: float
     """Share of rows left out because their choice was certain."""
     sha256: str
@@ -106,6 +110,7 @@ class Evaluation:
         self._members: set[str] = set()
         self._ids: list[Ints] = []
         self._certain = 0
+        self._certain_elsewhere = 0
         self._span: tuple[int, int] | None = None
         self._hash = hashlib.sha256()
         self._in_order = True
@@ -117,6 +122,7 @@ class Evaluation:
         self._note(block)
         certain = (block.propensity >= 1) & (block.sizes > 1)
         self._certain += int(certain.sum())
+        self._certain_elsewhere += int((certain & (block.cells != "baseline")).sum())
         block = block.take(~certain)
         if not len(block):
             return
@@ -139,9 +145,9 @@ class Evaluation:
         bucket: Ints, uniform_log: bool,
     ) -> None:  # fmt: skip
         sums = self._sums[target.name]
-        judging = _after(block, target)
+        judging = _can_judge(block, target)
         if self.against != LOGGING:
-            judging &= _after(block, self._target(self.against))
+            judging &= _can_judge(block, self._target(self.against))
         sums.left_out += int(len(block) - judging.sum())
         if not judging.any():
             return
@@ -172,7 +178,7 @@ class Evaluation:
             members=len(self._members),
             first=first,
             last=last,
-            mean_reward=0.0 if sums is None else float(sums.totals[:, 0].sum() / sums.rows),
+            mean_reward=None if sums is None else float(sums.totals[:, 0].sum() / sums.rows),
             certain_share=self._certain / max(1, sum(len(ids) for ids in self._ids)),
             sha256=self._hash.hexdigest(),
             verdict=overall(checks),
@@ -221,6 +227,15 @@ class Evaluation:
                 limit=1, message=f"{rows:,} rows" if rows else "the log is empty",
             )
         ]  # fmt: skip
+        elsewhere = self._certain_elsewhere / max(1, rows)
+        checks.append(
+            Check(
+                name="certain_rows", value=elsewhere, limit=1.0,
+                status=Verdict.CAUTION if elsewhere > MOST_CERTAIN else Verdict.OK,
+                message=f"{elsewhere:.1%} of rows are certain choices outside a baseline cell; "
+                "they are left out, so the estimates are of the other contexts only",
+            )
+        )  # fmt: skip
         ids = np.concatenate(self._ids) if self._ids else _NO_ROWS
         duplicates = len(ids) - len(np.unique(ids))
         share = duplicates / max(1, rows)
@@ -300,17 +315,22 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, bucket: Ints) -> Rows:
     )
 
 
-def _take(rows: Rows, kept: np.ndarray) -> Rows:
+def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:
     return Rows(
         weight=rows.weight[kept], reward=rows.reward[kept], bucket=rows.bucket[kept],
         target_q=rows.target_q[kept], shown_q=rows.shown_q[kept], matched=rows.matched[kept],
     )  # fmt: skip
 
 
-def _after(block: ReplayBlock, target: Target) -> np.ndarray:
-    if target.after is None:
-        return np.ones(len(block), bool)
-    return block.occurred_at > target.after
+def _can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
+    """Return which rows can judge the target."""
+    kept = np.ones(len(block), bool)
+    if target.after is not None:
+        kept &= block.occurred_at > target.after
+    if target.variant_id is not None:
+        has = np.array([target.variant_id in s.variant_ids for s in block.action_sets], bool)
+        kept &= has[block.set_of_row]
+    return kept
 
 
 def _plus(total_so_far: BucketSums | None, more: BucketSums) -> BucketSums:

@@ -28,7 +28,7 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
             "from": instant(report.first).isoformat() if report.rows else None,
             "to": instant(report.last).isoformat() if report.rows else None,
             "source": source,
-            "mean_reward": report.mean_reward if report.rows else None,
+            "mean_reward": report.mean_reward,
             "certain_share": report.certain_share,
         },
         "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
@@ -50,7 +50,7 @@ def as_text(report: Report, source: str) -> Group:
     if report.rows:
         head.append(f"     {instant(report.first):%Y-%m-%d %H:%M} to ")
         head.append(f"{instant(report.last):%Y-%m-%d %H:%M} UTC, mean reward ")
-        head.append(f"{report.mean_reward:.4f}\n")
+        head.append("none\n" if report.mean_reward is None else f"{report.mean_reward:.4f}\n")
     if report.certain_share:
         head.append(f"     {report.certain_share:.1%} of rows left out: their choice was certain\n")
     head.append("     verdict ").append(report.verdict.value, _STYLE[report.verdict])
@@ -71,7 +71,7 @@ def _target_text(name: str, judged: Judged) -> Group:
         head.append(f"  ESS {judged.support.effective_sample_size:,.0f}")
         head.append(f" of {judged.support.rows:,} rows")
     if judged.rows_left_out:
-        head.append(f"\n  {judged.rows_left_out:,} rows left out: it was trained on or before them")
+        head.append(f"\n  {judged.rows_left_out:,} rows left out, which cannot judge it")
     for check in judged.checks:
         if check.status is not Verdict.OK:
             head.append(f"\n  {check.message}", _STYLE[check.status])

@@ -30,6 +30,8 @@ class Target:
     """None for a column of the log."""
     after: int | None = None
     """Microseconds; rows at or before this leave the target. None keeps all."""
+    variant_id: str | None = None
+    """Only rows where this variant was eligible can judge the target. None keeps all."""
 
     def pmf(self, block: ReplayBlock, actions: Actions) -> Floats:
         """Return the flat target pmf of a block; raises InvalidInput for a missing column."""

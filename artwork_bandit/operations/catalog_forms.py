@@ -17,17 +17,19 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import slot_named
 
 # No C0 or C1 control characters, no lone surrogates (no database and no log can hold them).
-_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
-_IN_ADDRESS = r"^[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+# Python's `$` also matches before a last newline; `(?!\n)` is what both it and ECMA understand.
+END = r"$(?!\n)"
+_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
+_IN_ADDRESS = r"^[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
 Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=_IN_ADDRESS)]
 Text = Annotated[str, Meta(max_length=2000, pattern=_TEXT)]
 Short = Annotated[str, Meta(min_length=1, max_length=100, pattern=_TEXT)]
-Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
-Language = Annotated[str, Meta(pattern="^[a-z]{2,3}$")]
+Country = Annotated[str, Meta(pattern="^[A-Z]{2}" + END)]
+Language = Annotated[str, Meta(pattern="^[a-z]{2,3}" + END)]
 Moment = Annotated[dt.datetime, Meta(tz=True)]
-Maturity = Annotated[str, Meta(pattern=f"^({'|'.join(MATURITY_LEVELS)})$")]
+Maturity = Annotated[str, Meta(pattern=f"^({'|'.join(MATURITY_LEVELS)})" + END)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
 # Checked by `_sound_features`, not by Meta: constraints on several members of one union make
 # msgspec 0.19 to 0.22 write past its memory (glibc: "double free or corruption").
@@ -81,7 +83,10 @@ class EligibilityForm(Struct, forbid_unknown_fields=True, omit_defaults=True):
                 given[name] = tuple(given[name])
         for name in ("starts_at", "ends_at"):
             if given.get(name) is not None:
-                given[name] = given[name].astimezone(dt.UTC)
+                try:
+                    given[name] = given[name].astimezone(dt.UTC)
+                except OverflowError as error:
+                    raise InvalidInput(f"{name} is out of range; leave it out for ever") from error
         return given
 
 
@@ -93,7 +98,14 @@ class VariantForm(EligibilityForm, kw_only=True):
     name: Name | None = None
     features: Annotated[dict[Short, FeatureValue], Meta(max_length=100)] = {}
 
-    def to_domain(self, title_id: str, variant_id: str) -> Variant:
+    def to_domain(self, title_id: str, variant_id: str, before: Variant | None) -> Variant:
+        """Return the variant; status and default stay as `before` has them unless given.
+
+        A nightly import must not undo what somebody paused by hand.
+        """
+        kept: dict[str, Any] = {}
+        if before is not None:
+            kept = {"status": before.status, "is_default": before.is_default}
         return Variant(
             variant_id=variant_id,
             title_id=title_id,
@@ -101,7 +113,7 @@ class VariantForm(EligibilityForm, kw_only=True):
             uri=self.uri,
             name=self.name,
             features=_sound_features(self.features),
-            **self.changes(),
+            **(kept | self.changes()),
         )
 
 

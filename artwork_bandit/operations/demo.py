@@ -128,6 +128,8 @@ def _drive(
                 show(progress, _compare(store))
                 if once and progress.visits >= VISITS_ONCE:
                     break
+                if not all(thread.is_alive() for thread in threads):
+                    progress.error = progress.error or "a simulated visitor crashed, see above"
     except KeyboardInterrupt:
         console.print("stopping ...")
     finally:
@@ -161,7 +163,7 @@ def _visit_until(
                 progress.visits += 1
                 progress.impressions += seen
     except ArtworkBanditError as error:
-        progress.error = str(error)
+        progress.error = progress.error or str(error)
     finally:
         visitor.close()
 
@@ -175,7 +177,7 @@ def _train_until(stop: threading.Event, progress: Progress, chosen: Settings) ->
                     _train(chosen, slot, progress)
                 due = progress.visits + TRAINING_EVERY
     except ArtworkBanditError as error:
-        progress.error = str(error)
+        progress.error = progress.error or str(error)
 
 
 def _train(chosen: Settings, slot: str, progress: Progress) -> None:

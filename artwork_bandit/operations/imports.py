@@ -285,8 +285,13 @@ def _one_of(folder: Path, name: str) -> Path:
     raise InvalidInput(f"{folder} has no {name} or {name}.gz; give a MovieLens folder")
 
 
-def read_catalog(path: Path, changes: Changes) -> tuple[list[Title], list[Variant]]:
-    """Return the titles and variants of a JSON Lines file; broken lines are counted."""
+def read_catalog(
+    path: Path, present: Mapping[str, Variant], changes: Changes
+) -> tuple[list[Title], list[Variant]]:
+    """Return the titles and variants of a JSON Lines file; broken lines are counted.
+
+    `present` are the catalogue's variants by id, which keep their status where a line gives none.
+    """
     decoder = msgspec.json.Decoder(CatalogLine)
     titles: list[Title] = []
     variants: list[Variant] = []
@@ -299,7 +304,10 @@ def read_catalog(path: Path, changes: Changes) -> tuple[list[Title], list[Varian
             continue
         try:
             form = decoder.decode(line)
-            own = [v.to_domain(form.title_id, v.variant_id) for v in form.variants]
+            own = [
+                v.to_domain(form.title_id, v.variant_id, present.get(v.variant_id))
+                for v in form.variants
+            ]
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
             changes.reject(f"{path.name}, line {number}", error)
             continue

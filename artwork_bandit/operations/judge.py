@@ -41,7 +41,7 @@ def _target(source: ReplaySource, name: str) -> Target:
         case "best-single", "":
             return best_single(source.blocks(), _split(source))
         case "variant", str(variant_id) if variant_id:
-            return Target(name=name, policy=Fixed(variant_id))
+            return Target(name=name, policy=Fixed(variant_id), variant_id=variant_id)
         case "column", str(column) if column:
             return Target(name=name)
         case "live", "":

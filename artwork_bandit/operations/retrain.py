@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from artwork_bandit.domain import microseconds
@@ -23,14 +24,14 @@ from artwork_bandit.evaluation.evaluate import Judged, evaluate
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
-from artwork_bandit.store import registry, replay, rewards
+from artwork_bandit.store import registry, rewards
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.features import StoredFeatures
-from artwork_bandit.store.replay import Window
 from artwork_bandit.training import train as training
+from artwork_bandit.training.train import Trained
 
 HELD_OUT_SHARE = 0.25
 """Share of the log, at its end, that judges the candidate."""
@@ -64,42 +65,26 @@ def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime)
 
 def retrain(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
-    window: Window | None = None,
+    log: Path | None = None,
 ) -> Outcome:  # fmt: skip
-    """Run the whole flow; raises NotEnoughData if the log is too small to train on."""
+    """Run the whole flow, on the database's log or a Parquet log made elsewhere.
+
+    Raises NotEnoughData if the log is too small to train on.
+    """
     joined = join_rewards(store, slot, settings, now)
-    window = window or Window(slot=slot.name)
+    source = ReplaySource.of(store, log, slot.name, settled_by=now)
+    split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:
-        split = replay.quantile(connection, window, 1 - HELD_OUT_SHARE)
         incumbent = registry.live(connection, slot.name)
     if split is None:
         raise NotEnoughData("the replay log is empty: no impression's window has closed yet")
-    earlier = Window(slot=slot.name, since=window.since, until=split)
-    lookup = StoredFeatures(store)
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         seed=seed,
     )
-    trained = training.train(lambda: replay.blocks(store, earlier), lookup, slot, how)
-    with store.write() as connection:
-        version = registry.register(
-            connection,
-            slot=slot.name,
-            data=trained.bundle.encode(),
-            window=(trained.window_from, trained.window_to),
-            rows=trained.rows,
-            settings={
-                "vowpal_arguments": how.arguments,
-                "half_life_days": settings.training_half_life_days,
-                "exploration": how.form,
-                "strength": trained.bundle.strength,
-                "explored_share": how.explored_share,
-                "seed": seed,
-                "rows_left_out": trained.left_out,
-            },
-            now=now,
-        )
+    trained = training.train(source.narrowed(None, split).blocks, source.lookup, slot, how)
+    version = _register(store, slot, trained, how, now)
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -110,8 +95,8 @@ def retrain(
         if incumbent is None
         else judge.model_target(store, incumbent.version, "incumbent")
     )
-    held_out = Window(slot=slot.name, since=split, until=window.until)
-    report = evaluate(replay.blocks(store, held_out), [candidate, against], lookup, "incumbent")
+    held_out = source.narrowed(split, None).blocks()
+    report = evaluate(held_out, [candidate, against], source.lookup, "incumbent")
     promoted, reason, metrics = gate(
         report.targets["candidate"],
         report.targets["incumbent"],
@@ -126,6 +111,30 @@ def retrain(
         joined=joined, version=version, promoted=promoted, reason=reason, rows=trained.rows,
         metrics=metrics,
     )  # fmt: skip
+
+
+def _register(
+    store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime
+) -> int:
+    """Store a candidate with how it was made; return its version."""
+    with store.write() as connection:
+        return registry.register(
+            connection,
+            slot=slot.name,
+            data=trained.bundle.encode(),
+            window=(trained.window_from, trained.window_to),
+            rows=trained.rows,
+            settings={
+                "vowpal_arguments": how.arguments,
+                "half_life_days": how.half_life / dt.timedelta(days=1),
+                "exploration": how.form,
+                "strength": trained.bundle.strength,
+                "explored_share": how.explored_share,
+                "seed": how.seed,
+                "rows_left_out": trained.left_out,
+            },
+            now=now,
+        )
 
 
 def gate(

@@ -29,7 +29,10 @@ def serving(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Give a running, ready server; it is stopped at the end. Its output goes to `log`."""
     arguments, environment = command(settings, "serve")
     with log.open("ab") as out:
-        process = subprocess.Popen(arguments, env=environment, stdout=out, stderr=out)
+        # A session of its own: Ctrl+C is for the caller, who then stops the server in order.
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=out, stderr=out, start_new_session=True
+        )
     try:
         _wait(process, settings, log)
         yield process

@@ -37,8 +37,9 @@ def reallocate(current: Sequence[CellShare], shares: Mapping[str, float]) -> tup
     """
     if unknown := sorted(set(shares) - set(CELLS)):
         raise InvalidInput(f"unknown cells {unknown}; known are {list(CELLS)}")
-    counts = {name: round(share * BUCKETS) for name, share in shares.items()}
-    if any(not 0 <= share <= 1 for share in shares.values()) or sum(counts.values()) != BUCKETS:
+    in_range = all(0 <= share <= 1 for share in shares.values())
+    counts = {name: round(share * BUCKETS) for name, share in shares.items()} if in_range else {}
+    if sum(counts.values()) != BUCKETS:
         raise InvalidInput(f"cell shares are {dict(shares)}; each must be in [0, 1], the sum 1")
     owner: list[str | None] = [None] * BUCKETS
     kept = dict.fromkeys(CELLS, 0)

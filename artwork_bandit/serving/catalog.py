@@ -124,6 +124,7 @@ def is_eligible(
         and (
             maturity is None
             or variant.maturity is None
-            or MATURITY_LEVELS[variant.maturity] <= MATURITY_LEVELS[maturity]
+            # What has no known level is shown to nobody who is limited, and by nobody's limit.
+            or MATURITY_LEVELS.get(variant.maturity, 99) <= MATURITY_LEVELS.get(maturity, -1)
         )
     )

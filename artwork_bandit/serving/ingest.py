@@ -14,11 +14,13 @@ from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.profile import GAINS, gains_of
 from artwork_bandit.serving.decision_ids import DecisionIds
+from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store
+from artwork_bandit.store.rewards import Unit, settled_units
 
 CLOCK_SKEW = dt.timedelta(minutes=1)
 """A client's clock may be ahead by this much before its times count as in the future."""
@@ -62,7 +64,8 @@ def take_in(
     with store.write() as connection:
         sound = _checked(connection, decision_ids, batch, now, report)
         shown = [
-            (request, event.position, event.occurred_at)
+            # A slow clock may say that it was seen before it was chosen.
+            (request, event.position, max(event.occurred_at, request.occurred_at))
             for event, request in sound
             if request is not None
             and event.position is not None
@@ -70,6 +73,7 @@ def take_in(
         ]
         event_store.insert_impressions(connection, shown, now)
         events = [event if request else _attributed(connection, event) for event, request in sound]
+        events = _marked_late(connection, events)
         new = event_store.insert(connection, events, now)
         fresh = [event for event in events if event.event_id in new]
         update_profiles(connection, fresh, half_life)
@@ -165,14 +169,28 @@ def _require_sound(event: Event, decision: Decisions | None, now: dt.datetime) -
         raise InvalidInput(f"a {event.type} without decision_id needs a title_id")
 
 
+def _marked_late(connection: Connection, events: list[Event]) -> list[Event]:
+    """Return events, those that come after their unit was settled marked `late`."""
+    unit_of: dict[str, Unit] = {
+        e.event_id: (e.member_id, e.title_id, e.slot, e.period, "client")
+        for e in events
+        if e.type is not EventType.IMPRESSION and e.member_id and e.title_id and e.slot and e.period
+    }
+    settled = settled_units(connection, set(unit_of.values()))
+    return [
+        replace(e, unjoined="late") if unit_of.get(e.event_id) in settled else e for e in events
+    ]
+
+
 def _attributed(connection: Connection, event: Event) -> Event:
     """Return an event without decision joined to the member's latest impression, if any."""
     if event.type is EventType.SEARCH and event.title_id is None:
         return replace(event, unjoined="no_title")
     assert event.member_id is not None, "checked before"
     assert event.title_id is not None, "checked before"
+    since = event.occurred_at - max(slot.attribution_window for slot in SLOTS.values())
     shown = event_store.latest_impression(
-        connection, event.member_id, event.title_id, event.occurred_at
+        connection, event.member_id, event.title_id, since, event.occurred_at
     )
     if shown is None:
         return replace(event, unjoined="no_impression")

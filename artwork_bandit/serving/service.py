@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from artwork_bandit.domain import Choice, Context, Decisions
+from artwork_bandit.domain import ActionSet, Choice, Context, Decisions
 from artwork_bandit.errors import Conflict, NotFound
 from artwork_bandit.serving import ingest
 from artwork_bandit.serving.chooser import Question, choose
@@ -37,6 +38,8 @@ class Service:
         self.keys = Keys.of(store, settings.decision_key)
         self.decision_ids = DecisionIds(self.keys.decision)
         self.state = LiveState(store, self.keys.cell, settings.reload_seconds)
+        self._stored_sets: set[int] = set()
+        """Ids of action sets known to be committed."""
         self.half_life = dt.timedelta(days=settings.profile_half_life_days)
 
     def close(self) -> None:
@@ -59,12 +62,14 @@ class Service:
         period = self.settings.period_seconds or question.slot.period.total_seconds()
         decisions, sets = choose(question, self.state.current, self.keys.draw, period, now)
         try:
+            new = [s for s in sets if s.action_set_id not in self._stored_sets]
             with self.store.write() as connection:
+                request_store.insert_action_sets(connection, new)
                 request_store.insert(connection, decisions, asked)
-                request_store.insert_action_sets(connection, sets)
                 if question.confirm == "server":
                     shown = [(decisions, i, now) for i in range(len(decisions.choices))]
                     event_store.insert_impressions(connection, shown, now)
+            self._stored_sets.update(s.action_set_id for s in new)
         except Conflict:  # the same request id, at the same time
             return self._repeat(question.request_id, asked)
         return self._with_ids(decisions)
@@ -85,9 +90,16 @@ class Service:
                 raise Conflict(
                     f"request_id {request_id!r} was used for another question; use a new one"
                 )
-            shown = [c.variant_id for c in decisions.choices if c.variant_id is not None]
-            uris = {v.variant_id: v.uri for v in catalog_store.by_ids(connection, shown)}
-        choices = tuple(_with_uri(c, uris) for c in decisions.choices)
+            ids = {c.action_set_id for c in decisions.choices if c.action_set_id is not None}
+            sets = request_store.get_action_sets(connection, ids)
+            shown = [_revision(c, sets) for c in decisions.choices]
+            revisions = catalog_store.revisions(connection, [r for r in shown if r is not None])
+            names = [c.variant_id for c in decisions.choices if c.variant_id is not None]
+            current = {v.variant_id: v.uri for v in catalog_store.by_ids(connection, names)}
+        choices = tuple(
+            replace(c, uri=current.get(c.variant_id or "") if r is None else revisions[r].uri)
+            for c, r in zip(decisions.choices, shown, strict=True)
+        )
         return self._with_ids(replace(decisions, choices=choices))
 
     def _with_ids(self, decisions: Decisions) -> Answer:
@@ -95,8 +107,11 @@ class Service:
         return Answer(decisions=decisions, decision_ids=ids)
 
 
-def _with_uri(choice: Choice, uris: dict[str, str]) -> Choice:
-    return choice if choice.variant_id is None else replace(choice, uri=uris[choice.variant_id])
+def _revision(choice: Choice, sets: Mapping[int, ActionSet]) -> int | None:
+    """Return the revision that was shown; None for a fallback."""
+    if choice.action_set_id is None or choice.index is None:
+        return None
+    return sets[choice.action_set_id].revision_ids[choice.index]
 
 
 def _fingerprint(question: Question) -> str:

@@ -90,6 +90,8 @@ class LiveState:
                     log.info("state_reloaded", extra={"generations": self.current.generations})
             except ArtworkBanditError as error:
                 log.warning("state_reload_failed", extra={"error": str(error)})
+            except Exception:  # a thread that died would never see a new model or a pause again
+                log.exception("state_reload_crashed")
 
     def _build(self) -> State:
         with self._store.read() as connection:

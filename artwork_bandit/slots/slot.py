@@ -26,9 +26,9 @@ class Outcomes:
     thumbs_up: Ints
     thumbs_down: Ints
     seconds_watched: Floats
-    """Longest single play or rewatch, seconds; NaN where no play said so."""
-    duration_seconds: Floats
-    """Length of what was played, seconds; NaN where unknown."""
+    """Longest time watched that any one event told, seconds; NaN where none did."""
+    watched_share: Floats
+    """Largest share of the duration that any one event told; NaN where none did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class RewardRule:
         """
         with np.errstate(invalid="ignore"):
             watched = (outcomes.seconds_watched >= self.quality_seconds) | (
-                outcomes.seconds_watched >= self.quality_share * outcomes.duration_seconds
+                outcomes.watched_share >= self.quality_share
             )
         started = (outcomes.plays + outcomes.rewatches) > 0
         unknown = np.isnan(outcomes.seconds_watched)

@@ -52,7 +52,7 @@ def by_title(connection: Connection, slot: str) -> dict[str, tuple[int, int]]:
     """Return each title's (settled units, quality plays) of a slot."""
     query = (
         sa.select(rewards.c.title_id, sa.func.count(), sa.func.sum(rewards.c.quality_play))
-        .where(rewards.c.slot == slot)
+        .where(rewards.c.slot == slot, rewards.c.confirm == "client")
         .group_by(rewards.c.title_id)
     )
     return {title: (int(n), int(s)) for title, n, s in connection.execute(query)}
@@ -64,7 +64,9 @@ def impressions_by_variant(
 ) -> dict[str, int]:  # fmt: skip
     """Return how often each variant was on screen, continuations included."""
     query = sa.select(impressions.c.variant_id, sa.func.count()).where(
-        impressions.c.title_id == title_id, impressions.c.slot == slot
+        impressions.c.title_id == title_id,
+        impressions.c.slot == slot,
+        impressions.c.confirm == "client",
     )
     if since is not None:
         query = query.where(impressions.c.occurred_at >= since)

@@ -51,7 +51,9 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     InvalidInput if its dates are not in order. A new default takes the place of the old one.
     """
     wanted = list({v.variant_id: v for v in values}.values())
-    existing = {v.variant_id: v for v in by_ids(connection, [v.variant_id for v in wanted])}
+    wanted = _one_default_each(wanted)
+    ids = [v.variant_id for v in wanted]
+    existing = {v.variant_id: v for v in by_ids(connection, ids, for_update=True)}
     known = known_titles(connection, {v.title_id for v in wanted})
     new_rows, changed_rows, revision_rows = [], [], []
     position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
@@ -102,7 +104,10 @@ def patch_variant(
     now: dt.datetime,
 ) -> Variant:  # fmt: skip
     """Change eligibility fields of a variant; return it as it is now. Raises NotFound."""
-    changed = replace(get_variant(connection, title_id, variant_id), **changes)
+    found = by_ids(connection, [variant_id], for_update=True)
+    if not found or found[0].title_id != title_id:
+        raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
+    changed = replace(found[0], **changes)
     put_variants(connection, [changed], now)
     return changed
 
@@ -158,12 +163,16 @@ def list_variants(
     return [_variant(row) for row in connection.execute(query)]
 
 
-def by_ids(connection: Connection, variant_ids: Iterable[str]) -> list[Variant]:
-    """Return those of the variants that exist."""
+def by_ids(
+    connection: Connection, variant_ids: Iterable[str], *, for_update: bool = False
+) -> list[Variant]:
+    """Return those of the variants that exist; `for_update` keeps other writers out."""
     found: list[Variant] = []
     for some in chunks(sorted(set(variant_ids))):
         query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
-        query = query.where(variants.c.variant_id.in_(some))
+        query = query.where(variants.c.variant_id.in_(some)).order_by(variants.c.variant_id)
+        if for_update:
+            query = query.with_for_update(of=variants)
         found += [_variant(row) for row in connection.execute(query)]
     return found
 
@@ -185,6 +194,15 @@ def revisions(connection: Connection, revision_ids: Iterable[int]) -> dict[int, 
 def same_content(a: Variant, b: Variant) -> bool:
     """Tell whether two variants differ in eligibility at most."""
     return (a.name, a.uri, dict(a.features)) == (b.name, b.uri, dict(b.features))
+
+
+def _one_default_each(wanted: list[Variant]) -> list[Variant]:
+    """Return the variants with at most one default per title and slot: the last one named."""
+    default = {(v.title_id, v.slot): v.variant_id for v in wanted if v.is_default}
+    return [
+        replace(v, is_default=v.is_default and default[v.title_id, v.slot] == v.variant_id)
+        for v in wanted
+    ]
 
 
 def _require_same_place(before: Variant, after: Variant) -> None:

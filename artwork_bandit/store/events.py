@@ -75,16 +75,17 @@ def insert_impressions(
 
 
 def latest_impression(
-    connection: Connection, member_id: str, title_id: str, until: dt.datetime
+    connection: Connection, member_id: str, title_id: str, since: dt.datetime, until: dt.datetime
 ) -> Shown | None:
-    """Return the member's last impression of a title not after `until`, in any slot."""
+    """Return the member's last impression of a title from `since` to `until`, in any slot."""
     row = connection.execute(
         sa.select(impressions)
         .where(
             impressions.c.member_id == member_id, impressions.c.title_id == title_id,
             impressions.c.occurred_at <= until,
+            impressions.c.occurred_at >= since,
         )
-        .order_by(impressions.c.occurred_at.desc())
+        .order_by(impressions.c.occurred_at.desc(), impressions.c.slot)
         .limit(1)
     ).first()  # fmt: skip
     if row is None:

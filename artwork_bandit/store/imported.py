@@ -17,6 +17,8 @@ import sqlalchemy as sa
 
 from artwork_bandit import domain
 from artwork_bandit.domain import ActionSet, Choice, Decisions, ReplayBlock, Title, Variant
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store, chunks
@@ -45,6 +47,15 @@ class Imported:
 
 def take_in(store: Store, block: ReplayBlock, now: dt.datetime, *, dry_run: bool) -> Imported:
     """Import one block in one transaction; with `dry_run` only count."""
+    for slot_name in {s.slot for s in block.action_sets}:
+        low, high = slot_named(slot_name).reward.bounds
+        of_slot = np.array([s.slot == slot_name for s in block.action_sets])[block.set_of_row]
+        rewards_found = block.reward[of_slot]
+        if np.any((rewards_found < low) | (rewards_found > high)):
+            raise InvalidInput(
+                f"rewards are from {rewards_found.min()} to {rewards_found.max()}; the slot "
+                f"{slot_name!r} has {low} to {high}: rescale them"
+            )
     with store.read() as connection:
         fresh = block.take(~_known(connection, block))
         titles, variants = _missing(connection, fresh)
@@ -78,14 +89,28 @@ def _known(connection: Connection, block: ReplayBlock) -> npt.NDArray[np.bool_]:
         query = sa.select(rewards.c.request_id, rewards.c.position)
         rows = connection.execute(query.where(rewards.c.request_id.in_(some)))
         found.update((r, p) for r, p in rows)
-    return np.array([any(k in found for k in wanted[d]) for d in block.decision_ids], bool)
+    known = []
+    for decision_id in block.decision_ids:
+        known.append(any(key in found for key in wanted[decision_id]))
+        found.add(wanted[decision_id][0])  # the same id again in this block is a duplicate
+    return np.array(known, bool)
 
 
 def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], list[Variant]]:
     titles = {s.title_id for s in block.action_sets}
     known = catalog.known_titles(connection, titles)
     variants = {v: s for s in block.action_sets for v in s.variant_ids}
-    present = {v.variant_id for v in catalog.by_ids(connection, variants)}
+    stored = catalog.by_ids(connection, variants)
+    present = {v.variant_id for v in stored}
+    places = {v.variant_id: (v.title_id, v.slot) for v in stored}
+    for action_set in block.action_sets:
+        for v in action_set.variant_ids:
+            place = (action_set.title_id, action_set.slot)
+            if places.setdefault(v, place) != place:
+                raise InvalidInput(
+                    f"variant {v!r} is of title {places[v][0]!r} and of {place[0]!r}; ids are "
+                    "unique in the catalogue: put the title's id before it"
+                )
     return (
         [Title(title_id=t, name=t) for t in sorted(titles - known)],
         [
@@ -121,7 +146,7 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
         request = Decisions(
             request_id=request_id_of(decision_id), member_id=block.member_ids[i],
             slot=chosen_from.slot, occurred_at=occurred_at,
-            period=int(block.occurred_at[i]) // 1_000_000, cell=block.cells[i] or RULE,
+            period=domain.stable_hash(decision_id) >> 1, cell=block.cells[i] or RULE,
             policy=RULE, model_version=None, confirm="client", context=block.contexts[i],
             choices=(
                 Choice(
@@ -144,7 +169,7 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
                 "action_set_id": chosen_from.action_set_id, "chosen": chosen,
                 "variant_id": chosen_from.variant_ids[chosen], "propensity": propensity,
                 "clicks": 0, "plays": 0, "rewatches": 0, "abandons": 0, "thumbs_up": 0,
-                "thumbs_down": 0, "seconds_watched": None, "duration_seconds": None,
+                "thumbs_down": 0, "seconds_watched": None, "watched_share": None,
                 "quality_play": int(reward > 0), "reward": reward, "rule": RULE,
                 "settled_at": now,
             }

@@ -18,7 +18,13 @@ from artwork_bandit.store.engine import Store
 def migrate(store: Store) -> tuple[str | None, str]:
     """Upgrade the database; return (revision before, revision now)."""
     before = current_revision(store)
-    _run(store, command.upgrade, "head")
+    try:
+        _run(store, command.upgrade, "head")
+    except CommandError as error:
+        raise InvalidInput(
+            f"the database is at a revision this release does not know: {error}; use the release "
+            "that made it, or a newer one"
+        ) from error
     after = current_revision(store)
     assert after is not None, "an upgraded database has a revision"
     return before, after

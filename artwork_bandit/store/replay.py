@@ -29,6 +29,8 @@ class Window:
     """Units shown at or after this."""
     until: dt.datetime | None = None
     """Units shown before this."""
+    settled_by: dt.datetime | None = None
+    """Units settled until then: reading twice gives the same rows."""
     confirm: str = "client"
     """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""
 
@@ -39,6 +41,8 @@ def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:
         conditions.append(rewards.c.occurred_at >= window.since)
     if window.until is not None:
         conditions.append(rewards.c.occurred_at < window.until)
+    if window.settled_by is not None:
+        conditions.append(rewards.c.settled_at <= window.settled_by)
     return conditions
 
 

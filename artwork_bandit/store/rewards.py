@@ -1,11 +1,15 @@
 """The reward join: what followed each unit of replay, attached when its window has closed.
 
 A unit is the first rendered decision of a (member, title, slot, period); later decisions of the
-period are continuations, settled without a row. An event counts for a unit if it is about the
-same member, title and slot and happened from the impression to the window's end, whatever was
-shown meanwhile; an event that names a decision of the unit's own period counts also if the
-client's clock put it before the impression. An event without a slot (it came before any
-impression was known) counts for the member's latest impression of that title.
+period are continuations, settled without a row. Assumed impressions (confirm `server`) are units of
+their own. An event counts for a unit if it is about the same member, title and slot and happened
+from the impression to the window's end, whatever was shown meanwhile; one that names a decision of
+the unit's own period counts also if the client's clock put it before the impression. An event
+without a slot (it came before any impression was known) counts for the member's latest impression
+of that title.
+
+The window closes that long after the impression was *received*, so that a device that was offline
+can still tell what followed. What comes later still is stored and marked `late`.
 
 Each batch is one transaction that inserts rewards and marks impressions settled, so a kill at any
 point neither loses nor doubles a row.
@@ -31,6 +35,9 @@ COUNTED = {
     "abandons": EventType.ABANDON, "thumbs_up": EventType.THUMBS_UP,
     "thumbs_down": EventType.THUMBS_DOWN,
 }  # fmt: skip
+Unit = tuple[str, str, str, int, str]
+"""Member, title, slot, period, and who confirmed: assumed impressions are units of their own."""
+_UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 _COPIED = (
     "request_id", "position", "member_id", "title_id", "slot", "period", "occurred_at", "confirm",
     "cell", "policy", "model_version", "action_set_id", "chosen", "variant_id", "propensity",
@@ -56,6 +63,8 @@ def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa
             impressions.c.slot == slot,
             ~impressions.c.settled,
             impressions.c.occurred_at <= closed_before,
+            # A device that was offline sends what followed with, or after, its impression.
+            impressions.c.received_at <= closed_before,
         )
         .order_by(impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
         .limit(BATCH)
@@ -95,10 +104,10 @@ def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa
         )
         for name, kind in COUNTED.items()
     ]
-    played = events.c.type.in_([EventType.PLAY.value, EventType.REWATCH.value])
+    share = events.c.seconds_watched / sa.func.nullif(events.c.duration_seconds, 0)
     longest = [
-        sa.func.max(sa.case((played, events.c[name]))).label(name)
-        for name in ("seconds_watched", "duration_seconds")
+        sa.func.max(events.c.seconds_watched).label("seconds_watched"),
+        sa.func.max(share).label("watched_share"),
     ]
     copied = [shown.c[name] for name in _COPIED]
     return (
@@ -112,10 +121,11 @@ def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa
 def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: dt.datetime) -> int:
     if not pending:
         return 0
-    units: dict[tuple[str, str, int], Any] = {}
+    units: dict[Unit, Any] = {}
     for row in pending:  # oldest first: the first of a unit is the unit's
-        units.setdefault((row.member_id, row.title_id, row.period), row)
-    rows = [dict(row._mapping) for row in units.values()]
+        units.setdefault(_unit(row), row)
+    settled = settled_units(connection, units)
+    rows = [dict(row._mapping) for unit, row in units.items() if unit not in settled]
     outcomes = outcomes_of(rows)
     quality = slot.reward.quality_plays(outcomes)
     earned = slot.reward.rewards(outcomes)
@@ -124,8 +134,6 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
             "member_bucket": member_bucket(row["member_id"]), "quality_play": int(played),
             "reward": float(reward), "rule": slot.reward.version, "settled_at": now,
         }  # fmt: skip
-    settled = _already_settled(connection, slot.name, units)
-    rows = [r for r in rows if (r["member_id"], r["title_id"], r["period"]) not in settled]
     insert_ignoring(connection, rewards, rows)
     connection.execute(
         sa.update(impressions)
@@ -139,17 +147,18 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
     return len(rows)
 
 
-def _already_settled(
-    connection: Connection, slot: str, units: Iterable[tuple[str, str, int]]
-) -> set[tuple[str, str, int]]:
-    """Return those of the (member, title, period) that have a row from an earlier batch."""
-    key = sa.tuple_(rewards.c.member_id, rewards.c.title_id, rewards.c.period)
-    found: set[tuple[str, str, int]] = set()
+def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
+    """Return those of the units that have a row."""
+    columns = [getattr(rewards.c, name) for name in _UNIT]
+    found: set[Unit] = set()
     for some in chunks(sorted(units)):
-        query = sa.select(rewards.c.member_id, rewards.c.title_id, rewards.c.period)
-        query = query.where(rewards.c.slot == slot, key.in_(some))
-        found.update((m, t, p) for m, t, p in connection.execute(query))
+        query = sa.select(*columns).where(sa.tuple_(*columns).in_(some))
+        found.update(_unit(row) for row in connection.execute(query))
     return found
+
+
+def _unit(row: Any) -> Unit:
+    return (row.member_id, row.title_id, row.slot, row.period, row.confirm)
 
 
 def outcomes_of(rows: list[dict[str, Any]]) -> Outcomes:
@@ -164,5 +173,5 @@ def outcomes_of(rows: list[dict[str, Any]]) -> Outcomes:
     return Outcomes(
         **{name: counts(name) for name in COUNTED},
         seconds_watched=seconds("seconds_watched"),
-        duration_seconds=seconds("duration_seconds"),
+        watched_share=seconds("watched_share"),
     )

@@ -19,6 +19,7 @@ from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, profiles
+from artwork_bandit.store import events as event_store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies, openapi, schema
 
@@ -64,8 +65,9 @@ def events() -> Response:
     for index, raw in enumerate(sent):
         try:
             sound.append(_event.decode(raw).to_domain(index))
-        except (msgspec.DecodeError, OverflowError) as error:
-            rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=str(error)))
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
+            reason = str(error)[: bodies.LONGEST_DETAIL]
+            rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=reason))
     report = service().take_in(sound, now())
     return bodies.write(
         schema.ReportBody(
@@ -77,6 +79,12 @@ def events() -> Response:
             ],
         )
     )
+
+
+@api.get("/v1/events/unjoined")
+def unjoined() -> Response:
+    with service().store.read() as connection:
+        return bodies.write({"by_reason": event_store.unjoined_by_reason(connection)})
 
 
 @api.get("/v1/titles")
@@ -120,8 +128,10 @@ def get_variant(title_id: str, variant_id: str) -> Response:
 @api.put("/v1/titles/<title_id>/variants/<variant_id>")
 def put_variant(title_id: str, variant_id: str) -> Response:
     body = bodies.read(catalog_forms.VariantForm)
-    variant = body.to_domain(title_id, schema.require_id("variant_id", variant_id))
+    schema.require_id("variant_id", variant_id)
     with service().store.write() as connection:
+        before = catalog.by_ids(connection, [variant_id])
+        variant = body.to_domain(title_id, variant_id, before[0] if before else None)
         catalog.put_variants(connection, [variant], now())
         return bodies.write(_variant(catalog.get_variant(connection, title_id, variant_id)))
 
@@ -141,7 +151,8 @@ def comparison(title_id: str) -> Response:
     with service().store.read() as connection:
         title = catalog.get_title(connection, title_id)
         compared = variant_comparison.compare(connection, title.title_id, slot.name, since, until)
-    return bodies.write({"title_id": title.title_id, "slot": slot.name, "variants": compared})
+    rows = [msgspec.to_builtins(row) | {"variant": _variant(row.variant)} for row in compared]
+    return bodies.write({"title_id": title.title_id, "slot": slot.name, "variants": rows})
 
 
 @api.get("/v1/cells/comparison")
@@ -207,7 +218,7 @@ def _id_of(raw: msgspec.Raw) -> str | None:
     try:
         found: str = msgspec.json.decode(raw, type=_OnlyId).event_id
         return found
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

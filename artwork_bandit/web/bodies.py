@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 RETRY_AFTER_SECONDS = 2
+LONGEST_DETAIL = 300
+"""Characters; what a client sent never comes back whole."""
 _STATUS: dict[type[ArtworkBanditError], tuple[int, str]] = {
     InvalidInput: (422, "The request breaks a rule"),
     NotFound: (404, "Not found"),
@@ -46,7 +48,8 @@ def write(value: Any, status: int = 200) -> Response:
 
 
 def problem(status: int, title: str, detail: str = "") -> Response:
-    body = msgspec.json.encode(Problem(title=title, status=status, detail=detail))
+    shown = detail if len(detail) <= LONGEST_DETAIL else detail[:LONGEST_DETAIL] + "…"
+    body = msgspec.json.encode(Problem(title=title, status=status, detail=shown))
     response = Response(body, status, mimetype="application/problem+json")
     if status == 503:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

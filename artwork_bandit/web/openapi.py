@@ -44,6 +44,9 @@ def document() -> dict[str, Any]:
                     errors=(400, 413, 422, 503),
                 )
             },
+            "/v1/events/unjoined": {
+                "get": _operation("Events that count for nothing", _OBJECT, ref, errors=(503,))
+            },
             "/v1/titles": {
                 "get": _operation(
                     "Titles by id", _OBJECT, ref, errors=(422, 503),

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 from artwork_bandit.domain import Context, Event, EventType
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import (
+    END,
     Country,
     Id,
     Maturity,
@@ -28,7 +29,7 @@ from artwork_bandit.serving.decision_ids import REQUEST_ID
 from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.slots import slot_named
 
-RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}$")]
+RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}" + END)]
 Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
@@ -37,7 +38,9 @@ class ContextBody(Struct, forbid_unknown_fields=True):
 
     device: Short | None = None
     country: Country | None = None
-    language: Annotated[str, Meta(max_length=35, pattern="^[A-Za-z]{2,3}([-_].*)?$")] | None = None
+    language: (
+        Annotated[str, Meta(max_length=35, pattern="^[A-Za-z]{2,3}([-_].*)?" + END)] | None
+    ) = None
     surface: Short | None = None
     maturity: Maturity | None = None
     local_time: Moment | None = None
@@ -79,6 +82,8 @@ class ChoicesBody(Struct, forbid_unknown_fields=True):
     def to_domain(self, request_id: str) -> Question:
         if len(set(self.title_ids)) < len(self.title_ids):
             raise InvalidInput("title_ids names a title twice; ask for each once")
+        if self.explain:
+            raise InvalidInput("explain is not available in this release; leave it out")
         return Question(
             request_id=self.request_id or request_id,
             member_id=self.member_id,

@@ -189,7 +189,7 @@ def upgrade() -> None:
         sa.Column("thumbs_up", sa.Integer(), nullable=False),
         sa.Column("thumbs_down", sa.Integer(), nullable=False),
         sa.Column("seconds_watched", sa.Float(), nullable=True),
-        sa.Column("duration_seconds", sa.Float(), nullable=True),
+        sa.Column("watched_share", sa.Float(), nullable=True),
         sa.Column("quality_play", sa.Integer(), nullable=False),
         sa.Column("reward", sa.Float(precision=53), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
@@ -204,7 +204,8 @@ def upgrade() -> None:
             "title_id",
             "slot",
             "period",
-            name=op.f("uq_rewards_member_id_title_id_slot_period"),
+            "confirm",
+            name=op.f("uq_rewards_member_id_title_id_slot_period_confirm"),
         ),
     )
     with op.batch_alter_table("rewards", schema=None) as batch_op:

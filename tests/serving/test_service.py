@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,10 +19,11 @@ from artwork_bandit.serving.service import Answer, Service
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, profiles, replay, rewards
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.replay import Window
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
-from tests.samples import NOW
+from tests.samples import NOW, fill
 
 TITLES = ("t0", "t1", "t2")
 HOUR = dt.timedelta(hours=1)
@@ -352,3 +354,74 @@ def test_events_update_the_profile_and_the_next_choice_sees_it(service: Service)
     with service.store.read() as connection:
         logged, _ = request_store.get(connection, "r2")
     assert logged.context.genres == pytest.approx({"TV Horror": 1.0, "TV Dramas": 1.0})
+
+
+def test_what_comes_after_its_unit_was_settled_is_marked_late(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("e1", "impression"), decision=first)
+    assert units(service, NOW + 25 * HOUR) == [("t0", 0.0)]
+    late = NOW + 26 * HOUR
+    assert send(service, event("e2", "play", NOW + HOUR), decision=first, now=late).accepted == 1
+    with service.store.read() as connection:
+        assert unjoined_by_reason(connection) == {"late": 1}
+
+
+def test_a_device_that_was_offline_can_still_tell(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    back = NOW + 30 * HOUR
+    send(service, event("e1", "impression"), decision=first, now=back)
+    assert units(service, back) == []  # what followed may still be on its way
+    send(service, event("e2", "play", NOW + HOUR), decision=first, now=back + HOUR)
+    assert units(service, back + 25 * HOUR) == [("t0", 1.0)]
+
+
+def test_a_short_play_of_something_long_does_not_spoil_a_finished_one(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    whole = {"seconds_watched": 590.0, "duration_seconds": 600.0}
+    bit = {"seconds_watched": 5.0, "duration_seconds": 5400.0}
+    send(service, event("e1", "impression"), event("e2", "play", **whole),
+         event("e3", "play", **bit), decision=first)  # fmt: skip
+    assert units(service, NOW + 25 * HOUR) == [("t0", 1.0)]
+
+
+def test_an_assumed_impression_does_not_take_a_confirmed_ones_place(service: Service) -> None:
+    ask(service, "r1", confirm="server", title_ids=("t0",))
+    first = ask(service, "r2", title_ids=("t0",), now=NOW + HOUR).decision_ids[0]
+    later = NOW + HOUR
+    batch = [event("e1", "impression", later), event("e2", "play", later)]
+    send(service, *batch, decision=first, now=later)
+    assert units(service, NOW + 48 * HOUR) == [("t0", 1.0)]
+
+
+def test_an_old_impression_of_another_slot_does_not_catch_todays_play(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("e1", "impression"), decision=first)
+    later = NOW + 20 * 24 * HOUR
+    again = ask(service, "r2", now=later).decision_ids[0]
+    send(service, event("e2", "play", later, member_id="m1", title_id="t0"), now=later)
+    send(service, event("e3", "impression", later), decision=again, now=later)
+    assert dict(units(service, later + 48 * HOUR)[-1:]) == {"t0": 1.0}
+
+
+def test_a_repeated_answer_shows_the_picture_it_showed(service: Service) -> None:
+    before = ask(service, "r1", title_ids=("t0",))
+    shown = before.decisions.choices[0]
+    with service.store.write() as connection:
+        variant = catalog.get_variant(connection, "t0", shown.variant_id)
+        catalog.put_variants(connection, [replace(variant, uri="/new.svg")], NOW)
+    assert ask(service, "r1", title_ids=("t0",)) == before
+
+
+def test_pages_in_any_order_from_many_threads_are_all_answered(service: Service) -> None:
+    """New action sets of one page lock the same rows as another's: in one order, or deadlock."""
+    fill(service.store, titles=60)
+    service.state.refresh()
+    titles = [f"t{i}" for i in range(60)]
+    orders = [titles, titles[::-1], titles[30:] + titles[:30]]
+
+    def client(number: int) -> int:
+        made = ask(service, f"r{number}", f"m{number}", title_ids=tuple(orders[number % 3]))
+        return len(made.decisions.choices)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(client, range(12))) == [60] * 12

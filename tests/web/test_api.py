@@ -170,6 +170,53 @@ def test_problems_are_said_in_words(
     assert len(answer.data) < 1_000
 
 
+def test_text_that_ends_in_a_newline_is_no_identifier_and_no_rating(client: FlaskClient) -> None:
+    for body in (
+        {"member_id": "m\n"}, {"title_ids": ["t0\n"]}, {"request_id": "r\n"},
+        {"context": {"maturity": "TV-14\n"}}, {"context": {"country": "US\n"}},
+    ):  # fmt: skip
+        assert choose(client, **body).status_code == 422, body
+    body = json.dumps({"uri": "/x", "maturity": "TV-MA\n"})
+    assert client.put("/v1/titles/t0/variants/t0-a1", data=body).status_code == 422
+
+
+def test_what_was_sent_never_comes_back_whole(client: FlaskClient) -> None:
+    long = "x" * 10_000
+    answers = [
+        choose(client, **{long: 1}),
+        client.get(f"/v1/titles/{long[:5000]}"),
+        client.post("/v1/events", data=json.dumps({"events": [{"event_id": "e", "type": long}]})),
+    ]
+    assert all(len(answer.data) < 1_000 for answer in answers)
+
+
+def test_bytes_that_are_no_text_lose_one_event_only(client: FlaskClient) -> None:
+    good = json.dumps({"event_id": "g", "type": "search", "occurred_at": now(), "member_id": "m"})
+    data = b'{"events": [{"event_id": "\xff\xfe"}, ' + good.encode() + b"]}"
+    report = client.post("/v1/events", data=data).get_json()
+    assert (report["accepted"], [r["index"] for r in report["rejected"]]) == (1, [0])
+
+
+def test_a_date_beyond_all_calendars_is_refused(client: FlaskClient) -> None:
+    body = json.dumps({"ends_at": "9999-12-31T23:59:59-05:00"})
+    answer = client.patch("/v1/titles/t0/variants/t0-a1", data=body)
+    assert answer.status_code == 422
+    assert "out of range" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/v1/titles/%00", "/v1/members/%00", "/titles/%00"])
+def test_nul_in_an_address_is_no_crash(client: FlaskClient, path: str) -> None:
+    assert client.get(path).status_code in (200, 404, 422)
+
+
+def test_a_put_without_status_does_not_undo_a_pause(client: FlaskClient) -> None:
+    path = "/v1/titles/t0/variants/t0-a1"
+    client.patch(path, data='{"status": "paused"}')
+    assert client.put(path, data='{"uri": "/new"}').get_json()["status"] == "paused"
+    again = client.put(path, data='{"uri": "/new", "status": "active"}').get_json()
+    assert again["status"] == "active"
+
+
 def test_a_body_too_large_is_refused(client: FlaskClient) -> None:
     answer = client.post("/v1/events", data=b"x" * (LARGEST_BODY_BYTES + 1))
     assert answer.status_code == 413
