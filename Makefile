@@ -17,8 +17,8 @@ bench: $(VENV)/.ready-test
 	$(BIN)/python -m simulations.bench $(ARGS)
 
 lint: $(VENV)/.ready-test
-	$(BIN)/ruff check --quiet --line-length 100 --select $(RUFF_RULES) --ignore RUF001,RUF002,RUF036,N818 artwork_bandit migrations simulations tests
-	$(BIN)/ruff format --quiet --check --line-length 100 artwork_bandit migrations simulations tests
+	$(BIN)/ruff check --isolated --quiet --line-length 100 --select $(RUFF_RULES) --ignore RUF001,RUF002,RUF036,N818 artwork_bandit migrations simulations tests
+	$(BIN)/ruff format --isolated --quiet --check --line-length 100 artwork_bandit migrations simulations tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg --no-logo
 
