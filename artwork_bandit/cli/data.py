@@ -1,0 +1,113 @@
+"""The commands that bring data in and out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from artwork_bandit.cli.options import (
+    PATH,
+    dry_run_flag,
+    json_flag,
+    open_store,
+    report_changes,
+    slot_option,
+    utc_now,
+    window_options,
+)
+from artwork_bandit.settings import Settings
+
+
+@click.group()
+def catalog() -> None:
+    """Titles and variants."""
+
+
+@catalog.command("import")
+@click.argument("file", type=PATH)
+@dry_run_flag
+@json_flag
+@click.pass_obj
+def catalog_import(load: Callable[..., Settings], file: Path, dry_run: bool, as_json: bool) -> None:
+    """Add or change titles and variants from JSON Lines: a title with its variants a line."""
+    from artwork_bandit.operations import imports
+    from artwork_bandit.store import catalog as catalog_store
+
+    changes = imports.Changes()
+    store = open_store(load())
+    with store.read() as connection:
+        present = {v.variant_id: v for v in catalog_store.list_variants(connection)}
+    titles, variants = imports.read_catalog(file, present, changes)
+    imports.import_catalog(store, titles, variants, utc_now(), dry_run=dry_run, changes=changes)
+    report_changes(asdict(changes), dry_run, as_json)
+
+
+@click.group()
+def history() -> None:
+    """Viewing events from before."""
+
+
+@history.command("import")
+@click.argument("file", type=PATH, required=False)
+@click.option("--movielens", type=PATH, help="A MovieLens folder; adds its films as titles.")
+@dry_run_flag
+@json_flag
+@click.pass_obj
+def history_import(
+    load: Callable[..., Settings], file: Path | None, movielens: Path | None, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Add viewing events (CSV or Parquet) to the log and to members' profiles."""
+    from artwork_bandit.operations import imports
+
+    if (file is None) == (movielens is None):
+        raise click.UsageError("give a FILE or --movielens DIR")
+    chosen, now, changes = load(), utc_now(), imports.Changes()
+    store = open_store(chosen)
+    half_life = dt.timedelta(days=chosen.profile_half_life_days)
+    if movielens is not None:
+        titles, events = imports.read_movielens(movielens, now)
+        imports.import_catalog(store, titles, [], now, dry_run=dry_run, changes=changes)
+        extra = {t.title_id: t.genres for t in titles}
+    else:
+        assert file is not None, "checked above"
+        events, extra = imports.read_history(file, changes), {}
+    imports.import_history(
+        store, events, half_life, now, dry_run=dry_run, changes=changes, genres=extra
+    )
+    report_changes(asdict(changes), dry_run, as_json)
+
+
+@click.command()
+@click.argument("file", type=PATH)
+@window_options
+@slot_option
+@click.pass_obj
+def export(
+    load: Callable[..., Settings], file: Path, since: dt.datetime | None,
+    until: dt.datetime | None, slot: str,
+) -> None:  # fmt: skip
+    """Write the replay log to a Parquet file."""
+    from artwork_bandit.slots import slot_named
+    from artwork_bandit.store import parquet, replay
+
+    window = replay.Window(slot=slot_named(slot).name, since=since, until=until)
+    rows = parquet.write(file, replay.blocks(open_store(load()), window))
+    click.echo(f"{rows:,} rows written to {file}")
+
+
+@click.command("import-log")
+@click.argument("path", type=PATH)
+@dry_run_flag
+@json_flag
+@click.pass_obj
+def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json: bool) -> None:
+    """Take a Parquet replay log into the database."""
+    from artwork_bandit.operations import imports
+
+    result = imports.import_log(open_store(load()), path, utc_now(), dry_run=dry_run)
+    report_changes(asdict(result), dry_run, as_json)

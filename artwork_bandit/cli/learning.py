@@ -1,0 +1,132 @@
+"""The commands that train and keep models."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from artwork_bandit.cli.options import (
+    PATH,
+    VERSION,
+    json_flag,
+    open_store,
+    print_json,
+    slot_option,
+    utc_now,
+)
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.settings import Settings
+
+
+@click.command()
+@click.option("--log", type=PATH, help="Parquet file or folder; else the database's log.")
+@slot_option
+@click.option("--seed", default=1, show_default=True)
+@json_flag
+@click.pass_obj
+def train(
+    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, as_json: bool
+) -> None:
+    """Join rewards, train a candidate, promote it if the held-out log says so."""
+    from artwork_bandit.operations.retrain import retrain
+    from artwork_bandit.slots import slot_named
+
+    chosen = load()
+    outcome = retrain(open_store(chosen), slot_named(slot), chosen, utc_now(), seed=seed, log=log)
+    if as_json:
+        print_json(asdict(outcome))
+    else:
+        verdict = "live" if outcome.promoted else "rejected"
+        click.echo(f"joined {outcome.joined:,} rewards")
+        click.echo(f"model {outcome.version}, trained on {outcome.rows:,} rows: {verdict}")
+        click.echo(outcome.reason)
+
+
+@click.group()
+def models() -> None:
+    """Trained models."""
+
+
+@models.command("list")
+@json_flag
+@click.pass_obj
+def models_list(load: Callable[..., Settings], as_json: bool) -> None:
+    """All models, the newest first."""
+    from artwork_bandit.store import registry
+
+    with open_store(load()).read() as connection:
+        records = registry.list_all(connection)
+    if as_json:
+        print_json([asdict(r) for r in records])
+        return
+    for r in records:
+        click.echo(f"{r.version:>4}  {r.slot:<8} {r.status:<9} {r.created_at:%Y-%m-%d %H:%M}Z"
+                   f"  {r.rows:>9,} rows  {r.reason}")  # fmt: skip
+
+
+@models.command("show")
+@click.argument("version", type=VERSION)
+@click.pass_obj
+def models_show(load: Callable[..., Settings], version: int) -> None:
+    """One model's window, settings, metrics and the gate's reason, as JSON."""
+    from artwork_bandit.store import registry
+
+    with open_store(load()).read() as connection:
+        print_json(asdict(registry.get(connection, version)))
+
+
+@models.command("promote")
+@click.argument("version", type=VERSION)
+@click.option("--reason", default="promoted by hand", show_default=True)
+@click.pass_obj
+def models_promote(load: Callable[..., Settings], version: int, reason: str) -> None:
+    """Make a model the live one, whatever the gate said; its bytes are checked first."""
+    from artwork_bandit.store import registry
+
+    with open_store(load()).write() as connection:
+        registry.load(connection, version)
+        registry.promote(connection, version, reason, utc_now())
+    click.echo(f"model {version} is live")
+
+
+@models.command("rollback")
+@slot_option
+@click.option("--reason", default="rolled back by hand", show_default=True)
+@click.pass_obj
+def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> None:
+    """Go back to the model that was live before."""
+    from artwork_bandit.slots import slot_named
+    from artwork_bandit.store import registry
+
+    with open_store(load()).write() as connection:
+        version = registry.roll_back(connection, slot_named(slot).name, reason, utc_now())
+    click.echo("no model is live: uniform" if version is None else f"model {version} is live")
+
+
+@models.command("compare")
+@click.argument("version", type=VERSION)
+@click.argument("other", type=VERSION)
+@click.pass_obj
+def models_compare(load: Callable[..., Settings], version: int, other: int) -> None:
+    """Value two models on the rows after both were trained; exit code 1 if the log cannot tell."""
+    from rich.console import Console
+
+    from artwork_bandit.evaluation import report as reporting
+    from artwork_bandit.evaluation.verdict import Verdict
+    from artwork_bandit.operations.judge import judge
+    from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.store import registry
+
+    store = open_store(load())
+    with store.read() as connection:
+        slots = {registry.get(connection, v).slot for v in (version, other)}
+    if len(slots) > 1:
+        raise InvalidInput(f"models {version} and {other} are of different slots")
+    source = ReplaySource.of(store, None, slots.pop(), None, None)
+    found, _ = judge(source, [f"model:{version}"], f"model:{other}")
+    reporting.show(found, source.name, Console(width=min(Console().width, 80)))
+    sys.exit(any(t.verdict is Verdict.REFUSE for t in found.targets.values()))

@@ -1,0 +1,77 @@
+"""What several commands share: options, the store, printing."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from artwork_bandit.settings import Settings
+
+if TYPE_CHECKING:
+    from artwork_bandit.store.engine import Store
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
+dry_run_flag = click.option("--dry-run", is_flag=True, help="Only say what would change.")
+PATH = click.Path(path_type=Path)
+VERSION = click.IntRange(1, 2**31 - 1)
+
+
+class Instant(click.ParamType):  # type: ignore[type-arg]
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dt.datetime:
+        if isinstance(value, dt.datetime):
+            return value
+        try:
+            moment = dt.datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no ISO 8601 time such as 2026-11-23T20:15:00Z")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+
+
+def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for name, text in (("--to", "Before this time (UTC)."), ("--from", "From this time on (UTC).")):
+        target = {"--from": "since", "--to": "until"}[name]
+        command = click.option(name, target, type=Instant(), help=text)(command)
+    return command
+
+
+def open_store(chosen: Settings) -> Store:
+    """Return the migrated database's store."""
+    from artwork_bandit.store.engine import Store
+    from artwork_bandit.store.migrate import require_current
+
+    store = Store(chosen.database_url)
+    require_current(store)
+    return store
+
+
+def utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def print_json(value: Any) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def report_changes(changes: dict[str, Any], dry_run: bool, as_json: bool) -> None:
+    """Print what an import did; exit 1 if it rejected anything."""
+    if as_json:
+        print_json(changes | {"dry_run": dry_run})
+    else:
+        click.echo("would change:" if dry_run else "done:")
+        for name, count in changes.items():
+            if name != "problems" and count:
+                click.echo(f"  {count:>9,}  {name.replace('_', ' ')}")
+        for problem in changes.get("problems", []):
+            click.echo(f"  {problem}", err=True)
+    if changes.get("rejected"):
+        sys.exit(1)

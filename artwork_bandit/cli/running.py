@@ -1,0 +1,128 @@
+"""The commands that run the service: demo, migrate, serve, cells, config."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from artwork_bandit.cli.options import (
+    PATH,
+    json_flag,
+    open_store,
+    print_json,
+)
+from artwork_bandit.settings import Settings
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Run bounded, without a terminal; exit 0 if it learned.")
+@click.option("--folder", type=PATH, help="Keep the database and pictures here.")
+@click.option("--port", type=int, help="Port of the web page.  [default: 8800 or the next free]")
+@click.option("--seed", default=1, show_default=True)
+def demo(once: bool, folder: Path | None, port: int | None, seed: int) -> None:
+    """Everything, on SQLite, with a simulated audience."""
+    from artwork_bandit.operations.demo import run
+
+    sys.exit(0 if run(once=once, folder=folder, port=port, seed=seed) else 1)
+
+
+@click.command()
+@click.pass_obj
+def migrate(load: Callable[..., Settings]) -> None:
+    """Bring the database to this release."""
+    from artwork_bandit.store import migrate as migration
+    from artwork_bandit.store.engine import Store
+
+    before, after = migration.migrate(Store(load().database_url))
+    click.echo(
+        f"database is at {after}" + ("" if before == after else f", was {before or 'empty'}")
+    )
+
+
+@click.command()
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on.  [default: 8800]")
+@click.option("--workers", type=int, help="Processes.  [default: 1 on SQLite, 2 on PostgreSQL]")
+@click.pass_obj
+def serve(
+    load: Callable[..., Settings], host: str | None, port: int | None, workers: int | None
+) -> None:
+    """Answer over HTTP until told to stop."""
+    from artwork_bandit.web.server import serve as run
+
+    chosen = load(host=host, port=port, workers=workers)
+    open_store(chosen).close()
+    run(chosen)
+
+
+@click.group()
+def cells() -> None:
+    """Shares of members per policy."""
+
+
+@cells.command("show")
+@json_flag
+@click.pass_obj
+def cells_show(load: Callable[..., Settings], as_json: bool) -> None:
+    """The cells and their shares."""
+    from artwork_bandit.store import cells as cell_store
+
+    with open_store(load()).read() as connection:
+        found = cell_store.read(connection)
+    _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
+
+
+@cells.command("set")
+@click.argument("shares", nargs=-1, required=True, metavar="CELL=SHARE...")
+@json_flag
+@click.pass_obj
+def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: bool) -> None:
+    """Give cells new shares, such as: explore=0.1 baseline=0.05 live=0.85"""
+    from artwork_bandit.store import cells as cell_store
+
+    wanted: dict[str, float] = {}
+    for share in shares:
+        name, _, text = share.partition("=")
+        try:
+            wanted[name] = float(text)
+        except ValueError as error:
+            raise click.UsageError(f"{share!r} is not CELL=SHARE") from error
+    with open_store(load()).write() as connection:
+        found = cell_store.set_shares(connection, wanted)
+    _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
+
+
+@click.group()
+def config() -> None:
+    """Settings."""
+
+
+@config.command("show")
+@click.pass_obj
+def config_show(load: Callable[..., Settings]) -> None:
+    """The settings in force, as TOML; secrets are hidden."""
+    for name, value in asdict(load()).items():
+        if name == "decision_key" and value:
+            value = "(set)"
+        if name == "database_url":
+            value = _without_password(value)
+        click.echo(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+
+
+def _show_cells(shares: dict[str, float], as_json: bool) -> None:
+    if as_json:
+        print_json(shares)
+    else:
+        for name, share in shares.items():
+            click.echo(f"{name:<10} {share:7.2%}")
+
+
+def _without_password(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    password = urlsplit(url).password
+    return url if password is None else url.replace(f":{password}@", ":***@")
