@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import socket
 
 from granian import Granian
 from granian.constants import Interfaces
 
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings, as_environment
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop. Workers read the same settings from their environment."""
+    """Serve until told to stop. Workers read the same settings from their environment.
+
+    Raises InvalidInput if the address is taken or not this machine's.
+    """
+    _require_free(settings.host, settings.port)
     os.environ.update(as_environment(settings))
     Granian(
         "artwork_bandit.web.wsgi:app",
@@ -23,6 +29,18 @@ def serve(settings: Settings) -> None:
         respawn_failed_workers=True,
         log_access=False,
     ).serve()
+
+
+def _require_free(host: str, port: int) -> None:
+    """granian shares its port with any other granian: two services would answer by turns."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InvalidInput(
+                f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"
+            ) from error
 
 
 def workers(settings: Settings) -> int:

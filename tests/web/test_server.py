@@ -119,6 +119,17 @@ def test_changes_reach_a_running_server(store: Store, settings: Settings, tmp_pa
         assert cell == "baseline"
 
 
+def test_a_port_that_is_taken_is_refused(sqlite_url: str, tmp_path: Path) -> None:
+    settings = Settings(database_url=sqlite_url, port=free_port(0))
+    with serving(settings, tmp_path / "server.log"):
+        arguments, environment = command(settings, "serve")
+        done = subprocess.run(
+            arguments, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 2
+    assert "choose another --host or --port" in done.stderr
+
+
 def test_a_server_on_a_database_not_migrated_says_so(tmp_path: Path) -> None:
     settings = Settings(database_url=f"sqlite:///{tmp_path}/empty.db", port=free_port(0))
     arguments, environment = command(settings, "serve")
