@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.policies.linear import Canary
@@ -82,10 +83,11 @@ def line(context: Floats, variant: Floats, own: int | None, pairs: tuple[Ints, I
 def compile_weights(
     predict: Predictor, context_columns: int, variant_columns: int, pairs: tuple[Ints, Ints]
 ) -> Floats:
-    """Return logit weights [1 + context columns, 1 + variant columns]."""
+    """Return logit weights [1 + context columns, 1 + variant columns], NaN where VW's are."""
     contexts = np.vstack([np.zeros(context_columns), np.eye(context_columns)])
     variants = np.vstack([np.zeros(variant_columns), np.eye(variant_columns)])
     table = np.array([[predict(line(u, x, None, pairs)) for x in variants] for u in contexts])
+    table[is_forced(table, table[0, 0])] = np.nan
     weights = table.copy()
     weights[1:] -= table[0]
     weights[:, 1:] -= weights[:, :1]
@@ -93,10 +95,21 @@ def compile_weights(
 
 
 def compile_own(predict: Predictor, numbers: Sequence[int]) -> Floats:
-    """Return the own effect of each variant number, as a logit."""
+    """Return the own effect of each variant number, as a logit, NaN where VW's is."""
     nothing = np.zeros(0)
     intercept = predict(variant_text(nothing, None))
-    return np.array([predict(variant_text(nothing, number)) - intercept for number in numbers])
+    raw = np.array([predict(variant_text(nothing, number)) for number in numbers], np.float64)
+    raw[is_forced(raw, intercept)] = np.nan
+    return raw - intercept
+
+
+def is_forced(raw: Floats, intercept: float) -> npt.NDArray[np.bool_]:
+    """Return where a prediction of a trained model is no prediction.
+
+    `--freegrad` leaves a NaN weight now and then (a few in ten thousand, features seen a handful
+    of times), and VW answers NaN with exactly 0, saying nothing.
+    """
+    return np.asarray((raw == 0.0) & (intercept != 0.0))
 
 
 def canaries(

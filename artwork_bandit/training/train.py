@@ -27,6 +27,8 @@ from artwork_bandit.training.examples import Blocks, Survey
 
 FEWEST_ROWS = 200
 CANARIES = 32
+MOST_LOST = 0.01
+"""Share of variants whose own effect VW may lose to a NaN; they keep what their features say."""
 GAMMA_SCALE = 100.0
 """SquareCB's gamma is this times the square root of the number of rows (Foster and Rakhlin
 2020 set it proportional to the root of the horizon). Large, because the explore cell and the floor
@@ -91,14 +93,16 @@ def _compile(model: Path, found: Survey, slot: Slot, settings: Settings) -> Bund
     # Random contexts and features of everyday size, half of them with a variant's own effect.
     contexts = rng.normal(0, 1, (CANARIES, n_contexts))
     variants = rng.random((CANARIES, n_variants)) * (rng.random((CANARIES, n_variants)) < 0.3)
-    owns = [int(rng.integers(len(key_of))) if i % 2 else None for i in range(CANARIES)]
     scale = _reward_per_logit(found, slot)
     with runner.predictor(model) as predict:
         weights = scale * vowpal.compile_weights(predict, n_contexts, n_variants, pairs)
         own = scale * vowpal.compile_own(predict, sorted(key_of))
+        sound = np.flatnonzero(np.isfinite(own))
+        owns = [int(rng.choice(sound)) if i % 2 and len(sound) else None for i in range(CANARIES)]
         canaries = vowpal.canaries(predict, contexts, variants, owns, key_of, pairs, scale)
-    if not (np.all(np.isfinite(weights)) and np.all(np.isfinite(own))):
+    if not np.all(np.isfinite(weights)) or len(sound) < (1 - MOST_LOST) * len(own):
         raise BrokenModel("Vowpal Wabbit predicts numbers that are not finite; not registered")
+    own = np.where(np.isfinite(own), own, 0.0)
     return Bundle(
         format=bundle.FORMAT,
         slot=slot.name,

@@ -64,3 +64,10 @@ def test_labels_out_of_range_never_reach_vw(reward: float, weight: float) -> Non
 def test_a_reward_between_0_and_1_is_a_part_of_each_class() -> None:
     assert vowpal.labels(0.25, 2.0) == ["1 0.5", "-1 1.5"]
     assert vowpal.labels(0.0, 1.0) == ["-1 1"]
+
+
+def test_a_weight_that_vw_lost_to_nan_is_seen_though_vw_answers_zero() -> None:
+    def predict(line: str) -> float:  # VW with a NaN weight for variant number 1
+        return 0.0 if "|o 1:" in line else -0.4 + 0.5 * line.count("|o")
+
+    assert vowpal.compile_own(predict, [0, 1, 2]) == pytest.approx([0.5, np.nan, 0.5], nan_ok=True)
