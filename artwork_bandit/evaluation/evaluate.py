@@ -33,7 +33,8 @@ from artwork_bandit.policies.segments import first_maximum, total
 
 LOGGING = "logging"
 MOST_CERTAIN = 0.01
-"""Share of certain choices outside the baseline cell above which a caution is due."""
+"""Share of certain choices outside the cells meant for them above which a caution is due."""
+CERTAIN_CELLS = ("baseline", "paused")
 NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
 
 
@@ -122,7 +123,7 @@ class Evaluation:
         self._note(block)
         certain = (block.propensity >= 1) & (block.sizes > 1)
         self._certain += int(certain.sum())
-        self._certain_elsewhere += int((certain & (block.cells != "baseline")).sum())
+        self._certain_elsewhere += int((certain & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
         block = block.take(~certain)
         if not len(block):
             return

@@ -81,6 +81,7 @@ def retrain(
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
+        products=tuple(p for p in settings.context_products.split(",") if p),
         seed=seed,
     )
     trained = training.train(source.narrowed(None, split).blocks, source.lookup, slot, how)
@@ -127,6 +128,7 @@ def _register(
             settings={
                 "vowpal_arguments": how.arguments,
                 "half_life_days": how.half_life / dt.timedelta(days=1),
+                "context_products": list(how.products),
                 "exploration": how.form,
                 "strength": trained.bundle.strength,
                 "explored_share": how.explored_share,

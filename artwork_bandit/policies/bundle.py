@@ -9,24 +9,26 @@ model files must never serve (VW itself would often load them silently).
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from artwork_bandit.errors import BrokenModel
+from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.exploration import Exploration, Form
-from artwork_bandit.policies.linear import Canary, LinearModel, scores
+from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel, scores
 from artwork_bandit.policies.policy import ModelPolicy
 
-FORMAT = 1
+FORMAT = 2
 CANARY_TOLERANCE = 1e-5
 """Largest difference between the compiled score and VW's own float32 prediction."""
 
 
-class Bundle(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
     """A trained model, whole."""
 
-    format: int
     slot: str
     model: LinearModel
     form: Form
@@ -37,7 +39,25 @@ class Bundle(msgspec.Struct, frozen=True):
     vowpal_arguments: str
 
     def encode(self) -> bytes:
-        return msgspec.msgpack.encode(self)
+        """Return format 2: arrays as little-endian bytes."""
+        model = self.model
+        return msgspec.msgpack.encode(
+            _Bundle2(
+                format=FORMAT,
+                slot=self.slot,
+                context_encoder=model.context_encoder,
+                variant_encoder=model.variant_encoder,
+                weights=model.weights.astype("<f8").tobytes(),
+                own_keys=model.own_keys.astype("<u8").tobytes(),
+                own_effects=model.own_effects.astype("<f8").tobytes(),
+                form=self.form,
+                strength=self.strength,
+                explored_share=self.explored_share,
+                canaries=self.canaries,
+                vowpal_model=self.vowpal_model,
+                vowpal_arguments=self.vowpal_arguments,
+            )
+        )
 
     def policy(self, version: int | None) -> ModelPolicy:
         """Return the policy it serves as."""
@@ -56,29 +76,114 @@ def decode(data: bytes, expected_sha256: str) -> Bundle:
     if (actual := sha256(data)) != expected_sha256:
         raise BrokenModel(f"model bytes hash to {actual[:12]}, registered {expected_sha256[:12]}")
     try:
-        bundle = msgspec.msgpack.decode(data, type=Bundle)
-    except msgspec.DecodeError as error:
+        found = msgspec.msgpack.decode(data, type=_Format).format
+        if found not in _READERS:
+            raise BrokenModel(f"model has format {found}; this release reads {sorted(_READERS)}")
+        bundle = msgspec.msgpack.decode(data, type=_READERS[found]).bundle()
+    except (msgspec.DecodeError, ValueError) as error:
         raise BrokenModel(f"model bytes cannot be decoded: {error}") from error
-    if bundle.format != FORMAT:
-        raise BrokenModel(f"model has format {bundle.format}; this release reads {FORMAT}")
-    check_canaries(bundle)
+    check_canaries(bundle.model, bundle.canaries)
     return bundle
 
 
-def check_canaries(bundle: Bundle) -> None:
+def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
     """Raise BrokenModel unless the compiled scores equal the ones VW gave at training."""
-    if not bundle.canaries:
+    if not canaries:
         raise BrokenModel("model has no canary predictions")
-    model = bundle.model
     try:
-        weights = model.matrix()
-        contexts = np.array([c.context for c in bundle.canaries])
-        variants = np.array([[1.0, *c.variant] for c in bundle.canaries])
-        own = np.array([model.own.get(c.variant_key or 0, 0.0) for c in bundle.canaries])
-        pairs = np.arange(len(bundle.canaries))
-        found = scores(weights, contexts, variants, own, pairs, pairs)
-    except ValueError as error:
+        contexts = np.array([c.context for c in canaries])
+        variants = np.array([[1.0, *c.variant] for c in canaries])
+        keys = np.array([c.variant_key or 0 for c in canaries], np.uint64)
+        if model.weights.shape != (1 + contexts.shape[1], variants.shape[1]):
+            raise ValueError(f"weights {model.weights.shape}, canaries {contexts.shape[1:]}")
+        pairs = np.arange(len(canaries))
+        encoded = EncodedVariants.dense(variants, model.own(keys))
+        found = scores(model.weights, contexts, encoded, pairs, pairs)
+    except (ValueError, IndexError) as error:
         raise BrokenModel(f"model weights do not fit their encoders: {error}") from error
-    worst = float(np.max(np.abs(found - [c.score for c in bundle.canaries])))
+    worst = float(np.max(np.abs(found - [c.score for c in canaries])))
     if not worst <= CANARY_TOLERANCE:
         raise BrokenModel(f"canary predictions differ from training's by up to {worst:.2g}")
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+class _Bundle2(msgspec.Struct):
+    format: int
+    slot: str
+    context_encoder: ContextEncoder
+    variant_encoder: VariantEncoder
+    weights: bytes
+    own_keys: bytes
+    own_effects: bytes
+    form: Form
+    strength: float
+    explored_share: float
+    canaries: list[Canary]
+    vowpal_model: bytes
+    vowpal_arguments: str
+
+    def bundle(self) -> Bundle:
+        weights = np.frombuffer(self.weights, "<f8")
+        return _bundle(
+            self,
+            self.context_encoder,
+            self.variant_encoder,
+            weights,
+            np.frombuffer(self.own_keys, "<u8"),
+            np.frombuffer(self.own_effects, "<f8"),
+        )
+
+
+class _Model1(msgspec.Struct):
+    context_encoder: ContextEncoder
+    variant_encoder: VariantEncoder
+    weights: list[list[float]]
+    own: dict[int, float]
+
+
+class _Bundle1(msgspec.Struct):
+    """As the first release wrote it: numbers as lists."""
+
+    format: int
+    slot: str
+    model: _Model1
+    form: Form
+    strength: float
+    explored_share: float
+    canaries: list[Canary]
+    vowpal_model: bytes
+    vowpal_arguments: str
+
+    def bundle(self) -> Bundle:
+        own = sorted(self.model.own.items())
+        return _bundle(
+            self,
+            self.model.context_encoder,
+            self.model.variant_encoder,
+            np.asarray(self.model.weights, np.float64).ravel(),
+            np.array([key for key, _ in own], np.uint64),
+            np.array([effect for _, effect in own], np.float64),
+        )
+
+
+_READERS: dict[int, type[_Bundle1] | type[_Bundle2]] = {1: _Bundle1, 2: _Bundle2}
+
+
+def _bundle(
+    read: _Bundle1 | _Bundle2, contexts: ContextEncoder, variants: VariantEncoder,
+    weights: np.ndarray, own_keys: np.ndarray, own_effects: np.ndarray,
+) -> Bundle:  # fmt: skip
+    shape = (1 + len(contexts.columns), 1 + len(variants.columns))
+    return Bundle(
+        slot=read.slot,
+        model=LinearModel(
+            context_encoder=contexts, variant_encoder=variants, weights=weights.reshape(shape),
+            own_keys=own_keys, own_effects=own_effects,
+        ),
+        form=read.form, strength=read.strength, explored_share=read.explored_share,
+        canaries=read.canaries, vowpal_model=read.vowpal_model,
+        vowpal_arguments=read.vowpal_arguments,
+    )  # fmt: skip

@@ -10,6 +10,8 @@ Context columns
                   0 for a member without history, bounded below by log(k / (W + k))
     `device:D`, `surface:S`, `country:C`, `language:L`, `daypart:0`..`5` (local hour div 4),
     `weekend`     indicators
+    `a*b`         products of two columns above, where training asked for them: scores stay linear
+                  in the columns, so what is not linear in the context must be a column
 Variant columns
     `key=value`   for strings and (weighted 1/length) lists of strings
     `key`         for numbers, standardised, and booleans
@@ -25,6 +27,8 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Context, Floats, Ints
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.policies.features import NUMBER, FeatureTable, indicators, numeric
 
 PRIOR_PLAYS = 5.0
 """k: plays of an average member that a profile is shrunk towards."""
@@ -32,6 +36,9 @@ RAREST_SHARE = 0.005
 """A categorical value seen in a smaller share of rows gets no column."""
 MOST_VARIANT_COLUMNS = 256
 MOST_GENRES = 128
+MOST_PRODUCTS = 1024
+FIELDS = {"genre", "device", "surface", "country", "language", "daypart", "weekend"}
+"""What context columns come from; a product joins two of them."""
 
 
 class ContextEncoder(msgspec.Struct, frozen=True):
@@ -41,10 +48,16 @@ class ContextEncoder(msgspec.Struct, frozen=True):
     """Genre -> the audience's viewing share, all > 0."""
     categories: list[str]
     """`field:value` indicators, in column order after the genres."""
+    products: list[tuple[int, int]] = []
+    """Pairs of columns above whose products are columns of their own, after the categories."""
 
     @staticmethod
-    def learn(contexts: Sequence[Context]) -> ContextEncoder:
-        """Return an encoder with the genres and categories that occur in `contexts`."""
+    def learn(contexts: Sequence[Context], products: Sequence[str] = ()) -> ContextEncoder:
+        """Return an encoder with the genres and categories that occur in `contexts`.
+
+        `products` names pairs of fields, such as `device*genre`: each column of the one times
+        each of the other becomes a column.
+        """
         shares: defaultdict[str, float] = defaultdict(float)
         seen: Counter[str] = Counter()
         for context in contexts:
@@ -56,34 +69,51 @@ class ContextEncoder(msgspec.Struct, frozen=True):
         common = dict(sorted(sorted(shares.items(), key=lambda s: -s[1])[:MOST_GENRES]))
         total = sum(common.values()) or 1.0
         enough = max(1.0, RAREST_SHARE * len(contexts))
-        return ContextEncoder(
+        plain = ContextEncoder(
             genres={genre: share / total for genre, share in common.items()},
             categories=sorted(name for name, count in seen.items() if count >= enough),
         )
+        pairs = [pair for product in products for pair in _pairs(plain.columns, product)]
+        return msgspec.structs.replace(plain, products=pairs[:MOST_PRODUCTS])
 
     @property
     def columns(self) -> list[str]:
-        return [f"genre:{genre}" for genre in self.genres] + self.categories
+        plain = [f"genre:{genre}" for genre in self.genres] + self.categories
+        return plain + [f"{plain[i]}*{plain[j]}" for i, j in self.products]
 
     def encode(self, contexts: Sequence[Context]) -> Floats:
         """Return [n x columns]."""
-        column = {name: i + len(self.genres) for i, name in enumerate(self.categories)}
-        genre_column = {genre: i for i, genre in enumerate(self.genres)}
-        n_genres = len(genre_column)
-        share = np.fromiter(self.genres.values(), np.float64, n_genres)
-        out = np.zeros((len(contexts), n_genres + len(column)))
+        return BoundEncoder(self).encode(contexts)
+
+
+class BoundEncoder:
+    """A context encoder with what it looks up made ready once."""
+
+    def __init__(self, encoder: ContextEncoder) -> None:
+        self.genre_column = {genre: i for i, genre in enumerate(encoder.genres)}
+        genres = len(self.genre_column)
+        self.column = {name: i + genres for i, name in enumerate(encoder.categories)}
+        self.share = np.fromiter(encoder.genres.values(), np.float64, genres)
+        self.prior = PRIOR_PLAYS * self.share
+        self.products = np.array(encoder.products, np.int64).reshape(-1, 2)
+
+    def encode(self, contexts: Sequence[Context]) -> Floats:
+        """Return [n x columns]."""
+        genres = len(self.share)
+        plain = genres + len(self.column)
+        out = np.zeros((len(contexts), plain + len(self.products)))
         for row, context in zip(out, contexts, strict=True):
             for genre, plays in context.genres.items():
-                if (at := genre_column.get(genre)) is not None and plays > 0:
+                if (at := self.genre_column.get(genre)) is not None and plays > 0:
                     row[at] = plays
             for name in _categories(context):
-                if (at := column.get(name)) is not None:
+                if (at := self.column.get(name)) is not None:
                     row[at] = 1.0
-        weights = out[:, :n_genres]
+        weights = out[:, :genres]
         totals = weights.sum(axis=1, keepdims=True)
-        out[:, :n_genres] = np.log(
-            (weights + PRIOR_PLAYS * share) / ((totals + PRIOR_PLAYS) * share)
-        )
+        out[:, :genres] = np.log((weights + self.prior) / ((totals + PRIOR_PLAYS) * self.share))
+        if len(self.products):
+            out[:, plain:] = out[:, self.products[:, 0]] * out[:, self.products[:, 1]]
         return out
 
 
@@ -101,11 +131,9 @@ class VariantEncoder(msgspec.Struct, frozen=True):
         seen: Counter[str] = Counter()
         numbers: dict[str, list[float]] = {}
         for each in features:
-            for key, value in each.items():
-                if isinstance(value, bool | int | float):
-                    numbers.setdefault(key, []).append(float(value))
-                else:
-                    seen.update(name for name, _ in _indicators(key, value))
+            seen.update(dict(indicators(each)).keys())
+            for key, value in numeric(each):
+                numbers.setdefault(key, []).append(value)
         scales = {key: (float(np.mean(v)), float(np.std(v))) for key, v in sorted(numbers.items())}
         return VariantEncoder(
             categories=sorted(name for name, _ in seen.most_common(MOST_VARIANT_COLUMNS)),
@@ -116,20 +144,40 @@ class VariantEncoder(msgspec.Struct, frozen=True):
     def columns(self) -> list[str]:
         return [*self.categories, *self.numbers]
 
-    def encode(self, features: Sequence[Mapping[str, Any]]) -> Floats:
-        """Return [n x columns]; values without a column, and numbers not given, are 0."""
-        column = {name: i for i, name in enumerate(self.columns)}
-        out = np.zeros((len(features), len(column)))
-        for row, each in zip(out, features, strict=True):
-            for key, value in each.items():
-                if isinstance(value, bool | int | float):
-                    if scale := self.numbers.get(key):
-                        row[column[key]] = np.clip((value - scale[0]) / scale[1], -4.0, 4.0)
-                else:
-                    for name, weight in _indicators(key, value):
-                        if (at := column.get(name)) is not None:
-                            row[at] = weight
-        return out
+    def columns_of(self, table: FeatureTable) -> tuple[Ints, Floats]:
+        """Return, per token of the table, (column, value), the constant being column 0.
+
+        Features without a column have value 0, as numbers that are not given do.
+        """
+        n = len(table.numbers)
+        column, mean, scale = np.zeros(n, np.int64), np.zeros(n), np.ones(n)
+        known = np.zeros(n)
+        known[0] = 1.0  # the constant
+        is_number = np.zeros(n, bool)
+        for i, name in enumerate(self.categories, start=1):
+            if (at := table.numbers.get(name)) is not None:
+                column[at], known[at] = i, 1.0
+        for i, (key, (center, spread)) in enumerate(
+            self.numbers.items(), start=1 + len(self.categories)
+        ):
+            if (at := table.numbers.get(NUMBER + key)) is not None:
+                column[at], known[at] = i, 1.0
+                mean[at], scale[at], is_number[at] = center, spread, True
+        t = table.tokens
+        value = table.weights.copy()
+        at_number = is_number[t]
+        some = t[at_number]
+        value[at_number] = np.clip((value[at_number] - mean[some]) / scale[some], -4.0, 4.0)
+        return column[t], value * known[t]
+
+    def encode(self, table: FeatureTable) -> Floats:
+        """Return [n x columns]."""
+        column, value = self.columns_of(table)
+        rows = np.arange(len(table))
+        flat, _ = table.flat(rows)
+        out = np.zeros((len(table), 1 + len(self.columns)))
+        np.add.at(out, (np.repeat(rows, table.sizes), column[flat]), value[flat])
+        return out[:, 1:]
 
 
 def affinity_pairs(
@@ -165,9 +213,16 @@ def _categories(context: Context) -> Iterable[str]:
         yield "weekend"
 
 
-def _indicators(key: str, value: Any) -> list[tuple[str, float]]:
-    if isinstance(value, str):
-        return [(f"{key}={value}", 1.0)]
-    if isinstance(value, list | tuple) and value:
-        return [(f"{key}={item}", 1.0 / len(value)) for item in value]
-    return []
+def _pairs(columns: list[str], product: str) -> list[tuple[int, int]]:
+    left, star, right = product.partition("*")
+    kinds = [name.partition(":")[0] for name in columns]
+    if not star or not {left, right} <= FIELDS:
+        raise InvalidInput(
+            f"context product {product!r} is not FIELD*FIELD; fields are {sorted(FIELDS)}"
+        )
+    return [
+        (i, j)
+        for i, first in enumerate(kinds)
+        for j, second in enumerate(kinds)
+        if first == left and second == right and i != j
+    ]

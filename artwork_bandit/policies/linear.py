@@ -7,18 +7,22 @@ Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predic
 linearised, up to a term common to all variants of a title (its own popularity), which no policy
 needs.
 
-A page is `z = [1, u] . weights` once, then one row of variant features times `z` per variant: the
-product [contexts x variants] of the whole catalogue is never formed, so a new variant costs one
-encoded row.
+A page is `z = [1, u] . weights` once, then a sparse row of variant features times `z` per variant.
+The product [context columns x variants] of the whole catalogue is never formed: for 50,000 variants
+and 200 context columns it would be 80 MB to make at every change; the sparse rows are 5 MB, and a
+new variant costs one of them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.domain import Floats, Ints, ranges
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.rendezvous import UInt64s
 from artwork_bandit.policies.variants import VariantColumns
 
 
@@ -35,43 +39,84 @@ class Canary(msgspec.Struct, frozen=True):
     """What the compiled model must give."""
 
 
-class LinearModel(msgspec.Struct, frozen=True):
-    """Weights of a compiled model and the encoders they belong to."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinearModel:
+    """Weights of a compiled model and the encoders they belong to; arrays may be mapped files."""
 
     context_encoder: ContextEncoder
     variant_encoder: VariantEncoder
-    weights: list[list[float]]
-    """[1 + context columns] x [1 + variant columns]."""
-    own: dict[int, float]
-    """64-bit variant id -> the variant's own effect."""
+    weights: Floats
+    """[1 + context columns, 1 + variant columns]."""
+    own_keys: UInt64s
+    """64-bit ids of the variants with an effect of their own, increasing."""
+    own_effects: Floats
+    """Their effects."""
 
-    def matrix(self) -> Floats:
-        """Return `weights` as an array."""
-        shape = (1 + len(self.context_encoder.columns), 1 + len(self.variant_encoder.columns))
-        return np.asarray(self.weights, np.float64).reshape(shape)
+    def own(self, keys: UInt64s) -> Floats:
+        """Return the own effect per variant id, 0 for those the log never had."""
+        if not len(self.own_keys):
+            return np.zeros(len(keys))
+        at = np.minimum(np.searchsorted(self.own_keys, keys), len(self.own_keys) - 1)
+        found: Floats = np.where(self.own_keys[at] == keys, self.own_effects[at], 0.0)
+        return found
 
-    def encode_variants(self, variants: VariantColumns) -> tuple[Floats, Floats]:
-        """Return ([n x (1 + variant columns)] with a leading 1, [n] own effects)."""
-        columns = self.variant_encoder.encode(variants.features)
-        own = np.array([self.own.get(int(key), 0.0) for key in variants.keys], np.float64)
-        return np.hstack([np.ones((len(columns), 1)), columns]), own
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedVariants:
+    """A table of V variants as one model sees it: sparse rows of columns."""
+
+    starts: Ints
+    sizes: Ints
+    columns: Ints
+    """Per token, the column of the weights; the constant is column 0."""
+    values: Floats
+    own: Floats
+    """V."""
+
+    @staticmethod
+    def of(model: LinearModel, variants: VariantColumns) -> EncodedVariants:
+        columns, values = model.variant_encoder.columns_of(variants.features)
+        return EncodedVariants(
+            variants.features.starts,
+            variants.features.sizes,
+            columns,
+            values,
+            model.own(variants.keys),
+        )
+
+    @staticmethod
+    def dense(rows: Floats, own: Floats) -> EncodedVariants:
+        """Return given rows [V, 1 + f], the first column being 1."""
+        n, f = rows.shape
+        size = np.full(n, f, np.int64)
+        return EncodedVariants(
+            np.cumsum(size) - size, size, np.tile(np.arange(f), n), rows.ravel(), own
+        )
 
 
 def scores(
-    weights: Floats,
-    contexts: Floats,
-    variants: Floats,
-    own: Floats,
-    context_of: Ints,
-    rows: Ints,
+    weights: Floats, contexts: Floats, variants: EncodedVariants, context_of: Ints, rows: Ints
 ) -> Floats:
     """Return one score per (context, variant) pair.
 
-    `weights` [1 + c, 1 + f], `contexts` [n, c], `variants` [V, 1 + f], `own` [V]; pair i joins
-    context `context_of[i]` with variant `rows[i]`.
+    `weights` [1 + c, 1 + f], `contexts` [n, c]; pair i joins context `context_of[i]` with variant
+    `rows[i]`. Each pair is summed by itself, in the order of its tokens: a score must not depend
+    on which other pairs are asked for.
     """
     z = weights[0] + contexts @ weights[1:]
-    # Summed along the row, not by a matrix product: a pair's score must not depend on which
-    # other pairs are asked for.
-    found: Floats = np.einsum("ij,ij->i", variants[rows], z[context_of]) + own[rows]
+    sizes = variants.sizes[rows]
+    flat = ranges(variants.starts[rows], sizes)
+    column = variants.columns[flat]
+    weight = z[0, column] if len(z) == 1 else z[np.repeat(context_of, sizes), column]
+    begins = np.cumsum(sizes) - sizes
+    found: Floats = np.add.reduceat(variants.values[flat] * weight, begins) + variants.own[rows]
+    return found
+
+
+def contributions(weights: Floats, context: Floats, variant: Floats) -> Floats:
+    """Return what each (context column, variant column) pair adds to a score.
+
+    [1 + c, 1 + f] from `context` [c] and `variant` [1 + f]; row and column 0 are the constants.
+    """
+    found: Floats = weights * np.concatenate([[1.0], context])[:, None] * variant
     return found

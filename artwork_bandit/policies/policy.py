@@ -14,8 +14,9 @@ import numpy as np
 
 from artwork_bandit.domain import Context, Floats, Ints
 from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies.encoding import BoundEncoder
 from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.linear import LinearModel, scores
+from artwork_bandit.policies.linear import EncodedVariants, LinearModel, scores
 from artwork_bandit.policies.variants import VariantColumns
 
 
@@ -116,8 +117,8 @@ class ModelPolicy:
         return self.exploration.form
 
     def bind(self, variants: VariantColumns) -> BoundModel:
-        columns, own = self.model.encode_variants(variants)
-        return BoundModel(self, self.model.matrix(), columns, own)
+        encoder = BoundEncoder(self.model.context_encoder)
+        return BoundModel(self, encoder, EncodedVariants.of(self.model, variants))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,8 @@ class BoundModel:
     """A model policy with the encoded features of a table of variants."""
 
     policy: ModelPolicy
-    weights: Floats
-    variants: Floats
-    own: Floats
+    encoder: BoundEncoder
+    variants: EncodedVariants
 
     @property
     def floor_share(self) -> float:
@@ -137,9 +137,9 @@ class BoundModel:
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
     ) -> Floats:
         """Return the flat scores: predicted reward, up to a constant per decision."""
-        encoded = self.policy.model.context_encoder.encode(contexts)
+        encoded = self.encoder.encode(contexts)
         of_pair = np.repeat(context_of, segments.sizes(offsets))
-        return scores(self.weights, encoded, self.variants, self.own, of_pair, rows)
+        return scores(self.policy.model.weights, encoded, self.variants, of_pair, rows)
 
     def pmf(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints

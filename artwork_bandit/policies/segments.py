@@ -35,3 +35,9 @@ def first_maximum(flat: Floats, offsets: Ints) -> Ints:
     best = spread(maximum(flat, offsets), offsets)
     index = np.where(flat == best, np.arange(len(flat)), len(flat))
     return np.minimum.reduceat(index, offsets[:-1]) if len(offsets) > 1 else index
+
+
+def entropy(pmf: Floats, offsets: Ints) -> Floats:
+    """Return each decision's entropy, nats."""
+    logs = np.log(np.where(pmf > 0, pmf, 1.0))
+    return -total(pmf * logs, offsets)

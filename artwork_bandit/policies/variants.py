@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Variant
+from artwork_bandit.domain import Ints, Variant
+from artwork_bandit.policies.features import FeatureTable
 from artwork_bandit.policies.rendezvous import UInt64s, variant_key
 
 
@@ -17,19 +17,34 @@ from artwork_bandit.policies.rendezvous import UInt64s, variant_key
 class VariantColumns:
     """V variants of any titles, in columns; a policy is bound to them once."""
 
-    variant_ids: tuple[str, ...]
+    variant_ids: Sequence[str]
     keys: UInt64s
     """V, 64-bit ids for draws and own effects."""
-    features: Sequence[Mapping[str, Any]]
+    features: FeatureTable
     is_default: npt.NDArray[np.bool_]
 
     @staticmethod
     def of(variants: Sequence[Variant]) -> VariantColumns:
+        none = VariantColumns(
+            variant_ids=[], keys=np.empty(0, np.uint64), features=FeatureTable.of([]),
+            is_default=np.empty(0, bool),
+        )  # fmt: skip
+        return none.changed(np.empty(0, np.int64), variants)
+
+    def changed(self, rows: Ints, variants: Sequence[Variant]) -> VariantColumns:
+        """Return the columns with `rows` replaced by the first variants, the others added."""
+        n = len(rows)
+        replaced, added = variants[:n], variants[n:]
+        ids = [*self.variant_ids, *(v.variant_id for v in added)]
+        keys = [variant_key(v.title_id, v.slot, v.variant_id) for v in added]
+        defaults = np.concatenate([self.is_default, np.array([v.is_default for v in added], bool)])
+        defaults[rows] = [v.is_default for v in replaced]
         return VariantColumns(
-            variant_ids=tuple(v.variant_id for v in variants),
-            keys=np.array(
-                [variant_key(v.title_id, v.slot, v.variant_id) for v in variants], np.uint64
+            variant_ids=ids,
+            keys=np.concatenate([self.keys, np.array(keys, np.uint64)]),
+            features=self.features.changed(
+                {row: v.features for row, v in zip(rows.tolist(), replaced, strict=True)},
+                [v.features for v in added],
             ),
-            features=[v.features for v in variants],
-            is_default=np.array([v.is_default for v in variants], bool),
+            is_default=defaults,
         )

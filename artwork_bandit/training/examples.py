@@ -9,7 +9,7 @@ the newest weighs 2^-h.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -57,7 +57,7 @@ def teaches(block: ReplayBlock) -> npt.NDArray[np.bool_]:
     return np.asarray(block.sizes > 1)
 
 
-def survey(blocks: Blocks, lookup: Lookup) -> Survey:
+def survey(blocks: Blocks, lookup: Lookup, products: Sequence[str] = ()) -> Survey:
     """Read the log once; return encoders and numbers."""
     found = Survey(ContextEncoder({}, []), VariantEncoder([], {}))
     contexts: list[Context] = []
@@ -80,7 +80,7 @@ def survey(blocks: Blocks, lookup: Lookup) -> Survey:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
                 found.variant_numbers.setdefault(key, len(found.variant_numbers))
                 features[key] = variant
-    found.contexts = ContextEncoder.learn(contexts)
+    found.contexts = ContextEncoder.learn(contexts, products)
     found.variants = VariantEncoder.learn(v.features for v in features.values())
     return found
 

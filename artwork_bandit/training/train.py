@@ -43,6 +43,8 @@ class Settings:
     """Vowpal Wabbit's."""
     half_life: dt.timedelta = dt.timedelta(days=30)
     """After this long a row weighs half."""
+    products: tuple[str, ...] = ()
+    """Pairs of context fields whose products are columns too, such as `device*genre`."""
     form: Form = "squarecb"
     explored_share: float = 0.05
     seed: int = 1
@@ -63,7 +65,7 @@ class Trained:
 
 def train(blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings) -> Trained:
     """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach."""
-    found = examples.survey(blocks, lookup)
+    found = examples.survey(blocks, lookup, settings.products)
     if found.rows < FEWEST_ROWS or found.first is None or found.last is None:
         raise NotEnoughData(
             f"the log has {found.rows} rows that can teach, of at least {FEWEST_ROWS} needed "
@@ -75,7 +77,7 @@ def train(blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings) -> Tra
             examples.write(out, blocks, lookup, found, slot, settings.half_life)
         runner.train(text, model, settings.arguments, settings.seed)
         made = _compile(model, found, slot, settings)
-    bundle.check_canaries(made)
+    bundle.check_canaries(made.model, made.canaries)
     return Trained(
         bundle=made,
         rows=found.rows,
@@ -103,14 +105,16 @@ def _compile(model: Path, found: Survey, slot: Slot, settings: Settings) -> Bund
     if not np.all(np.isfinite(weights)) or len(sound) < (1 - MOST_LOST) * len(own):
         raise BrokenModel("Vowpal Wabbit predicts numbers that are not finite; not registered")
     own = np.where(np.isfinite(own), own, 0.0)
+    keys = np.array([key_of[number] for number in range(len(own))], np.uint64)
+    order = np.argsort(keys)
     return Bundle(
-        format=bundle.FORMAT,
         slot=slot.name,
         model=LinearModel(
             context_encoder=found.contexts,
             variant_encoder=found.variants,
-            weights=weights.tolist(),
-            own={key_of[number]: float(effect) for number, effect in enumerate(own)},
+            weights=weights,
+            own_keys=keys[order],
+            own_effects=own[order],
         ),
         form=settings.form,
         strength=GAMMA_SCALE * math.sqrt(found.rows),

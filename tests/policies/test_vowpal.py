@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.linear import scores
+from artwork_bandit.policies.linear import EncodedVariants, scores
 from artwork_bandit.training import vowpal as runner
 
 
@@ -39,7 +39,7 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         ]
     table = np.hstack([np.ones((200, 1)), variants])
     index = np.arange(200)
-    found = scores(weights, contexts, table, own[numbers], index, index)
+    found = scores(weights, contexts, EncodedVariants.dense(table, own[numbers]), index, index)
     # float32: about 1e-7 of the sum of some hundred terms of size 1.
     assert np.max(np.abs(found - expected)) < 5e-5
     assert np.std(expected) > 0.1

@@ -1,0 +1,78 @@
+"""A compiled model predicts what it was compiled from, and damage never goes unnoticed."""
+
+import numpy as np
+import pytest
+
+from artwork_bandit.domain import Context
+from artwork_bandit.errors import BrokenModel
+from artwork_bandit.policies import compiled
+from artwork_bandit.policies.bundle import Bundle
+from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel, scores
+from artwork_bandit.policies.variants import VariantColumns
+from tests.samples import small_catalog
+
+
+def made(seed: int = 1) -> Bundle:
+    rng = np.random.default_rng(seed)
+    _, variants = small_catalog()
+    columns = VariantColumns.of(variants)
+    contexts = ContextEncoder.learn(
+        [Context(device="tv", genres={"TV Horror": 3.0}), Context(genres={"TV Dramas": 1.0})]
+    )
+    encoder = VariantEncoder.learn([v.features for v in variants])
+    order = np.argsort(columns.keys)
+    model = LinearModel(
+        context_encoder=contexts, variant_encoder=encoder,
+        weights=rng.normal(size=(1 + len(contexts.columns), 1 + len(encoder.columns))),
+        own_keys=columns.keys[order], own_effects=rng.normal(size=len(order)),
+    )  # fmt: skip
+    u, x = rng.normal(size=len(contexts.columns)), rng.random(len(encoder.columns))
+    key = int(columns.keys[2])
+    value = np.array([1.0, *u]) @ model.weights @ [1.0, *x] + model.own(columns.keys[2:3])[0]
+    canary = Canary(context=u.tolist(), variant=x.tolist(), variant_key=key, score=float(value))
+    return Bundle(
+        slot="artwork", model=model, form="squarecb", strength=50.0, explored_share=0.05,
+        canaries=[canary], vowpal_model=b"vw", vowpal_arguments="",
+    )  # fmt: skip
+
+
+def test_a_compiled_model_chooses_as_the_bundle_does() -> None:
+    bundle = made()
+    policy = compiled.decode(np.frombuffer(compiled.encode(bundle), np.uint8), 3)
+    _, variants = small_catalog()
+    columns = VariantColumns.of(variants)
+    page = ([Context(device="tv", genres={"TV Horror": 9.0})], np.zeros(3, np.int64))
+    rows, offsets = np.arange(12), np.array([0, 4, 8, 12])
+    expected = bundle.policy(3).bind(columns).pmf(*page, rows, offsets)
+    assert policy.bind(columns).pmf(*page, rows, offsets).tolist() == expected.tolist()
+    assert policy.model_version == 3
+
+
+@pytest.mark.parametrize("at", [0, 20, 60, -1])
+def test_a_damaged_file_is_noticed_wherever_the_damage_is(at: int) -> None:
+    data = bytearray(compiled.encode(made()))
+    data[at] ^= 1
+    with pytest.raises(BrokenModel):
+        compiled.decode(np.frombuffer(bytes(data), np.uint8), 1)
+
+
+@pytest.mark.parametrize("length", [0, 10, 48, 500, -8])
+def test_a_truncated_file_is_noticed(length: int) -> None:
+    data = compiled.encode(made())[:length]
+    with pytest.raises(BrokenModel):
+        compiled.decode(np.frombuffer(data, np.uint8), 1)
+
+
+def test_a_pairs_score_does_not_depend_on_its_company() -> None:
+    bundle = made()
+    _, variants = small_catalog()
+    encoded = EncodedVariants.of(bundle.model, VariantColumns.of(variants))
+    contexts = np.random.default_rng(1).normal(size=(5, len(bundle.model.context_encoder.columns)))
+    context_of, rows = np.repeat(np.arange(5), 12), np.tile(np.arange(12), 5)
+    together = scores(bundle.model.weights, contexts, encoded, context_of, rows)
+    alone = [
+        scores(bundle.model.weights, contexts[[c]], encoded, np.zeros(1, int), np.array([r]))[0]
+        for c, r in zip(context_of, rows, strict=True)
+    ]
+    assert np.max(np.abs(together - alone)) < 1e-12  # equal after rounding to the score grid
