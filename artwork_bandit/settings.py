@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, get_type_hints
+from urllib.parse import urlsplit
 
 from artwork_bandit.errors import InvalidInput
 
@@ -41,12 +43,21 @@ class Settings:
     """After this long a logged decision weighs half in training."""
     explored_share: float = 0.05
     """Total probability spread evenly over the eligible variants by a model policy, (0, 1]."""
+    context_products: str = ""
+    """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     attribution_window_seconds: float = 0.0
     """How long after the first impression outcomes count; 0 is the slot's own."""
     period_seconds: float = 0.0
     """How long a member keeps the same draw; 0 is the slot's own."""
     reload_seconds: float = 1.0
-    """How often a server looks for a new catalogue, model or cells."""
+    """How often a server looks for a new catalogue, model, cells or a pause."""
+    local_dir: str = ""
+    """Folder of this host's own files (spool, compiled models); empty is one named after the
+    database: beside a SQLite file, else in $XDG_STATE_HOME or ~/.local/state."""
+    read_seconds: float = 0.1
+    """How long a choice waits for the member's profile before it does without."""
+    write_seconds: float = 1.0
+    """How long a choice waits for the database to commit before its log row goes to the spool."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -54,6 +65,7 @@ class Settings:
             ("profile_half_life_days", 1e-6, 1e6), ("training_half_life_days", 1e-6, 1e6),
             ("explored_share", 1e-6, 1.0), ("attribution_window_seconds", 0, 1e9),
             ("period_seconds", 0, 1e9), ("reload_seconds", 0.01, 3600),
+            ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
@@ -89,6 +101,22 @@ def load(
 def as_environment(settings: Settings) -> dict[str, str]:
     """Return the settings as variables for a child process that shall use the same."""
     return {PREFIX + f.name.upper(): str(getattr(settings, f.name)) for f in fields(settings)}
+
+
+def local_folder(settings: Settings) -> Path:
+    """Return the folder of this host's own files for the settings' database.
+
+    Another database has another folder: a spool must never be drained into the wrong one.
+    """
+    url = urlsplit(settings.database_url)
+    place = f"{url.hostname or ''}:{url.port or ''}{url.path}?{url.query}"
+    name = f"artwork-bandit-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
+    if settings.local_dir:
+        return Path(settings.local_dir) / name
+    if url.scheme == "sqlite" and (file := url.path.removeprefix("/")) not in ("", ":memory:"):
+        return Path(file + ".local")
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / name
 
 
 def _read_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:

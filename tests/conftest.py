@@ -23,6 +23,12 @@ from tests.samples import fill
 _count = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own place for spools and compiled models."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+
+
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "template.db"
@@ -91,4 +97,4 @@ def service(store: Store, database_url: str) -> Iterator[Service]:
     fill(store)
     made = Service(store, Settings(database_url=database_url, reload_seconds=3600))
     yield made
-    made.state.close()
+    made.close()

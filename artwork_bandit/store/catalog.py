@@ -31,7 +31,7 @@ ELIGIBILITY = ("status", "starts_at", "ends_at", "countries", "languages", "matu
 
 
 def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
-    """Insert or replace titles."""
+    """Insert or replace titles; `exploration_paused` stays as it is (`pause_exploration`)."""
     rows = [
         {
             "title_id": t.title_id, "name": t.name, "genres": list(t.genres), "kind": t.kind,
@@ -41,7 +41,22 @@ def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime
         for t in values
     ]  # fmt: skip
     upsert(connection, titles, rows, "title_id")
-    generations.bump(connection, "catalog")
+
+
+def pause_exploration(
+    connection: Connection, title_id: str, paused: bool, now: dt.datetime
+) -> Title:
+    """Stop (or start again) all random draws for one title; raises NotFound."""
+    values = {"exploration_paused": paused, "updated_at": now}
+    connection.execute(sa.update(titles).where(titles.c.title_id == title_id).values(values))
+    generations.bump(connection, "titles")
+    return get_title(connection, title_id)
+
+
+def paused_titles(connection: Connection) -> frozenset[str]:
+    """Return the titles whose exploration is paused."""
+    query = sa.select(titles.c.title_id).where(titles.c.exploration_paused)
+    return frozenset(connection.execute(query).scalars())
 
 
 def put_variants(connection: Connection, values: Iterable[Variant], now: dt.datetime) -> None:
@@ -50,6 +65,7 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     Raises NotFound for an unknown title, Conflict if an id belongs to another title or slot,
     InvalidInput if its dates are not in order. A new default takes the place of the old one.
     """
+    generation = generations.bump(connection, "catalog")
     wanted = list({v.variant_id: v for v in values}.values())
     wanted = _one_default_each(wanted)
     ids = [v.variant_id for v in wanted]
@@ -67,7 +83,10 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         if before is not None:
             _require_same_place(before, variant)
             revision = before.revision + (not same_content(before, variant))
-        row = {"variant_id": variant.variant_id, "revision": revision, "updated_at": now}
+        row = {
+            "variant_id": variant.variant_id, "revision": revision, "updated_at": now,
+            "changed": generation,
+        }  # fmt: skip
         row |= {name: getattr(variant, name) for name in ELIGIBILITY}
         row["status"] = variant.status.value
         if before is None:
@@ -83,12 +102,12 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
                     "uri": variant.uri, "features": dict(variant.features), "created_at": now,
                 }
             )  # fmt: skip
-    _clear_other_defaults(connection, wanted, now)
+    _clear_other_defaults(connection, wanted, generation, now)
     if new_rows:
         connection.execute(sa.insert(variants), new_rows)
     if changed_rows:
         settable: dict[str, Any] = {
-            name: sa.bindparam(name) for name in (*ELIGIBILITY, "revision", "updated_at")
+            name: sa.bindparam(name) for name in (*ELIGIBILITY, "revision", "updated_at", "changed")
         }
         by_key = variants.c.variant_id == sa.bindparam("key")
         for row in changed_rows:
@@ -96,7 +115,6 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         connection.execute(sa.update(variants).where(by_key).values(settable), changed_rows)
     if revision_rows:
         connection.execute(sa.insert(variant_revisions), revision_rows)
-    generations.bump(connection, "catalog")
 
 
 def patch_variant(
@@ -151,16 +169,27 @@ def title_genres(connection: Connection, title_ids: Iterable[str]) -> dict[str, 
 
 
 def list_variants(
-    connection: Connection, title_id: str | None = None, slot: str | None = None
-) -> list[Variant]:
-    """Return the variants (of one title, of one slot), the oldest first within a title."""
+    connection: Connection, title_id: str | None = None, slot: str | None = None,
+    changed_after: int | None = None,
+) -> list[Variant]:  # fmt: skip
+    """Return the variants (of one title, of one slot), the oldest first within a title.
+
+    With `changed_after` only those that a later generation of the catalogue has changed.
+    """
     query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
     if title_id is not None:
         query = query.where(variants.c.title_id == title_id)
     if slot is not None:
         query = query.where(variants.c.slot == slot)
+    if changed_after is not None:
+        query = query.where(variants.c.changed > changed_after)
     query = query.order_by(variants.c.title_id, variants.c.slot, variants.c.position)
     return [_variant(row) for row in connection.execute(query)]
+
+
+def newest_change(connection: Connection) -> int:
+    """Return the last generation of the catalogue that changed a variant."""
+    return connection.execute(sa.select(sa.func.max(variants.c.changed))).scalar() or 0
 
 
 def by_ids(
@@ -213,7 +242,9 @@ def _require_same_place(before: Variant, after: Variant) -> None:
         )
 
 
-def _clear_other_defaults(connection: Connection, wanted: list[Variant], now: dt.datetime) -> None:
+def _clear_other_defaults(
+    connection: Connection, wanted: list[Variant], generation: int, now: dt.datetime
+) -> None:
     for variant in wanted:
         if variant.is_default:
             connection.execute(
@@ -222,7 +253,7 @@ def _clear_other_defaults(connection: Connection, wanted: list[Variant], now: dt
                     variants.c.title_id == variant.title_id, variants.c.slot == variant.slot,
                     variants.c.variant_id != variant.variant_id, variants.c.is_default,
                 )
-                .values(is_default=False, updated_at=now)
+                .values(is_default=False, updated_at=now, changed=generation)
             )  # fmt: skip
 
 
@@ -230,7 +261,7 @@ def _title(row: Any) -> Title:
     return Title(
         title_id=row.title_id, name=row.name, genres=tuple(row.genres), kind=row.kind,
         release_year=row.release_year, maturity=row.maturity,
-        duration_seconds=row.duration_seconds,
+        duration_seconds=row.duration_seconds, exploration_paused=row.exploration_paused,
     )  # fmt: skip
 
 

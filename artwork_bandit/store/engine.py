@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
+from artwork_bandit.store import host_lock
 
 T = TypeVar("T")
 
@@ -19,6 +20,7 @@ Connection = sa.Connection
 
 BUSY_SECONDS = 30.0
 """How long a SQLite writer waits for another process's transaction."""
+CONNECT_SECONDS = 5
 SQL_VARIABLES = 500
 """Most values in one IN list; SQLite's own limit is far higher, its planner is happier here."""
 
@@ -26,14 +28,19 @@ SQL_VARIABLES = 500
 class Store:
     """A database, reached through short transactions.
 
-    SQLite has one writer at a time: writers of this process queue at a lock instead of at the
-    file, whose lock is neither fair nor quick to pass on.
+    SQLite has one writer at a time on a host: threads queue at a lock of the process, processes
+    at a lock file, instead of polling the database's own lock, which is neither fair nor quick to
+    pass on. The kernel frees the file when its holder dies.
     """
 
     def __init__(self, database_url: str) -> None:
         self.engine = _engine(database_url)
         self.dialect = self.engine.dialect.name
-        self._writing = threading.Lock() if self.dialect == "sqlite" else contextlib.nullcontext()
+        file = self.engine.url.database
+        on_disk = self.dialect == "sqlite" and file not in (None, "", ":memory:")
+        self._turn: _Turn | contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if self.dialect == "sqlite":
+            self._turn = _Turn(f"{file}-writer" if on_disk else None)
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -45,7 +52,7 @@ class Store:
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Give a connection whose writes are committed durably, all or none, at the end."""
-        with _translated(), self._writing, self.engine.connect() as connection:
+        with _translated(), self._turn, self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
@@ -57,6 +64,82 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+class Held:
+    """One connection kept open by one thread: the request path pays for no checkout and no ping.
+
+    A connection that broke is thrown away and the call fails; the next call makes a new one.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._connection: sa.Connection | None = None
+
+    def read(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return `work(connection)`, in a transaction of its own only as long as one statement."""
+        with _translated(), self._kept() as connection:
+            return work(connection)
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """Return `work(connection)` once what it wrote is durable, all or none."""
+        begin = "BEGIN IMMEDIATE" if self._store.dialect == "sqlite" else "BEGIN"
+        with _translated(), self._store._turn, self._kept() as connection:
+            connection.exec_driver_sql(begin)
+            try:
+                done = work(connection)
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sa.exc.DBAPIError):
+                    connection.exec_driver_sql("ROLLBACK")
+                raise
+            return done
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[sa.Connection]:
+        if self._connection is None:
+            opened = self._store.engine.connect()
+            self._connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            yield self._connection
+        except sa.exc.DBAPIError as error:
+            if error.connection_invalidated or not isinstance(
+                error, sa.exc.IntegrityError | sa.exc.DataError
+            ):
+                self._drop()
+            raise
+
+    def _drop(self) -> None:
+        broken, self._connection = self._connection, None
+        if broken is not None:
+            with contextlib.suppress(sa.exc.SQLAlchemyError):
+                broken.invalidate()
+                broken.close()
+
+
+class _Turn:
+    """Whose turn it is to write to a SQLite file, among all threads and processes of the host."""
+
+    def __init__(self, file: str | None) -> None:
+        self._file = file
+        self._thread = threading.Lock()
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        self._thread.acquire()
+        if self._file is not None:
+            # A folder that takes no new file: SQLite's own lock has to do.
+            with contextlib.suppress(OSError):
+                self._held.enter_context(host_lock.held(self._file, wait=True))
+
+    def __exit__(self, *_error: object) -> None:
+        self._held.close()
+        self._thread.release()
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -126,7 +209,15 @@ def _engine(database_url: str) -> sa.Engine:
         )
     try:
         if url.get_backend_name() == "postgresql":
-            return sa.create_engine(url, pool_pre_ping=True, pool_size=16)
+            engine = sa.create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_size=16,
+                pool_timeout=BUSY_SECONDS,
+                connect_args={"connect_timeout": CONNECT_SECONDS},
+            )
+            sa.event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         engine = sa.create_engine(
             url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None}
         )
@@ -143,6 +234,15 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=FULL")  # an acknowledged commit survives a power cut
     connection.execute("PRAGMA foreign_keys=ON")
     connection.execute("PRAGMA cache_size=-65536")
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    """An acknowledged commit survives a power cut, whatever the role's default is."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW synchronous_commit")
+        if cursor.fetchone()[0] == "off":
+            cursor.execute("SET synchronous_commit = on")
+    connection.commit()
 
 
 @contextlib.contextmanager

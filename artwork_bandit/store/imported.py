@@ -139,6 +139,7 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
         )  # fmt: skip
     request_store.insert_action_sets(connection, sets)
     rows = []
+    requests: list[tuple[Decisions, str]] = []
     for i, decision_id in enumerate(block.decision_ids):
         chosen_from = sets[block.set_of_row[i]]
         occurred_at = domain.instant(int(block.occurred_at[i]))
@@ -156,7 +157,7 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
                 ),
             ),
         )  # fmt: skip
-        request_store.insert(connection, request, request_store.fingerprint(decision_id))
+        requests.append((request, request_store.fingerprint(decision_id)))
         reward = float(block.reward[i])
         rows.append(
             {
@@ -175,4 +176,5 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
             }
         )  # fmt: skip
     if rows:
+        request_store.insert(connection, requests)
         connection.execute(sa.insert(rewards), rows)

@@ -8,9 +8,17 @@ from collections.abc import Iterable, Mapping
 import msgspec
 import sqlalchemy as sa
 
+from artwork_bandit.domain import instant
 from artwork_bandit.policies.profile import Profile
 from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
+
+_POSTGRESQL = "SELECT member_id, as_of, genres FROM profiles WHERE member_id = ANY(%s)"
+_SQLITE = (
+    "SELECT member_id, as_of, genres FROM profiles "
+    "WHERE member_id IN (SELECT value FROM json_each(?))"
+)
+_genres = msgspec.json.Decoder(dict[str, float])
 
 Gains = Mapping[str, list[tuple[dt.datetime, Mapping[str, float]]]]
 """member -> (moment, gain per genre) pairs."""
@@ -32,9 +40,22 @@ def get_many(
         if for_update:
             query = query.with_for_update()
         for row in connection.execute(query):
-            genres = msgspec.json.decode(row.genres, type=dict[str, float])
+            genres = _genres.decode(row.genres)
             found[row.member_id] = Profile(as_of=row.as_of, genres=genres)
     return found
+
+
+def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile]:
+    """Return the profiles there are: `get_many` for the request path, one ready statement."""
+    wanted = list(set(member_ids))
+    if connection.dialect.name == "postgresql":
+        found = connection.exec_driver_sql(_POSTGRESQL, (wanted,))
+    else:
+        found = connection.exec_driver_sql(_SQLITE, (msgspec.json.encode(wanted).decode(),))
+    return {
+        member: Profile(as_of=instant(as_of), genres=_genres.decode(genres))
+        for member, as_of, genres in found
+    }
 
 
 def add(connection: Connection, gains: Gains, half_life: dt.timedelta) -> None:

@@ -116,6 +116,17 @@ def live(connection: Connection, slot: str) -> ModelRecord | None:
     return None if row is None else ModelRecord(**row._mapping)
 
 
+def live_before(connection: Connection, slot: str) -> list[ModelRecord]:
+    """Return the models that were live once, the latest first."""
+    query = (
+        sa.select(promotions.c.model_version)
+        .where(promotions.c.slot == slot, promotions.c.model_version.is_not(None))
+        .order_by(promotions.c.promotion_id.desc())
+    )
+    versions = dict.fromkeys(connection.execute(query).scalars())
+    return [get(connection, version) for version in versions]
+
+
 def list_all(connection: Connection, slot: str | None = None) -> list[ModelRecord]:
     """Return records, the newest first."""
     query = sa.select(*_RECORD).order_by(models.c.version.desc())

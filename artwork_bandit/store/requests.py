@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterable, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
-from artwork_bandit.domain import ActionSet, Choice, Context, Decisions
+from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, microseconds
 from artwork_bandit.errors import NotFound
 from artwork_bandit.store.engine import Connection, chunks, insert_ignoring
 from artwork_bandit.store.tables import action_sets, requests
@@ -33,21 +34,62 @@ def fingerprint(*parts: object) -> str:
     return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 
-def insert(connection: Connection, decisions: Decisions, asked: str) -> None:
-    """Append the request's row; raises Conflict if its id is already there."""
+_COLUMNS = (
+    "request_id", "member_id", "slot", "occurred_at", "period", "cell", "policy", "model_version",
+    "confirm", "fingerprint", "context", "choices",
+)  # fmt: skip
+_NAMES = ", ".join(_COLUMNS)
+_ARRAYS = (
+    "text", "text", "text", "bigint", "bigint", "text", "text", "int", "text", "text", "text",
+    "bytea",
+)  # fmt: skip
+# The one statement of the request path, written out: building it each time costs more than the
+# database does. All rows of a batch go in one message.
+_POSTGRESQL = (
+    f"INSERT INTO requests ({_NAMES}) SELECT * FROM unnest("
+    + ", ".join(f"%s::{kind}[]" for kind in _ARRAYS)
+    + ") ON CONFLICT DO NOTHING RETURNING request_id"
+)
+_SQLITE = (
+    f"INSERT INTO requests ({_NAMES}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    "ON CONFLICT DO NOTHING"
+)
+
+
+def insert(connection: Connection, rows: Sequence[tuple[Decisions, str]]) -> set[str]:
+    """Append one row per (decisions, fingerprint of what was asked), ids being distinct.
+
+    Returns the request ids that were not there yet; the others are left as they are.
+    """
+    values = [_row(decisions, asked) for decisions, asked in rows]
+    if connection.dialect.name == "postgresql":
+        columns = tuple(list(column) for column in zip(*values, strict=True))
+        return set(connection.exec_driver_sql(_POSTGRESQL, columns).scalars())
+    cursor = connection.connection.cursor()
+    new = set()
+    try:
+        for value in values:
+            cursor.execute(_SQLITE, value)
+            if cursor.rowcount:
+                new.add(str(value[0]))
+    except sqlite3.Error as error:  # as SQLAlchemy would have raised it
+        kind = sa.exc.IntegrityError if isinstance(error, sqlite3.IntegrityError) else None
+        raise (kind or sa.exc.OperationalError)(_SQLITE, None, error) from error
+    finally:
+        cursor.close()
+    return new
+
+
+def _row(decisions: Decisions, asked: str) -> tuple[object, ...]:
     packed = [
-        _PackedChoice(c.title_id, c.variant_id, c.propensity, c.action_set_id, c.index, c.reason)
+        (c.title_id, c.variant_id, c.propensity, c.action_set_id, c.index, c.reason)
         for c in decisions.choices
     ]
-    connection.execute(
-        sa.insert(requests).values(
-            request_id=decisions.request_id, member_id=decisions.member_id, slot=decisions.slot,
-            occurred_at=decisions.occurred_at, period=decisions.period, cell=decisions.cell,
-            policy=decisions.policy, model_version=decisions.model_version,
-            confirm=decisions.confirm, fingerprint=asked,
-            context=msgspec.json.encode(decisions.context).decode(),
-            choices=msgspec.msgpack.encode(packed),
-        )
+    return (
+        decisions.request_id, decisions.member_id, decisions.slot,
+        microseconds(decisions.occurred_at), decisions.period, decisions.cell, decisions.policy,
+        decisions.model_version, decisions.confirm, asked,
+        msgspec.json.encode(decisions.context).decode(), msgspec.msgpack.encode(packed),
     )  # fmt: skip
 
 

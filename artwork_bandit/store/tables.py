@@ -60,6 +60,7 @@ titles = sa.Table(
     sa.Column("release_year", sa.Integer),
     sa.Column("maturity", sa.Text),
     sa.Column("duration_seconds", sa.Float),
+    sa.Column("exploration_paused", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("updated_at", Instant, nullable=False),
 )  # fmt: skip
 
@@ -78,7 +79,10 @@ variants = sa.Table(
     sa.Column("maturity", sa.Text),
     sa.Column("is_default", sa.Boolean, nullable=False),
     sa.Column("updated_at", Instant, nullable=False),
+    # The catalogue's generation that last changed this row: what running servers read again.
+    sa.Column("changed", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Index(None, "title_id", "slot"),
+    sa.Index(None, "changed"),
     _one_of("status", [s.value for s in domain.VariantStatus], "status_known"),
     sa.CheckConstraint("starts_at IS NULL OR ends_at IS NULL OR starts_at < ends_at",
                        name="dates_in_order"),
@@ -263,4 +267,13 @@ generations = sa.Table(
     "generations", metadata,
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("number", sa.BigInteger, nullable=False),
+)  # fmt: skip
+
+pauses = sa.Table(
+    "pauses", metadata,
+    sa.Column("pause_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("changed_at", Instant, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
 )  # fmt: skip

@@ -2,8 +2,10 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
@@ -17,6 +19,7 @@ from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.engine import Store
+from artwork_bandit.store.model_files import ModelFiles
 from artwork_bandit.store.replay import Window
 from artwork_bandit.store.tables import models
 from artwork_bandit.training import train as training
@@ -29,7 +32,7 @@ ARTWORK = SLOTS["artwork"]
 def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
     begun = Simulation.begin(store, database_url)
     yield begun
-    begun.service.state.close()
+    begun.service.close()
 
 
 def source(simulation: Simulation) -> ReplaySource:
@@ -126,11 +129,11 @@ def test_rolling_back_goes_one_model_back_at_a_time(simulation: Simulation) -> N
             registry.roll_back(connection, "artwork", "test", now)
 
 
-def test_broken_model_bytes_never_serve(simulation: Simulation) -> None:
+def test_broken_model_bytes_never_serve(simulation: Simulation, tmp_path: Path) -> None:
     store = simulation.service.store
     simulation.visits(300)
     good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = retrain(store, ARTWORK, simulation.settings, simulation.later(), seed=2).version
     with store.write() as connection:
         registry.promote(connection, good, "test", simulation.now)
     simulation.service.state.refresh()
@@ -146,9 +149,15 @@ def test_broken_model_bytes_never_serve(simulation: Simulation) -> None:
     simulation.service.state.refresh()
     policy, _ = simulation.service.state.current.policies["artwork", "live"]
     assert policy.model_version == good  # the one before stays
-    fresh = LiveState(store, b"key", 3600)
-    assert fresh.current.policies["artwork", "live"][0].name == "uniform"
+    fresh = LiveState(store, b"key", 3600, ModelFiles(tmp_path))
+    assert fresh.current.policies["artwork", "live"][0].model_version == good
+    assert fresh.broken == {"artwork": bad}
     fresh.close()
+    with store.write() as connection:
+        connection.execute(models.update().values(bundle=flipped))
+    none_left = LiveState(store, b"key", 3600, ModelFiles(tmp_path / "empty"))
+    assert none_left.current.policies["artwork", "live"][0].name == "uniform"
+    none_left.close()
     with store.read() as connection, pytest.raises(BrokenModel, match="hash"):
         registry.load(connection, bad)
 
@@ -161,8 +170,8 @@ def test_a_model_whose_canaries_changed_is_broken(simulation: Simulation) -> Non
     version = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
     with store.read() as connection:
         made = registry.load(connection, version)
-    made.model.weights[0][1] += 0.01
-    data = made.encode()
+    weights = made.model.weights + 0.01 * (np.arange(made.model.weights.shape[1]) == 1)
+    data = replace(made, model=replace(made.model, weights=weights)).encode()
     with pytest.raises(BrokenModel, match="canary"):
         bundle.decode(data, bundle.sha256(data))
     with pytest.raises(BrokenModel, match="decoded"):
