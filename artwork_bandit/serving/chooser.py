@@ -1,22 +1,25 @@
-"""Choosing a page: context -> action sets -> pmf -> floor -> draw. The request path of a choice.
+"""Choosing: context -> action sets -> pmf -> floor -> draw. The request path of a choice.
 
-Everything per variant is vectorised over the page; Python loops once per title, which the answer's
-JSON needs anyway.
+Questions that wait at the same time are answered together: those of one slot and cell become one
+flat page, so that a page of 800 titles and 30 questions for one title each cost about the same.
+Everything per variant is vectorised; Python loops once per title, which the answer's JSON needs
+anyway. Scores and draws are computed pair by pair, so company changes nothing.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Ints
-from artwork_bandit.policies import exploration
+from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats, Ints
+from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies.policy import Policy
 from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
-from artwork_bandit.serving.catalog import Catalog, View
+from artwork_bandit.serving.catalog import Catalog, Eligible, View
 from artwork_bandit.serving.state import State
 from artwork_bandit.slots import Slot
 
@@ -25,6 +28,8 @@ log = logging.getLogger(__name__)
 UNKNOWN_TITLE = "unknown_title"
 NOTHING_ELIGIBLE = "nothing_eligible"
 CHOOSING_FAILED = "choosing_failed"
+NOT_LOGGED = "not_logged"
+FORCED = "forced"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,30 @@ class Question:
     confirm: str = "client"
     only: Collection[str] | None = None
     excluded: Collection[str] | None = None
+    preview: bool = False
+    """For a tester: answered like any other, logged as nothing."""
+    force: Collection[str] = ()
+    """Variant ids a preview shows whatever the policy and eligibility say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A question, when it is answered, and how long its draws last."""
+
+    question: Question
+    now: dt.datetime
+    period_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A question's decisions, ready to be logged."""
+
+    decisions: Decisions
+    action_sets: list[ActionSet]
+    """The sets that were chosen from."""
+    entropy: float | None = None
+    """Mean entropy of the pmfs, nats; None where nothing was drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,88 +75,211 @@ class Page:
     """The choosable titles of a question, flat: title i has `rows[offsets[i]:offsets[i + 1]]`."""
 
     title_ids: list[str]
+    eligible: list[Eligible]
     rows: Ints
     offsets: Ints
-    action_sets: list[ActionSet]
 
 
 def choose(
     question: Question, state: State, draw_key: bytes, period_seconds: float, now: dt.datetime
 ) -> tuple[Decisions, list[ActionSet]]:
-    """Return the decisions, in the order asked, and the action sets they were made from."""
-    catalog = state.catalogs[question.slot.name]
-    view = catalog.view(question.context, now)
-    cell = state.cell(question.member_id)
-    policy, bound = state.policies[question.slot.name, cell]
-    period = period_start(draw_key, question.member_id, now, period_seconds)
-    page = assemble(question, catalog, view)
-    made: dict[str, Choice] = {}
-    if page.title_ids:
-        try:
-            one_context = np.zeros(len(page.title_ids), np.int64)
-            pmf = bound.pmf([question.context], one_context, page.rows, page.offsets)
-            exploration.check(pmf, page.offsets, bound.floor_share)
-            member = member_key(draw_key, question.member_id, period)
-            drawn = draw(pmf, gumbel_noise(member, catalog.columns.keys[page.rows]), page.offsets)
-            made = _drawn(page, catalog, drawn, pmf)
-        except Exception:  # the one broad catch: whatever fails here must not fail the client
-            log.exception("choosing_failed", extra={"request_id": question.request_id})
-            made = _fallbacks(page, catalog, question.slot)
-    return Decisions(
+    """Return one question's decisions and the action sets they were made from."""
+    asked = Asked(question=question, now=now, period_seconds=period_seconds)
+    made = choose_all([asked], state, draw_key)[0]
+    return made.decisions, made.action_sets
+
+
+def choose_all(asked: Sequence[Asked], state: State, draw_key: bytes) -> list[Made]:
+    """Return every question's decisions, in order. A question that fails gets fallbacks alone."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, each in enumerate(asked):
+        slot = each.question.slot.name
+        groups.setdefault((slot, state.cell(slot, each.question.member_id)), []).append(i)
+    made: dict[int, Made] = {}
+    for (slot, cell), members in groups.items():
+        some = [asked[i] for i in members]
+        made.update(zip(members, _choose_group(some, state, slot, cell, draw_key), strict=True))
+    return [made[i] for i in range(len(asked))]
+
+
+def _choose_group(
+    asked: Sequence[Asked], state: State, slot: str, cell: str, draw_key: bytes
+) -> list[Made]:
+    catalog = state.catalogs[slot]
+    try:
+        return _drawn_group(asked, state, slot, cell, draw_key)
+    except Exception:  # the one broad catch: whatever fails here must not fail the client
+        if len(asked) > 1:  # one of them; the others must not pay for it
+            return [_choose_group([each], state, slot, cell, draw_key)[0] for each in asked]
+        log.exception("choosing_failed", extra={"request_id": asked[0].question.request_id})
+    policy, _ = state.policies[slot, cell]
+    question = asked[0].question
+    page = assemble(question, catalog, catalog.view(question.context, asked[0].now))
+    made = _fallbacks(page, catalog, question.slot, CHOOSING_FAILED)
+    return [_made(asked[0], catalog, draw_key, cell, policy, made, [])]
+
+
+def _drawn_group(
+    asked: Sequence[Asked], state: State, slot: str, cell: str, draw_key: bytes
+) -> list[Made]:
+    catalog = state.catalogs[slot]
+    policy, bound = state.policies[slot, cell]
+    pages = [assemble(a.question, catalog, catalog.view(a.question.context, a.now)) for a in asked]
+    begins = np.cumsum([0, *(len(p.rows) for p in pages)])
+    rows = np.concatenate([p.rows for p in pages])
+    offsets = np.concatenate(
+        [[0], *(p.offsets[1:] + b for p, b in zip(pages, begins.tolist(), strict=False))]
+    ).astype(np.int64)
+    titles = np.array([len(p.title_ids) for p in pages])
+    pmf, drawn, entropy = np.empty(0), np.empty(0, np.int64), np.empty(0)
+    if len(rows):
+        contexts = [a.question.context for a in asked]
+        pmf = bound.pmf(contexts, np.repeat(np.arange(len(asked)), titles), rows, offsets)
+        exploration.check(pmf, offsets, bound.floor_share)
+        members = np.array([_member(a, draw_key) for a in asked], np.uint64)
+        noise = gumbel_noise(np.repeat(members, np.diff(begins)), catalog.columns.keys[rows])
+        drawn = draw(pmf, noise, offsets)
+        entropy = segments.entropy(pmf, offsets)
+    found = []
+    first = np.cumsum(titles) - titles
+    for i, (a, page) in enumerate(zip(asked, pages, strict=True)):
+        some = slice(int(first[i]), int(first[i]) + int(titles[i]))
+        own = pmf[begins[i] : begins[i + 1]]
+        choices, sets = _drawn(page, catalog, drawn[some] - begins[i], own, state.still_titles)
+        mean = float(entropy[some].mean()) if len(page.title_ids) else None
+        found.append(_made(a, catalog, draw_key, cell, policy, choices, sets, mean))
+    return found
+
+
+def assemble(question: Question, catalog: Catalog, view: View) -> Page:
+    """Return the titles that have something eligible, with their rows and action sets."""
+    found = [(t, e) for t in question.title_ids if (e := view.title(t)) is not None]
+    if question.only is not None or question.excluded is not None:
+        allowed = catalog.allowed(question.only, question.excluded)
+        found = [
+            (t, e if allowed[e.rows].all() else catalog.narrowed(t, e.rows[allowed[e.rows]]))
+            for t, e in found
+            if allowed[e.rows].any()
+        ]
+    rows = [e.rows for _, e in found]
+    return Page(
+        title_ids=[t for t, _ in found],
+        eligible=[e for _, e in found],
+        rows=np.concatenate(rows) if rows else np.empty(0, np.int64),
+        offsets=np.cumsum([0, *map(len, rows)]),
+    )
+
+
+def fallen_back(made: Made, slot: Slot, catalog: Catalog, reason: str) -> Made:
+    """Return the same request answered with defaults: nothing was drawn, nothing is learned."""
+    question = Question(
+        request_id=made.decisions.request_id, member_id=made.decisions.member_id, slot=slot,
+        title_ids=tuple(c.title_id for c in made.decisions.choices),
+        context=made.decisions.context,
+    )  # fmt: skip
+    view = catalog.view(made.decisions.context, made.decisions.occurred_at)
+    choices = _fallbacks(assemble(question, catalog, view), catalog, slot, reason)
+    decisions = replace(made.decisions, choices=_in_order(question, catalog, choices))
+    return Made(decisions=decisions, action_sets=[])
+
+
+def _made(
+    asked: Asked, catalog: Catalog, draw_key: bytes, cell: str, policy: Policy,
+    choices: dict[str, Choice], sets: list[ActionSet], entropy: float | None = None,
+) -> Made:  # fmt: skip
+    question = asked.question
+    decisions = Decisions(
         request_id=question.request_id,
         member_id=question.member_id,
         slot=question.slot.name,
-        occurred_at=now,
-        period=period,
+        occurred_at=asked.now,
+        period=_period(asked, draw_key),
         cell=cell,
         policy=policy.name,
         model_version=policy.model_version,
         confirm=question.confirm,
         context=question.context,
-        choices=tuple(made.get(t) or _nothing(t, catalog) for t in question.title_ids),
-    ), page.action_sets
-
-
-def assemble(question: Question, catalog: Catalog, view: View) -> Page:
-    """Return the titles that have something eligible, with their rows and action sets."""
-    titles = [t for t in question.title_ids if t in view.rows_of]
-    if question.only is None and question.excluded is None:
-        rows = [view.rows_of[t] for t in titles]
-        sets = [view.action_set(t) for t in titles]
-    else:
-        allowed = catalog.allowed(question.only, question.excluded)
-        kept = [(t, r[allowed[r]]) for t in titles if allowed[r := view.rows_of[t]].any()]
-        titles, rows = [t for t, _ in kept], [r for _, r in kept]
-        sets = [catalog.action_set(t, r) for t, r in kept]
-    return Page(
-        title_ids=titles,
-        rows=np.concatenate(rows) if rows else np.empty(0, np.int64),
-        offsets=np.cumsum([0, *(len(r) for r in rows)]),
-        action_sets=sets,
+        choices=_in_order(question, catalog, choices),
     )
+    return Made(decisions=decisions, action_sets=sets, entropy=entropy)
 
 
-def _drawn(page: Page, catalog: Catalog, drawn: Ints, pmf: np.ndarray) -> dict[str, Choice]:
-    made = {}
-    variants = [catalog.variants[row] for row in page.rows[drawn].tolist()]
+def _period(asked: Asked, draw_key: bytes) -> int:
+    return period_start(draw_key, asked.question.member_id, asked.now, asked.period_seconds)
+
+
+def _member(asked: Asked, draw_key: bytes) -> int:
+    return member_key(draw_key, asked.question.member_id, _period(asked, draw_key))
+
+
+def _in_order(
+    question: Question, catalog: Catalog, choices: dict[str, Choice]
+) -> tuple[Choice, ...]:
+    if question.force:
+        choices = choices | _forced(question, catalog)
+    if len(choices) == len(question.title_ids):  # each in the order asked
+        return (
+            tuple(choices.values())
+            if not question.force
+            else tuple(choices[t] for t in question.title_ids)
+        )
+    return tuple(choices.get(t) or _nothing(t, catalog) for t in question.title_ids)
+
+
+def _drawn(
+    page: Page, catalog: Catalog, drawn: Ints, pmf: Floats, still: frozenset[str]
+) -> tuple[dict[str, Choice], list[ActionSet]]:
+    """Return a choice per title and the action sets. `drawn` are places in the page's rows."""
+    variants = catalog.variants
+    shown = page.rows[drawn].tolist()
     index = (drawn - page.offsets[:-1]).tolist()
-    probability = pmf[drawn].tolist()
-    for i, title_id in enumerate(page.title_ids):
-        made[title_id] = Choice(
+    probability = np.minimum(pmf[drawn], 1.0).tolist()
+    sets = [e.action_set for e in page.eligible]
+    if still and not still.isdisjoint(page.title_ids):
+        for i in [i for i, t in enumerate(page.title_ids) if t in still]:
+            of_title = slice(page.offsets[i], page.offsets[i + 1])
+            at = _best(pmf[of_title], catalog.columns.is_default[page.rows[of_title]])
+            shown[i] = int(page.rows[of_title][at])
+            sets[i] = catalog.narrowed(
+                page.title_ids[i], page.rows[of_title][at : at + 1]
+            ).action_set
+            index[i], probability[i] = 0, 1.0
+    return {
+        title_id: Choice(
             title_id=title_id,
-            variant_id=variants[i].variant_id,
-            uri=variants[i].uri,
-            propensity=min(1.0, probability[i]),
-            action_set_id=page.action_sets[i].action_set_id,
+            variant_id=(variant := variants[shown[i]]).variant_id,
+            uri=variant.uri,
+            propensity=probability[i],
+            action_set_id=sets[i].action_set_id,
             index=index[i],
         )
-    return made
+        for i, title_id in enumerate(page.title_ids)
+    }, sets
 
 
-def _fallbacks(page: Page, catalog: Catalog, slot: Slot) -> dict[str, Choice]:
+def _best(pmf: Floats, is_default: np.ndarray) -> int:
+    """Return the place of the likeliest variant, the default where several are."""
+    best = np.flatnonzero(pmf == pmf.max())
+    defaults = best[is_default[best]]
+    return int(defaults[0] if len(defaults) else best[0])
+
+
+def _forced(question: Question, catalog: Catalog) -> dict[str, Choice]:
+    wanted = [catalog.variants[catalog.row_of[v]] for v in question.force if v in catalog.row_of]
+    asked = set(question.title_ids)
+    return {
+        v.title_id: Choice(
+            title_id=v.title_id, variant_id=v.variant_id, uri=v.uri, propensity=None, reason=FORCED
+        )
+        for v in wanted
+        if v.title_id in asked
+    }
+
+
+def _fallbacks(page: Page, catalog: Catalog, slot: Slot, reason: str) -> dict[str, Choice]:
     made = {}
-    for i, title_id in enumerate(page.title_ids):
-        rows = page.rows[page.offsets[i] : page.offsets[i + 1]].tolist()
+    for title_id, eligible in zip(page.title_ids, page.eligible, strict=True):
+        rows = eligible.rows.tolist()
         at = slot.fallback([catalog.variants[row].is_default for row in rows])
         shown = None if at is None else catalog.variants[rows[at]]
         made[title_id] = Choice(
@@ -136,13 +288,13 @@ def _fallbacks(page: Page, catalog: Catalog, slot: Slot) -> dict[str, Choice]:
             uri=None if shown is None else shown.uri,
             propensity=None,
             fallback=True,
-            reason=CHOOSING_FAILED,
+            reason=reason,
         )
     return made
 
 
 def _nothing(title_id: str, catalog: Catalog) -> Choice:
-    reason = NOTHING_ELIGIBLE if title_id in catalog.titles else UNKNOWN_TITLE
+    reason = NOTHING_ELIGIBLE if title_id in catalog.rows_of else UNKNOWN_TITLE
     return Choice(
         title_id=title_id, variant_id=None, uri=None, propensity=None, fallback=True, reason=reason
     )

@@ -10,7 +10,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from itsdangerous import BadSignature, Signer
+from itsdangerous import Signer
 
 from artwork_bandit.errors import InvalidInput
 
@@ -24,24 +24,28 @@ class DecisionIds:
 
     key: bytes
 
-    def make(self, request_id: str, count: int) -> list[str]:
-        """Return the decision ids of a request's choices."""
-        signature = self._signer().get_signature(request_id).decode()
+    def make(self, request_id: str, count: int, *, logged: bool = True) -> list[str]:
+        """Return the decision ids of a request's choices.
+
+        Those of a request that is in no log (a preview, a fallback on a full disk) say so: events
+        that name them are no forgeries, and wait for no log row either.
+        """
+        signature = self._signer(logged).get_signature(request_id).decode()
         return [f"{request_id}.{index}.{signature}" for index in range(count)]
 
-    def read(self, decision_id: str) -> tuple[str, int]:
-        """Return (request id, index); raises InvalidInput unless this service signed it."""
+    def read(self, decision_id: str) -> tuple[str, int, bool]:
+        """Return (request id, index, logged?); raises InvalidInput for what it did not sign."""
         match = _DECISION_ID.fullmatch(decision_id)
         if match is None:
             raise InvalidInput("decision_id is not of the form this service gives out")
         request_id, index, signature = match.groups()
-        try:
-            self._signer().unsign(f"{request_id}.{signature}")
-        except BadSignature as error:
-            raise InvalidInput("decision_id was not made by this service") from error
-        return request_id, int(index)
+        for logged in (True, False):
+            if self._signer(logged).verify_signature(request_id, signature):
+                return request_id, int(index), logged
+        raise InvalidInput("decision_id was not made by this service")
 
-    def _signer(self) -> Signer:
+    def _signer(self, logged: bool) -> Signer:
         return Signer(
-            self.key, salt="decision", sep=".", key_derivation="hmac", digest_method=hashlib.sha256
-        )
+            self.key, salt="decision" if logged else "unlogged decision", sep=".",
+            key_derivation="hmac", digest_method=hashlib.sha256,
+        )  # fmt: skip

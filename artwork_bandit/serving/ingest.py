@@ -1,7 +1,7 @@
 """Taking in events: attribute, store once, confirm impressions, update profiles.
 
-One bad event never loses its neighbours. All that is accepted is committed in one transaction
-before the answer, and sending it again changes nothing.
+One bad event never loses its neighbours. All that is accepted is committed in one transaction,
+which batches that come at the same time share, before the answer; sending it again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import profiles
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Connection, Store
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import Unit, settled_units
 
 CLOCK_SKEW = dt.timedelta(minutes=1)
@@ -50,35 +50,67 @@ class Report:
     accepted: int = 0
     duplicates: int = 0
     rejected: list[Rejected] = field(default_factory=list)
+    waiting: list[Incoming] = field(default_factory=list)
+    """Sound events whose decision this service signed but has not in its log yet: another
+    server's spool holds it. They are accepted, and must be taken in again later."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The events of one request."""
+
+    events: list[Incoming]
+    now: dt.datetime
+    """When they came."""
+    final: bool = False
+    """They have waited long enough for their decisions."""
 
 
 def take_in(
-    store: Store,
+    connection: Connection,
     decision_ids: DecisionIds,
-    batch: list[Incoming],
+    batches: list[Batch],
     half_life: dt.timedelta,
-    now: dt.datetime,
-) -> Report:
-    """Store a batch; return what became of each event."""
+) -> list[Report]:
+    """Store batches in one transaction; return what became of each."""
+    reports = [Report() for _ in batches]
+    sound = _checked(connection, decision_ids, batches, reports)
+    now = max(batch.now for batch in batches)
+    shown = [
+        # A slow clock may say that it was seen before it was chosen.
+        (request, event.position, max(event.occurred_at, request.occurred_at))
+        for event, request, _ in sound
+        if request is not None and event.position is not None and event.type is EventType.IMPRESSION
+    ]
+    event_store.insert_impressions(connection, shown, now)
+    events = [
+        event if request or event.unjoined else _attributed(connection, event)
+        for event, request, _ in sound
+    ]
+    events = _marked_late(connection, events)
+    new = event_store.insert(connection, events, now)
+    update_profiles(connection, [e for e in events if e.event_id in new], half_life)
+    for event, (_, _, report) in zip(events, sound, strict=True):
+        if event.event_id in new:
+            report.accepted += 1
+        else:
+            report.duplicates += 1
+    return reports
+
+
+def check_alone(decision_ids: DecisionIds, batch: Batch) -> Report:
+    """Return what can be said of a batch without the database: what is sound waits."""
     report = Report()
-    with store.write() as connection:
-        sound = _checked(connection, decision_ids, batch, now, report)
-        shown = [
-            # A slow clock may say that it was seen before it was chosen.
-            (request, event.position, max(event.occurred_at, request.occurred_at))
-            for event, request in sound
-            if request is not None
-            and event.position is not None
-            and event.type is EventType.IMPRESSION
-        ]
-        event_store.insert_impressions(connection, shown, now)
-        events = [event if request else _attributed(connection, event) for event, request in sound]
-        events = _marked_late(connection, events)
-        new = event_store.insert(connection, events, now)
-        fresh = [event for event in events if event.event_id in new]
-        update_profiles(connection, fresh, half_life)
-    report.accepted = len(fresh)
-    report.duplicates += len(events) - len(fresh)
+    for incoming in batch.events:
+        try:
+            if incoming.decision_id is not None:
+                decision_ids.read(incoming.decision_id)
+            _require_sound(incoming.event, incoming.decision_id is not None, batch.now)
+        except InvalidInput as error:
+            report.rejected.append(_rejected(incoming, error))
+        else:
+            report.waiting.append(incoming)
+    report.accepted = len(report.waiting)
     return report
 
 
@@ -97,49 +129,67 @@ def update_profiles(connection: Connection, events: list[Event], half_life: dt.t
 def _checked(
     connection: Connection,
     decision_ids: DecisionIds,
-    batch: list[Incoming],
-    now: dt.datetime,
-    report: Report,
-) -> list[tuple[Event, Decisions | None]]:
-    """Return the sound events with their decisions; count and report the others."""
-    signed: dict[int, tuple[str, int] | InvalidInput] = {}
-    for incoming in batch:
-        if incoming.decision_id is not None:
-            try:
-                signed[incoming.index] = decision_ids.read(incoming.decision_id)
-            except InvalidInput as error:
-                signed[incoming.index] = error
-    named = {found[0] for found in signed.values() if isinstance(found, tuple)}
-    requests = request_store.get_many(connection, named)
-    sound: list[tuple[Event, Decisions | None]] = []
+    batches: list[Batch],
+    reports: list[Report],
+) -> list[tuple[Event, Decisions | None, Report]]:
+    """Return the sound events with their decisions; report the others, and those that wait."""
+    named = _named(decision_ids, batches)
+    requests = request_store.get_many(
+        connection, {n[0] for n in named.values() if isinstance(n, tuple) and n[2]}
+    )
+    sound: list[tuple[Event, Decisions | None, Report]] = []
     seen: set[str] = set()
-    for incoming in batch:
-        event = incoming.event
-        if event.event_id in seen:
-            report.duplicates += 1
-            continue
-        try:
-            decision = None
-            if (found := signed.get(incoming.index)) is not None:
-                if isinstance(found, InvalidInput):
-                    raise found
-                request_id, position = found
-                decision = requests.get(request_id)
-                if decision is None or position >= len(decision.choices):
-                    raise InvalidInput("decision_id names a decision that was never made")
-                event = _of_decision(event, decision, position)
-            _require_sound(event, decision, now)
-        except InvalidInput as error:
-            report.rejected.append(
-                Rejected(index=incoming.index, event_id=event.event_id, reason=str(error))
-            )
-            continue
-        seen.add(event.event_id)
-        sound.append((event, decision))
+    for batch, report in zip(batches, reports, strict=True):
+        for incoming in batch.events:
+            event, decision = incoming.event, None
+            if event.event_id in seen:
+                report.duplicates += 1
+                continue
+            try:
+                if incoming.decision_id is not None:
+                    found = named[incoming.decision_id]
+                    if isinstance(found, InvalidInput):
+                        raise found
+                    request_id, position, logged = found
+                    decision = requests.get(request_id)
+                    if decision is not None:
+                        event = _of_decision(event, decision, position)
+                    elif not logged:
+                        event = replace(event, unjoined="not_logged")
+                    elif batch.final:
+                        event = replace(event, unjoined="no_decision")
+                _require_sound(event, incoming.decision_id is not None, batch.now)
+            except InvalidInput as error:
+                report.rejected.append(_rejected(incoming, error))
+                continue
+            seen.add(event.event_id)
+            if incoming.decision_id is not None and decision is None and event.unjoined is None:
+                report.waiting.append(incoming)
+                report.accepted += 1
+            else:
+                sound.append((event, decision, report))
     return sound
 
 
+def _named(
+    decision_ids: DecisionIds, batches: list[Batch]
+) -> dict[str, tuple[str, int, bool] | InvalidInput]:
+    named: dict[str, tuple[str, int, bool] | InvalidInput] = {}
+    for decision_id in {e.decision_id for b in batches for e in b.events if e.decision_id}:
+        try:
+            named[decision_id] = decision_ids.read(decision_id)
+        except InvalidInput as error:
+            named[decision_id] = error
+    return named
+
+
+def _rejected(incoming: Incoming, error: InvalidInput) -> Rejected:
+    return Rejected(index=incoming.index, event_id=incoming.event.event_id, reason=str(error))
+
+
 def _of_decision(event: Event, decision: Decisions, position: int) -> Event:
+    if position >= len(decision.choices):
+        raise InvalidInput("decision_id names a decision that was never made")
     title_id = decision.choices[position].title_id
     if event.member_id not in (None, decision.member_id):
         raise InvalidInput("member_id is not the one the decision was made for")
@@ -156,10 +206,10 @@ def _of_decision(event: Event, decision: Decisions, position: int) -> Event:
     )
 
 
-def _require_sound(event: Event, decision: Decisions | None, now: dt.datetime) -> None:
+def _require_sound(event: Event, has_decision: bool, now: dt.datetime) -> None:
     if event.occurred_at > now + CLOCK_SKEW:
         raise InvalidInput("occurred_at is in the future; send the time it happened, with its zone")
-    if decision is not None:
+    if has_decision:
         return
     if event.type is EventType.IMPRESSION:
         raise InvalidInput("an impression needs its decision_id")

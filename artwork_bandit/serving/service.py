@@ -1,24 +1,62 @@
-"""Answering choices and taking in events: what HTTP calls, without HTTP."""
+"""Answering choices and taking in events: what HTTP calls, without HTTP.
+
+    question -> [chooser thread: profiles, choose_all] -> [journal: commit or spool] -> answer
+
+Questions that wait together are chosen together and committed together. Each rung of the ladder
+is a line in `Rung`: whatever fails behind it, the client gets an answer.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
 
-from artwork_bandit.domain import ActionSet, Choice, Context, Decisions
-from artwork_bandit.errors import Conflict, NotFound
-from artwork_bandit.serving import ingest
-from artwork_bandit.serving.chooser import Question, choose
+import msgspec
+
+from artwork_bandit.domain import ActionSet, Choice, Decisions
+from artwork_bandit.errors import Conflict, StoreUnavailable
+from artwork_bandit.policies.profile import Profile
+from artwork_bandit.serving.batcher import Batcher, Job
+from artwork_bandit.serving.bounded import Bounded
+from artwork_bandit.serving.chooser import (
+    NOT_LOGGED,
+    Asked,
+    Made,
+    Question,
+    choose_all,
+    fallen_back,
+)
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.serving.ingest import Incoming, Report
+from artwork_bandit.serving.ingest import Batch, Incoming, Report
+from artwork_bandit.serving.journal import Journal, Logged, Row
 from artwork_bandit.serving.state import Keys, LiveState
-from artwork_bandit.settings import Settings
+from artwork_bandit.settings import Settings, local_folder
 from artwork_bandit.store import catalog as catalog_store
-from artwork_bandit.store import events as event_store
 from artwork_bandit.store import profiles
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Held, Store
+from artwork_bandit.store.model_files import ModelFiles
+from artwork_bandit.store.spool import Spool
+
+ANSWER_SECONDS = 10.0
+"""Longest wait for the threads of this process itself; they have deadlines of their own."""
+
+
+class Rung(StrEnum):
+    """How much of what makes an answer worked."""
+
+    FULL = "full"
+    NO_PROFILE = "no_profile"
+    """The member's profile did not come in time: chosen from the request's own context."""
+    SPOOLED = "spooled"
+    """The log row is in this host's spool, not in the database yet."""
+    FALLBACK = "fallback"
+    """Defaults, logged nowhere."""
+    REPEAT = "repeat"
+    PREVIEW = "preview"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +65,27 @@ class Answer:
 
     decisions: Decisions
     decision_ids: list[str]
+    rung: Rung = Rung.FULL
+    entropy: float | None = None
+    """Mean entropy of the pmfs that were drawn from, nats."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the chooser thread needs of a request."""
+
+    question: Question
+    genres_given: bool
+    asked: str
+    """Fingerprint; empty where nobody can repeat the request."""
+    now: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    made: Made
+    with_profile: bool
+    logging: Job[Row, Logged] | None
 
 
 class Service:
@@ -37,59 +96,122 @@ class Service:
         self.settings = settings
         self.keys = Keys.of(store, settings.decision_key)
         self.decision_ids = DecisionIds(self.keys.decision)
-        self.state = LiveState(store, self.keys.cell, settings.reload_seconds)
-        self._stored_sets: set[int] = set()
-        """Ids of action sets known to be committed."""
+        folder = Path(local_folder(settings))
+        self.state = LiveState(
+            store, self.keys.cell, settings.reload_seconds, ModelFiles(folder / "models")
+        )
         self.half_life = dt.timedelta(days=settings.profile_half_life_days)
+        self.spool = Spool(folder / "spool.db")
+        self.journal = Journal(
+            store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
+        )
+        self._profiles = (Bounded("profile reader"), Held(store))
+        self._chooser: Batcher[_Asked, _Chosen] = Batcher("chooser", self._choose)
 
     def close(self) -> None:
+        """Answer what was asked, write what was answered, stop."""
+        self._chooser.close()
+        self.journal.close()
+        bounded, held = self._profiles
+        if not bounded.overdue:
+            bounded.call(held.close, 5)
+        bounded.close()
         self.state.close()
         self.store.close()
 
-    def answer(self, question: Question, genres_given: bool, now: dt.datetime) -> Answer:
-        """Choose, commit the log row, answer. Repeating a request id repeats the answer.
+    def answer(
+        self, question: Question, genres_given: bool, now: dt.datetime, *, own_id: bool = False
+    ) -> Answer:
+        """Choose, log durably, answer. Repeating a request id repeats the answer.
 
-        `genres_given` says that the question's own genres replace the stored profile. Raises
-        Conflict if the request id was used for another question.
+        `genres_given` says that the question's own genres replace the stored profile; `own_id`
+        that the service made the request id, so that nobody can have used it before. Raises
+        Conflict if the id was used for another question, and StoreUnavailable only if it was used
+        and its first answer cannot be read now.
         """
-        asked = _fingerprint(question)
-        try:
-            return self._repeat(question.request_id, asked)
-        except NotFound:
-            pass
-        if not genres_given:
-            question = replace(question, context=self._with_profile(question, now))
-        period = self.settings.period_seconds or question.slot.period.total_seconds()
-        decisions, sets = choose(question, self.state.current, self.keys.draw, period, now)
-        try:
-            new = [s for s in sets if s.action_set_id not in self._stored_sets]
-            with self.store.write() as connection:
-                request_store.insert_action_sets(connection, new)
-                request_store.insert(connection, decisions, asked)
-                if question.confirm == "server":
-                    shown = [(decisions, i, now) for i in range(len(decisions.choices))]
-                    event_store.insert_impressions(connection, shown, now)
-            self._stored_sets.update(s.action_set_id for s in new)
-        except Conflict:  # the same request id, at the same time
-            return self._repeat(question.request_id, asked)
-        return self._with_ids(decisions)
+        asked = "" if own_id or question.preview else _fingerprint(question)
+        job: Job[_Asked, _Chosen] = Job(
+            _Asked(question=question, genres_given=genres_given, asked=asked, now=now)
+        )
+        self._chooser.put(job)
+        chosen = job.wait(ANSWER_SECONDS)
+        made = chosen.made
+        if chosen.logging is None:
+            return self._answer(made, Rung.PREVIEW, logged=False)
+        match self.journal.wait(chosen.logging):
+            case Logged.STORED:
+                return self._answer(made, Rung.FULL if chosen.with_profile else Rung.NO_PROFILE)
+            case Logged.SPOOLED:
+                return self._answer(made, Rung.SPOOLED)
+            case Logged.REPEATED:
+                return self._repeat(question.request_id, asked)
+            case Logged.NOWHERE:
+                catalog = self.state.current.catalogs[question.slot.name]
+                made = fallen_back(made, question.slot, catalog, NOT_LOGGED)
+                return self._answer(made, Rung.FALLBACK, logged=False)
 
     def take_in(self, events: list[Incoming], now: dt.datetime) -> Report:
-        """Store events, confirm impressions, update profiles: all in one durable transaction."""
-        return ingest.take_in(self.store, self.decision_ids, events, self.half_life, now)
+        """Store events, confirm impressions, update profiles: all in one durable transaction.
 
-    def _with_profile(self, question: Question, now: dt.datetime) -> Context:
-        with self.store.read() as connection:
-            profile = profiles.get(connection, question.member_id)
-        return replace(question.context, genres=profile.at(now, self.half_life))
+        Raises StoreUnavailable if neither the database nor the spool can hold them.
+        """
+        return self.journal.take_in(Batch(events=events, now=now))
+
+    def _choose(self, jobs: list[Job[_Asked, _Chosen]]) -> None:
+        """Choose for all who wait and hand their rows to the journal."""
+        wanting = {j.asked.question.member_id for j in jobs if not j.asked.genres_given}
+        found = self._profiles_of(wanting) if wanting else {}
+        asked = [self._asked(job.asked, found or {}) for job in jobs]
+        for job, made in zip(
+            jobs, choose_all(asked, self.state.current, self.keys.draw), strict=True
+        ):
+            row = Row(decisions=made.decisions, action_sets=made.action_sets, asked=job.asked.asked)
+            logging = None if job.asked.question.preview else self.journal.log(row)
+            with_profile = job.asked.genres_given or found is not None
+            job.done(_Chosen(made=made, with_profile=with_profile, logging=logging))
+
+    def _profiles_of(self, members: set[str]) -> dict[str, Profile] | None:
+        """Return the stored profiles, or None if they do not come in time."""
+        bounded, held = self._profiles
+        if not self.journal.up:
+            return None
+        try:
+            return bounded.call(
+                lambda: held.read(lambda connection: profiles.read(connection, members)),
+                self.settings.read_seconds,
+            )
+        except StoreUnavailable:
+            return None
+
+    def _asked(self, asked: _Asked, found: Mapping[str, Profile]) -> Asked:
+        question = asked.question
+        if not asked.genres_given and (profile := found.get(question.member_id)) is not None:
+            genres = profile.at(asked.now, self.half_life)
+            question = replace(question, context=replace(question.context, genres=genres))
+        seconds = self.settings.period_seconds or question.slot.period.total_seconds()
+        return Asked(question=question, now=asked.now, period_seconds=seconds)
+
+    def _answer(self, made: Made, rung: Rung, *, logged: bool = True) -> Answer:
+        decisions = made.decisions
+        ids = self.decision_ids.make(decisions.request_id, len(decisions.choices), logged=logged)
+        return Answer(decisions=decisions, decision_ids=ids, rung=rung, entropy=made.entropy)
 
     def _repeat(self, request_id: str, asked: str) -> Answer:
+        row = self.journal.spooled(request_id)
+        if row is not None:
+            decisions, asked_before = row.decisions, row.asked
+        else:
+            decisions, asked_before = self._logged(request_id)
+        if asked != asked_before:
+            raise Conflict(
+                f"request_id {request_id!r} was used for another question; use a new one"
+            )
+        return self._answer(Made(decisions=decisions, action_sets=[]), Rung.REPEAT)
+
+    def _logged(self, request_id: str) -> tuple[Decisions, str]:
+        """Return a logged request as it was answered; raises NotFound."""
         with self.store.read() as connection:
             decisions, asked_before = request_store.get(connection, request_id)
-            if asked != asked_before:
-                raise Conflict(
-                    f"request_id {request_id!r} was used for another question; use a new one"
-                )
             ids = {c.action_set_id for c in decisions.choices if c.action_set_id is not None}
             sets = request_store.get_action_sets(connection, ids)
             shown = [_revision(c, sets) for c in decisions.choices]
@@ -97,14 +219,12 @@ class Service:
             names = [c.variant_id for c in decisions.choices if c.variant_id is not None]
             current = {v.variant_id: v.uri for v in catalog_store.by_ids(connection, names)}
         choices = tuple(
-            replace(c, uri=current.get(c.variant_id or "") if r is None else revisions[r].uri)
+            msgspec.structs.replace(
+                c, uri=current.get(c.variant_id or "") if r is None else revisions[r].uri
+            )
             for c, r in zip(decisions.choices, shown, strict=True)
         )
-        return self._with_ids(replace(decisions, choices=choices))
-
-    def _with_ids(self, decisions: Decisions) -> Answer:
-        ids = self.decision_ids.make(decisions.request_id, len(decisions.choices))
-        return Answer(decisions=decisions, decision_ids=ids)
+        return replace(decisions, choices=choices), asked_before
 
 
 def _revision(choice: Choice, sets: Mapping[int, ActionSet]) -> int | None:

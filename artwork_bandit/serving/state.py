@@ -1,12 +1,14 @@
 """What a server keeps in memory: catalogues, policies, cells, keys; replaced as a whole.
 
 A background thread asks the database every `reload_seconds` for the generations of catalogue,
-models and cells, and builds a new state when one has moved. Requests in flight keep the state
-they began with. A model that fails its checks leaves the one before in place.
+models, cells and pauses, and when one has moved makes the next state from the one before: only
+changed variants are read. Requests in flight keep the state they began with. A model that fails
+its checks leaves the one before in place.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Mapping
@@ -20,10 +22,14 @@ from artwork_bandit.serving.catalog import Catalog
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import cells as cell_store
-from artwork_bandit.store import generations, registry, secrets
+from artwork_bandit.store import generations, pauses, registry, secrets
 from artwork_bandit.store.engine import Connection, Store
+from artwork_bandit.store.model_files import ModelFiles
 
 log = logging.getLogger(__name__)
+
+PAUSED = "paused"
+"""The cell and the policy of decisions made while the kill switch is on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +59,47 @@ class State:
     """(slot, cell) -> the policy and its binding to the slot's catalogue."""
     cells: tuple[CellShare, ...]
     cell_key: bytes
+    paused: frozenset[str] = frozenset()
+    """Slots whose kill switch is on: everybody is in the cell `paused`."""
+    still_titles: frozenset[str] = frozenset()
+    """Titles whose exploration is paused."""
 
-    def cell(self, member_id: str) -> str:
+    def cell(self, slot: str, member_id: str) -> str:
+        if slot in self.paused:
+            return PAUSED
         return cell_of(self.cells, bucket_of(self.cell_key, member_id))
 
 
 class LiveState:
     """The current state, kept current by a thread."""
 
-    def __init__(self, store: Store, cell_key: bytes, reload_seconds: float) -> None:
+    def __init__(
+        self, store: Store, cell_key: bytes, reload_seconds: float, files: ModelFiles
+    ) -> None:
         self._store = store
         self._cell_key = cell_key
         self._reload_seconds = reload_seconds
+        self._files = files
         self._stopped = threading.Event()
         self._models: dict[str, Policy] = {}
-        self.current = self._build()
+        self.broken: dict[str, int] = {}
+        """slot -> the live version that cannot be served: another serves in its place."""
+        self.current = self._build(None)
+        self._settle()
         self._thread = threading.Thread(target=self._watch, name="state", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(timeout=10)
 
     def refresh(self) -> bool:
-        """Rebuild if something has changed; tell whether it had."""
+        """Follow what has changed; tell whether anything had."""
         with self._store.read() as connection:
             changed = generations.read(connection) != self.current.generations
         if changed:
-            self.current = self._build()
+            self.current = self._build(self.current)
+            self._settle()
         return changed
 
     def _watch(self) -> None:
@@ -93,25 +112,58 @@ class LiveState:
             except Exception:  # a thread that died would never see a new model or a pause again
                 log.exception("state_reload_crashed")
 
-    def _build(self) -> State:
+    def _build(self, before: State | None) -> State:
         with self._store.read() as connection:
             found = generations.read(connection)
-            variants = catalog_store.list_variants(connection)
+            catalogs = self._catalogs(connection, before, found)
             cells = cell_store.read(connection)
+            paused = pauses.read(connection)
+            still = catalog_store.paused_titles(connection)
             for slot in SLOTS:
                 self._models[slot] = self._live_policy(connection, slot)
-        catalogs = {slot: Catalog(slot, [v for v in variants if v.slot == slot]) for slot in SLOTS}
         return State(
             generations=found,
             catalogs=catalogs,
             policies={
-                (slot, cell): (policy, policy.bind(catalogs[slot].columns))
+                (slot, cell): self._bound(before, catalogs[slot], cell, policy)
                 for slot in SLOTS
                 for cell, policy in self._policies(slot).items()
             },
             cells=cells,
             cell_key=self._cell_key,
+            paused=paused,
+            still_titles=still,
         )
+
+    def _catalogs(
+        self, connection: Connection, before: State | None, found: Mapping[str, int]
+    ) -> dict[str, Catalog]:
+        """Return the catalogues; only what has changed since `before` is read."""
+        if before is None:
+            variants = catalog_store.list_variants(connection)
+            return {s: Catalog(s, [v for v in variants if v.slot == s]) for s in SLOTS}
+        known = before.generations.get("catalog", 0)
+        if found.get("catalog", 0) == known:
+            return dict(before.catalogs)
+        variants = catalog_store.list_variants(connection, changed_after=known)
+        # A server of the release before changes rows without saying so: read all of them.
+        if not variants and catalog_store.newest_change(connection) <= known:
+            variants = catalog_store.list_variants(connection)
+        return {
+            slot: catalog.changed(mine) if (mine := [v for v in variants if v.slot == slot])
+            else catalog
+            for slot, catalog in before.catalogs.items()
+        }  # fmt: skip
+
+    @staticmethod
+    def _bound(
+        before: State | None, catalog: Catalog, cell: str, policy: Policy
+    ) -> tuple[Policy, BoundPolicy]:
+        if before is not None and before.catalogs[catalog.slot] is catalog:
+            same, bound = before.policies[catalog.slot, cell]
+            if same == policy:
+                return policy, bound
+        return policy, policy.bind(catalog.columns)
 
     def _policies(self, slot: str) -> dict[str, Policy]:
         by_cell: dict[str, Policy] = {
@@ -120,17 +172,29 @@ class LiveState:
             "live": self._models[slot],
         }
         assert set(by_cell) == set(CELLS), "every cell has a policy"
-        return by_cell
+        return by_cell | {PAUSED: Fixed(name=PAUSED)}
 
     def _live_policy(self, connection: Connection, slot: str) -> Policy:
-        before = self._models.get(slot, Uniform())
+        """Return the live model; if it is broken the one before it that is not, else uniform."""
         record = registry.live(connection, slot)
+        self.broken.pop(slot, None)
         if record is None:
             return Uniform()
-        if before.model_version == record.version:
-            return before
-        try:
-            return registry.load(connection, record.version).policy(record.version)
-        except BrokenModel as error:
-            log.error("model_broken", extra={"version": record.version, "error": str(error)})
-            return before
+        now = self._models.get(slot)
+        if now is not None and now.model_version == record.version:
+            return now
+        for each in [record, *registry.live_before(connection, slot)]:
+            try:
+                return self._files.policy(connection, each)
+            except BrokenModel as error:
+                self.broken[slot] = record.version
+                log.error("model_broken", extra={"version": each.version, "error": str(error)})
+            if now is not None and now.model_version is not None:
+                return now  # what serves already is known to be sound
+        return Uniform()
+
+    def _settle(self) -> None:
+        """Keep the garbage collector away from the catalogue: a full collection would stop every
+        answer for as long as it takes to walk all variants."""
+        gc.collect(1)
+        gc.freeze()

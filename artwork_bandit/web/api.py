@@ -41,7 +41,9 @@ def now() -> dt.datetime:
 def choices() -> Response:
     body = bodies.read(schema.ChoicesBody)
     question = body.to_domain(request_id=uuid.uuid4().hex)
-    answer = service().answer(question, body.context.genres is not None, now())
+    answer = service().answer(
+        question, body.context.genres is not None, now(), own_id=body.request_id is None
+    )
     made = answer.decisions
     return bodies.write(
         schema.AnswerBody(

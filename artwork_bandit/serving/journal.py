@@ -1,0 +1,321 @@
+"""Where what was answered and what members did becomes durable: the database, else the spool.
+
+    row  -> [writer thread: one commit for all that wait] -> stored
+                 | the database fails, or is slower than `write_seconds`
+                 v
+            [spooler thread: one commit for all that wait] -> spooled
+                 | the disk fails, too
+                 v
+            nowhere: the caller answers with fallbacks, or refuses events
+
+A thread drains the spool when the database is back. A commit that timed out may have succeeded,
+and a drain may die between the database's commit and its own: request ids and event ids make
+every write idempotent, so that each row is in the log exactly once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from artwork_bandit.domain import ActionSet, Decisions
+from artwork_bandit.errors import ArtworkBanditError, StoreUnavailable
+from artwork_bandit.serving import ingest
+from artwork_bandit.serving.batcher import Batcher, Job
+from artwork_bandit.serving.decision_ids import DecisionIds
+from artwork_bandit.serving.ingest import Batch, Report
+from artwork_bandit.store import events as event_store
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection, Held, Store
+from artwork_bandit.store.spool import Entry, Spool
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+EVENTS_SECONDS = 10.0
+"""Longest wait for a commit of events, which may be 5,000 at a time."""
+SPOOL_SECONDS = 10.0
+"""Longest wait for the spool."""
+DRAIN_SECONDS = 0.25
+"""How often the spool is looked at."""
+DRAINED_AT_ONCE = 200
+AGAIN_SECONDS = 2.0
+"""An event whose decision is still in another spool is tried again after this long."""
+LONGEST_WAIT = dt.timedelta(days=2)
+"""After this an event whose decision never came is stored as `no_decision`."""
+MOST_KNOWN_SETS = 1_000_000
+REQUEST, EVENTS = "request", "events"
+
+
+class Logged(StrEnum):
+    """Where a row is when the answer leaves."""
+
+    STORED = "stored"
+    SPOOLED = "spooled"
+    REPEATED = "repeated"
+    """Its request id has a row already; this one was dropped."""
+    NOWHERE = "nowhere"
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's row of the log, and what must be there for it."""
+
+    decisions: Decisions
+    action_sets: list[ActionSet]
+    asked: str
+    """Fingerprint of what was asked; empty where the service made the request id."""
+
+
+_row = msgspec.msgpack.Decoder(Row)
+_batch = msgspec.msgpack.Decoder(Batch)
+
+
+class Journal:
+    """The writers of one process."""
+
+    def __init__(
+        self, store: Store, spool: Spool, decision_ids: DecisionIds, half_life: dt.timedelta,
+        write_seconds: float,
+    ) -> None:  # fmt: skip
+        self.spool = spool
+        self.up = True
+        """Whether the database took the last write in time."""
+        self._decision_ids = decision_ids
+        self._half_life = half_life
+        self._write_seconds = write_seconds
+        self._known_sets: set[int] = set()
+        """Ids of action sets known to be committed."""
+        self._for_rows, self._for_events, self._for_drain = Held(store), Held(store), Held(store)
+        self._rows: Batcher[Row, Logged] = Batcher("log writer", self._commit_rows)
+        self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
+        self._spooler: Batcher[Entry, Logged] = Batcher("spooler", self._spool)
+        self._stopped = threading.Event()
+        self._drainer = threading.Thread(target=self._drain_for_ever, name="drainer", daemon=True)
+        self._drainer.start()
+
+    def close(self) -> None:
+        """Write what waits, stop. What is in the spool stays there for the next start."""
+        self._stopped.set()
+        seconds = 10.0 if self.up else 0.5  # a thread that hangs dies with the process
+        self._rows.close(seconds)
+        self._events.close(seconds)
+        self._spooler.close(seconds)
+        self._drainer.join(timeout=seconds)
+        for held in (self._for_rows, self._for_events, self._for_drain):
+            if self.up:
+                held.close()
+        self.spool.close()
+
+    def log(self, row: Row) -> Job[Row, Logged]:
+        """Have a row written; `wait` tells where it went."""
+        job: Job[Row, Logged] = Job(row)
+        if self.up:
+            self._rows.put(job)
+        else:
+            job.failed(StoreUnavailable("the database is away"))
+        return job
+
+    def wait(self, job: Job[Row, Logged]) -> Logged:
+        """Return where the row is, once it is there."""
+        try:
+            return job.wait(self._write_seconds)
+        except StoreUnavailable as error:
+            self._lost(error)
+        try:
+            return self._to_spool(REQUEST, job.asked, key=job.asked.decisions.request_id)
+        except StoreUnavailable as error:
+            log.error("row_not_logged", extra={"error": str(error)})
+            return Logged.NOWHERE
+
+    def take_in(self, batch: Batch) -> Report:
+        """Store events; raises StoreUnavailable if neither database nor spool can."""
+        if self.up:
+            job: Job[Batch, Report] = Job(batch)
+            self._events.put(job)
+            try:
+                report = job.wait(EVENTS_SECONDS)
+            except StoreUnavailable as error:
+                self._lost(error)
+            else:
+                if report.waiting:
+                    self._to_spool(EVENTS, replace(batch, events=report.waiting))
+                return report
+        report = ingest.check_alone(self._decision_ids, batch)
+        if report.waiting:
+            self._to_spool(EVENTS, replace(batch, events=report.waiting))
+        return report
+
+    def spooled(self, request_id: str) -> Row | None:
+        """Return a row that waits in this host's spool."""
+        try:
+            found = self.spool.find(request_id)
+        except StoreUnavailable:
+            return None
+        return None if found is None else _row.decode(found)
+
+    def _to_spool(self, kind: str, value: Row | Batch, key: str | None = None) -> Logged:
+        payload = msgspec.msgpack.encode(value)
+        job: Job[Entry, Logged] = Job(Entry(kind=kind, key=key, payload=payload))
+        self._spooler.put(job)
+        return job.wait(SPOOL_SECONDS)
+
+    def _spool(self, jobs: list[Job[Entry, Logged]]) -> None:
+        try:
+            new = self.spool.add([job.asked for job in jobs])
+        except StoreUnavailable as error:
+            for job in jobs:
+                job.failed(error)
+            return
+        for job, is_new in zip(jobs, new, strict=True):
+            job.done(Logged.SPOOLED if is_new else Logged.REPEATED)
+
+    def _commit_rows(self, jobs: list[Job[Row, Logged]]) -> None:
+        first: dict[str, Row] = {}
+        for job in jobs:
+            request_id = job.asked.decisions.request_id
+            # Another worker may have spooled it; only ids that clients make come twice.
+            if request_id not in first and not (job.asked.asked and self.spooled(request_id)):
+                first[request_id] = job.asked
+        rows = list(first.values())
+        try:
+            new = self._written(self._for_rows, lambda c: self._insert_rows(c, rows))
+        except StoreUnavailable as error:
+            self._lost(error)
+            for job in jobs:
+                job.failed(error)
+            return
+        except ArtworkBanditError as error:
+            if len(jobs) > 1:  # one of them; the others must not pay for it
+                for job in jobs:
+                    self._commit_rows([job])
+                return
+            log.error("row_refused", extra={"error": str(error)})
+            jobs[0].done(Logged.NOWHERE)
+            return
+        if len(self._known_sets) > MOST_KNOWN_SETS:
+            self._known_sets.clear()
+        self._known_sets.update(s.action_set_id for row in rows for s in row.action_sets)
+        for job in jobs:
+            stored = job.asked.decisions.request_id
+            job.done(Logged.STORED if stored in new else Logged.REPEATED)
+            new.discard(stored)
+
+    def _insert_rows(self, connection: Connection, rows: Sequence[Row]) -> set[str]:
+        if not rows:
+            return set()
+        sets = {
+            s.action_set_id: s
+            for row in rows
+            for s in row.action_sets
+            if s.action_set_id not in self._known_sets
+        }
+        request_store.insert_action_sets(connection, list(sets.values()))
+        new = request_store.insert(connection, [(r.decisions, r.asked) for r in rows])
+        for row in rows:
+            made = row.decisions
+            if made.confirm == "server" and made.request_id in new:
+                shown = [(made, i, made.occurred_at) for i in range(len(made.choices))]
+                event_store.insert_impressions(connection, shown, made.occurred_at)
+        return new
+
+    def _commit_events(self, jobs: list[Job[Batch, Report]]) -> None:
+        batches = [job.asked for job in jobs]
+        try:
+            reports = self._written(self._for_events, lambda c: self._insert_events(c, batches))
+        except StoreUnavailable as error:
+            self._lost(error)
+            for job in jobs:
+                job.failed(error)
+        except ArtworkBanditError as error:
+            if len(jobs) == 1:
+                jobs[0].failed(error)
+            else:
+                for job in jobs:
+                    self._commit_events([job])
+        else:
+            for job, report in zip(jobs, reports, strict=True):
+                job.done(report)
+
+    def _insert_events(self, connection: Connection, batches: list[Batch]) -> list[Report]:
+        return ingest.take_in(connection, self._decision_ids, batches, self._half_life)
+
+    def _written(self, held: Held, work: Callable[[Connection], T]) -> T:
+        try:
+            return held.write(work)
+        except StoreUnavailable:
+            # A connection that broke while it was idle says nothing about the database.
+            if not self.up:
+                raise
+        return held.write(work)
+
+    def _lost(self, error: Exception) -> None:
+        if self.up:
+            self.up = False
+            log.error("database_lost", extra={"error": str(error)})
+
+    def _drain_for_ever(self) -> None:
+        while not self._stopped.wait(DRAIN_SECONDS):
+            try:
+                self._drain()
+            except StoreUnavailable as error:
+                log.debug("drain_failed", extra={"error": str(error)})
+            except Exception:  # a thread that died would leave the spool full for ever
+                log.exception("drain_crashed")
+
+    def _drain(self) -> None:
+        """Bring what waits into the database; see whether it is back."""
+        quick = True
+        with self.spool.draining() as mine:
+            while mine and (entries := self.spool.next(DRAINED_AT_ONCE)):
+                begun = time.monotonic()
+                self._bring(entries)
+                quick = time.monotonic() - begun < self._write_seconds / 2
+                if self._stopped.is_set():
+                    return
+        if not self.up and quick:
+            self._for_drain.write(lambda _connection: None)
+            self.up = True
+            log.warning("database_back")
+
+    def _bring(self, entries: list[Entry]) -> None:
+        try:
+            again = self._for_drain.write(lambda c: self._insert_entries(c, entries))
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # one entry that cannot be stored must not hold up the others
+            if len(entries) > 1:
+                for entry in entries:
+                    self._bring([entry])
+                return
+            log.exception("spool_entry_refused")
+            self.spool.refuse(entries[0], str(error))
+            return
+        self.spool.settle(entries, again)
+
+    def _insert_entries(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
+        """Store entries; return those that must wait longer."""
+        self._insert_rows(
+            connection, [_row.decode(e.payload) for e in entries if e.kind == REQUEST]
+        )
+        now = dt.datetime.now(dt.UTC)
+        batches = [
+            replace(batch, final=now - batch.now > LONGEST_WAIT)
+            for batch in (_batch.decode(e.payload) for e in entries if e.kind == EVENTS)
+        ]
+        if not batches:
+            return []
+        again = []
+        for batch, report in zip(batches, self._insert_events(connection, batches), strict=True):
+            if report.waiting:
+                payload = msgspec.msgpack.encode(replace(batch, events=report.waiting))
+                later = time.time() + AGAIN_SECONDS
+                again.append(Entry(kind=EVENTS, payload=payload, not_before=later))
+        return again
