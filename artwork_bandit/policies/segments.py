@@ -12,12 +12,12 @@ from artwork_bandit.domain import Floats, Ints
 
 def sizes(offsets: Ints) -> Ints:
     """Return the number of variants per decision."""
-    return np.diff(offsets)
+    return offsets[1:] - offsets[:-1]
 
 
 def spread(values: Floats, offsets: Ints) -> Floats:
     """Return each decision's value repeated for each of its variants."""
-    return np.repeat(values, sizes(offsets))
+    return values.repeat(sizes(offsets))
 
 
 def total(flat: Floats, offsets: Ints) -> Floats:

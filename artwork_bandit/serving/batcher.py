@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from artwork_bandit.errors import StoreUnavailable
 
+GATHER_SECONDS = 0.0005
+
 J = TypeVar("J")
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
-
-LARGEST_BATCH = 128
 
 
 class Job(Generic[J, R]):
@@ -48,8 +49,17 @@ class Job(Generic[J, R]):
 class Batcher(Generic[J, R]):
     """A thread that works on all the jobs there are, then on all that came meanwhile."""
 
-    def __init__(self, name: str, work: Callable[[list[Job[J, R]]], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[list[Job[J, R]]], None],
+        weight: Callable[[J], int] = lambda _asked: 1,
+        most: int = 128,
+    ) -> None:
+        """`work` gets jobs up to a total weight of `most`, at least one."""
         self._work = work
+        self._weight = weight
+        self._most = most
         self._jobs: queue.SimpleQueue[Job[J, R] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -64,12 +74,18 @@ class Batcher(Generic[J, R]):
 
     def _run(self) -> None:
         going = True
+        batch: list[Job[J, R]] = []
         while going:
-            batch: list[Job[J, R]] = []
+            together = len(batch) > 1
+            batch = []
+            weight = 0
             job = self._jobs.get()
+            if together:
+                time.sleep(GATHER_SECONDS)
             while job is not None:
                 batch.append(job)
-                if len(batch) == LARGEST_BATCH:
+                weight += self._weight(job.asked)
+                if weight >= self._most:
                     break
                 try:
                     job = self._jobs.get_nowait()

@@ -17,7 +17,7 @@ import numpy as np
 
 from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats, Ints
 from artwork_bandit.policies import exploration, segments
-from artwork_bandit.policies.policy import Policy
+from artwork_bandit.policies.policy import BoundPolicy, Policy
 from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
 from artwork_bandit.serving.catalog import Catalog, Eligible, View
 from artwork_bandit.serving.state import State
@@ -72,12 +72,25 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """The choosable titles of a question, flat: title i has `rows[offsets[i]:offsets[i + 1]]`."""
+    """The titles of a question that can be chosen for."""
 
     title_ids: list[str]
     eligible: list[Eligible]
-    rows: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """Draws for many titles of many pages, in one list."""
+
+    pmf: Floats
     offsets: Ints
+    rows: list[int]
+    """Per title, the catalogue's row of the variant drawn."""
+    index: list[int]
+    """Per title, its place in the action set."""
+    propensity: list[float]
+    entropy: list[float]
+    """Per title, nats."""
 
 
 def choose(
@@ -116,7 +129,7 @@ def _choose_group(
     question = asked[0].question
     page = assemble(question, catalog, catalog.view(question.context, asked[0].now))
     made = _fallbacks(page, catalog, question.slot, CHOOSING_FAILED)
-    return [_made(asked[0], catalog, draw_key, cell, policy, made, [])]
+    return [_made(asked[0], catalog, _period(asked[0], draw_key), cell, policy, made, [])]
 
 
 def _drawn_group(
@@ -125,30 +138,47 @@ def _drawn_group(
     catalog = state.catalogs[slot]
     policy, bound = state.policies[slot, cell]
     pages = [assemble(a.question, catalog, catalog.view(a.question.context, a.now)) for a in asked]
-    begins = np.cumsum([0, *(len(p.rows) for p in pages)])
-    rows = np.concatenate([p.rows for p in pages])
-    offsets = np.concatenate(
-        [[0], *(p.offsets[1:] + b for p, b in zip(pages, begins.tolist(), strict=False))]
-    ).astype(np.int64)
-    titles = np.array([len(p.title_ids) for p in pages])
-    pmf, drawn, entropy = np.empty(0), np.empty(0, np.int64), np.empty(0)
-    if len(rows):
-        contexts = [a.question.context for a in asked]
-        pmf = bound.pmf(contexts, np.repeat(np.arange(len(asked)), titles), rows, offsets)
-        exploration.check(pmf, offsets, bound.floor_share)
-        members = np.array([_member(a, draw_key) for a in asked], np.uint64)
-        noise = gumbel_noise(np.repeat(members, np.diff(begins)), catalog.columns.keys[rows])
-        drawn = draw(pmf, noise, offsets)
-        entropy = segments.entropy(pmf, offsets)
+    periods = [_period(a, draw_key) for a in asked]
+    members = [
+        member_key(draw_key, a.question.member_id, period)
+        for a, period in zip(asked, periods, strict=True)
+    ]
+    contexts = [a.question.context for a in asked]
+    drawn = _draw_all(pages, contexts, members, bound, catalog)
     found = []
-    first = np.cumsum(titles) - titles
-    for i, (a, page) in enumerate(zip(asked, pages, strict=True)):
-        some = slice(int(first[i]), int(first[i]) + int(titles[i]))
-        own = pmf[begins[i] : begins[i + 1]]
-        choices, sets = _drawn(page, catalog, drawn[some] - begins[i], own, state.still_titles)
-        mean = float(entropy[some].mean()) if len(page.title_ids) else None
-        found.append(_made(a, catalog, draw_key, cell, policy, choices, sets, mean))
+    begin = 0
+    for a, page, period in zip(asked, pages, periods, strict=True):
+        choices, sets = _choices(page, drawn, begin, catalog, state.still_titles)
+        end = begin + len(page.title_ids)
+        entropy = sum(drawn.entropy[begin:end]) / (end - begin) if end > begin else None
+        found.append(_made(a, catalog, period, cell, policy, choices, sets, entropy))
+        begin = end
     return found
+
+
+def _draw_all(
+    pages: Sequence[Page], contexts: Sequence[Context], members: Sequence[int],
+    bound: BoundPolicy, catalog: Catalog,
+) -> Drawn:  # fmt: skip
+    """Draw for all titles of all pages at once; page i is seen by `members[i]`."""
+    titles = [e.rows for page in pages for e in page.eligible]
+    offsets = np.cumsum([0, *map(len, titles)])
+    if not titles:
+        return Drawn(pmf=np.empty(0), offsets=offsets, rows=[], index=[], propensity=[], entropy=[])
+    rows = np.concatenate(titles)
+    context_of = np.arange(len(pages)).repeat([len(page.eligible) for page in pages])
+    pmf = bound.pmf(contexts, context_of, rows, offsets)
+    exploration.check(pmf, offsets, bound.floor_share)
+    member = np.array(members, np.uint64)[context_of].repeat(segments.sizes(offsets))
+    at = draw(pmf, gumbel_noise(member, catalog.columns.keys[rows]), offsets)
+    return Drawn(
+        pmf=pmf,
+        offsets=offsets,
+        rows=rows[at].tolist(),
+        index=(at - offsets[:-1]).tolist(),
+        propensity=np.minimum(pmf[at], 1.0).tolist(),
+        entropy=segments.entropy(pmf, offsets).tolist(),
+    )
 
 
 def assemble(question: Question, catalog: Catalog, view: View) -> Page:
@@ -161,13 +191,7 @@ def assemble(question: Question, catalog: Catalog, view: View) -> Page:
             for t, e in found
             if allowed[e.rows].any()
         ]
-    rows = [e.rows for _, e in found]
-    return Page(
-        title_ids=[t for t, _ in found],
-        eligible=[e for _, e in found],
-        rows=np.concatenate(rows) if rows else np.empty(0, np.int64),
-        offsets=np.cumsum([0, *map(len, rows)]),
-    )
+    return Page(title_ids=[t for t, _ in found], eligible=[e for _, e in found])
 
 
 def fallen_back(made: Made, slot: Slot, catalog: Catalog, reason: str) -> Made:
@@ -184,7 +208,7 @@ def fallen_back(made: Made, slot: Slot, catalog: Catalog, reason: str) -> Made:
 
 
 def _made(
-    asked: Asked, catalog: Catalog, draw_key: bytes, cell: str, policy: Policy,
+    asked: Asked, catalog: Catalog, period: int, cell: str, policy: Policy,
     choices: dict[str, Choice], sets: list[ActionSet], entropy: float | None = None,
 ) -> Made:  # fmt: skip
     question = asked.question
@@ -193,7 +217,7 @@ def _made(
         member_id=question.member_id,
         slot=question.slot.name,
         occurred_at=asked.now,
-        period=_period(asked, draw_key),
+        period=period,
         cell=cell,
         policy=policy.name,
         model_version=policy.model_version,
@@ -208,53 +232,44 @@ def _period(asked: Asked, draw_key: bytes) -> int:
     return period_start(draw_key, asked.question.member_id, asked.now, asked.period_seconds)
 
 
-def _member(asked: Asked, draw_key: bytes) -> int:
-    return member_key(draw_key, asked.question.member_id, _period(asked, draw_key))
-
-
 def _in_order(
     question: Question, catalog: Catalog, choices: dict[str, Choice]
 ) -> tuple[Choice, ...]:
     if question.force:
         choices = choices | _forced(question, catalog)
-    if len(choices) == len(question.title_ids):  # each in the order asked
-        return (
-            tuple(choices.values())
-            if not question.force
-            else tuple(choices[t] for t in question.title_ids)
-        )
+    elif len(choices) == len(question.title_ids):  # each in the order asked
+        return tuple(choices.values())
     return tuple(choices.get(t) or _nothing(t, catalog) for t in question.title_ids)
 
 
-def _drawn(
-    page: Page, catalog: Catalog, drawn: Ints, pmf: Floats, still: frozenset[str]
+def _choices(
+    page: Page, drawn: Drawn, begin: int, catalog: Catalog, still: frozenset[str]
 ) -> tuple[dict[str, Choice], list[ActionSet]]:
-    """Return a choice per title and the action sets. `drawn` are places in the page's rows."""
+    """Return a choice per title and the action sets; the page's draws start at `begin`."""
     variants = catalog.variants
-    shown = page.rows[drawn].tolist()
-    index = (drawn - page.offsets[:-1]).tolist()
-    probability = np.minimum(pmf[drawn], 1.0).tolist()
-    sets = [e.action_set for e in page.eligible]
-    if still and not still.isdisjoint(page.title_ids):
-        for i in [i for i, t in enumerate(page.title_ids) if t in still]:
-            of_title = slice(page.offsets[i], page.offsets[i + 1])
-            at = _best(pmf[of_title], catalog.columns.is_default[page.rows[of_title]])
-            shown[i] = int(page.rows[of_title][at])
-            sets[i] = catalog.narrowed(
-                page.title_ids[i], page.rows[of_title][at : at + 1]
-            ).action_set
-            index[i], probability[i] = 0, 1.0
-    return {
-        title_id: Choice(
+    choices = {}
+    sets = []
+    for i, (title_id, eligible) in enumerate(
+        zip(page.title_ids, page.eligible, strict=True), start=begin
+    ):
+        row, action_set = drawn.rows[i], eligible.action_set
+        index, propensity = drawn.index[i], drawn.propensity[i]
+        if title_id in still:
+            pmf = drawn.pmf[drawn.offsets[i] : drawn.offsets[i + 1]]
+            at = _best(pmf, catalog.columns.is_default[eligible.rows])
+            row, index, propensity = int(eligible.rows[at]), 0, 1.0
+            action_set = catalog.narrowed(title_id, eligible.rows[at : at + 1]).action_set
+        variant = variants[row]
+        sets.append(action_set)
+        choices[title_id] = Choice(
             title_id=title_id,
-            variant_id=(variant := variants[shown[i]]).variant_id,
+            variant_id=variant.variant_id,
             uri=variant.uri,
-            propensity=probability[i],
-            action_set_id=sets[i].action_set_id,
-            index=index[i],
+            propensity=propensity,
+            action_set_id=action_set.action_set_id,
+            index=index,
         )
-        for i, title_id in enumerate(page.title_ids)
-    }, sets
+    return choices, sets
 
 
 def _best(pmf: Floats, is_default: np.ndarray) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 
 from itsdangerous import Signer
 
@@ -18,11 +17,19 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DECISION_ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,4})\.([A-Za-z0-9_-]{20,64})")
 
 
-@dataclass(frozen=True, slots=True)
 class DecisionIds:
     """Makes and reads the ids of one service."""
 
-    key: bytes
+    def __init__(self, key: bytes) -> None:
+        # Derived once: with a key of its own for each, a signer derives it at every signature.
+        self._signers = {
+            logged: Signer(
+                Signer(key, salt, key_derivation="hmac", digest_method=hashlib.sha256).derive_key(),
+                key_derivation="none",
+                digest_method=hashlib.sha256,
+            )
+            for logged, salt in ((True, "decision"), (False, "unlogged decision"))
+        }
 
     def make(self, request_id: str, count: int, *, logged: bool = True) -> list[str]:
         """Return the decision ids of a request's choices.
@@ -30,7 +37,7 @@ class DecisionIds:
         Those of a request that is in no log (a preview, a fallback on a full disk) say so: events
         that name them are no forgeries, and wait for no log row either.
         """
-        signature = self._signer(logged).get_signature(request_id).decode()
+        signature = self._signers[logged].get_signature(request_id).decode()
         return [f"{request_id}.{index}.{signature}" for index in range(count)]
 
     def read(self, decision_id: str) -> tuple[str, int, bool]:
@@ -39,13 +46,7 @@ class DecisionIds:
         if match is None:
             raise InvalidInput("decision_id is not of the form this service gives out")
         request_id, index, signature = match.groups()
-        for logged in (True, False):
-            if self._signer(logged).verify_signature(request_id, signature):
+        for logged, signer in self._signers.items():
+            if signer.verify_signature(request_id, signature):
                 return request_id, int(index), logged
         raise InvalidInput("decision_id was not made by this service")
-
-    def _signer(self, logged: bool) -> Signer:
-        return Signer(
-            self.key, salt="decision" if logged else "unlogged decision", sep=".",
-            key_derivation="hmac", digest_method=hashlib.sha256,
-        )  # fmt: skip

@@ -1,9 +1,9 @@
 """Where what was answered and what members did becomes durable: the database, else the spool.
 
-    row  -> [writer thread: one commit for all that wait] -> stored
-                 | the database fails, or is slower than `write_seconds`
+    rows of all who wait -> one commit, within `write_seconds` -> stored
+                 | the database fails, or takes longer
                  v
-            [spooler thread: one commit for all that wait] -> spooled
+            one commit to this host's spool -> spooled
                  | the disk fails, too
                  v
             nowhere: the caller answers with fallbacks, or refuses events
@@ -30,6 +30,7 @@ from artwork_bandit.domain import ActionSet, Decisions
 from artwork_bandit.errors import ArtworkBanditError, StoreUnavailable
 from artwork_bandit.serving import ingest
 from artwork_bandit.serving.batcher import Batcher, Job
+from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Report
 from artwork_bandit.store import events as event_store
@@ -42,8 +43,6 @@ T = TypeVar("T")
 
 EVENTS_SECONDS = 10.0
 """Longest wait for a commit of events, which may be 5,000 at a time."""
-SPOOL_SECONDS = 10.0
-"""Longest wait for the spool."""
 DRAIN_SECONDS = 0.25
 """How often the spool is looked at."""
 DRAINED_AT_ONCE = 200
@@ -94,9 +93,8 @@ class Journal:
         self._known_sets: set[int] = set()
         """Ids of action sets known to be committed."""
         self._for_rows, self._for_events, self._for_drain = Held(store), Held(store), Held(store)
-        self._rows: Batcher[Row, Logged] = Batcher("log writer", self._commit_rows)
+        self._row_writer = Bounded("log writer")
         self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
-        self._spooler: Batcher[Entry, Logged] = Batcher("spooler", self._spool)
         self._stopped = threading.Event()
         self._drainer = threading.Thread(target=self._drain_for_ever, name="drainer", daemon=True)
         self._drainer.start()
@@ -105,35 +103,32 @@ class Journal:
         """Write what waits, stop. What is in the spool stays there for the next start."""
         self._stopped.set()
         seconds = 10.0 if self.up else 0.5  # a thread that hangs dies with the process
-        self._rows.close(seconds)
         self._events.close(seconds)
-        self._spooler.close(seconds)
         self._drainer.join(timeout=seconds)
-        for held in (self._for_rows, self._for_events, self._for_drain):
-            if self.up:
-                held.close()
+        if not self._row_writer.overdue:
+            self._row_writer.call(self._for_rows.close, seconds)
+        self._row_writer.close()
+        if self.up:
+            self._for_events.close()
+            self._for_drain.close()
         self.spool.close()
 
-    def log(self, row: Row) -> Job[Row, Logged]:
-        """Have a row written; `wait` tells where it went."""
-        job: Job[Row, Logged] = Job(row)
-        if self.up:
-            self._rows.put(job)
-        else:
-            job.failed(StoreUnavailable("the database is away"))
-        return job
-
-    def wait(self, job: Job[Row, Logged]) -> Logged:
-        """Return where the row is, once it is there."""
-        try:
-            return job.wait(self._write_seconds)
-        except StoreUnavailable as error:
-            self._lost(error)
-        try:
-            return self._to_spool(REQUEST, job.asked, key=job.asked.decisions.request_id)
-        except StoreUnavailable as error:
-            log.error("row_not_logged", extra={"error": str(error)})
-            return Logged.NOWHERE
+    def log(self, rows: Sequence[Row]) -> list[Logged]:
+        """Make rows durable, all of them with one commit; tell where each is."""
+        first: dict[str, Row] = {}
+        for row in rows:
+            # Another worker may have spooled it; only ids that clients make come twice.
+            if not (row.asked and self.spooled(row.decisions.request_id)):
+                first.setdefault(row.decisions.request_id, row)
+        new: dict[str, Logged] = {}
+        if first:
+            new = self._stored(list(first.values()))
+        found = []
+        for row in rows:
+            request_id = row.decisions.request_id
+            is_first = first.get(request_id) is row
+            found.append(new.get(request_id, Logged.REPEATED) if is_first else Logged.REPEATED)
+        return found
 
     def take_in(self, batch: Batch) -> Report:
         """Store events; raises StoreUnavailable if neither database nor spool can."""
@@ -146,11 +141,11 @@ class Journal:
                 self._lost(error)
             else:
                 if report.waiting:
-                    self._to_spool(EVENTS, replace(batch, events=report.waiting))
+                    self.spool.add([_entry(EVENTS, replace(batch, events=report.waiting))])
                 return report
         report = ingest.check_alone(self._decision_ids, batch)
         if report.waiting:
-            self._to_spool(EVENTS, replace(batch, events=report.waiting))
+            self.spool.add([_entry(EVENTS, replace(batch, events=report.waiting))])
         return report
 
     def spooled(self, request_id: str) -> Row | None:
@@ -161,52 +156,41 @@ class Journal:
             return None
         return None if found is None else _row.decode(found)
 
-    def _to_spool(self, kind: str, value: Row | Batch, key: str | None = None) -> Logged:
-        payload = msgspec.msgpack.encode(value)
-        job: Job[Entry, Logged] = Job(Entry(kind=kind, key=key, payload=payload))
-        self._spooler.put(job)
-        return job.wait(SPOOL_SECONDS)
-
-    def _spool(self, jobs: list[Job[Entry, Logged]]) -> None:
+    def _stored(self, rows: list[Row]) -> dict[str, Logged]:
+        """Return where the rows are, those left out being repeats."""
+        if not self.up:
+            return self._spooled(rows)
         try:
-            new = self.spool.add([job.asked for job in jobs])
-        except StoreUnavailable as error:
-            for job in jobs:
-                job.failed(error)
-            return
-        for job, is_new in zip(jobs, new, strict=True):
-            job.done(Logged.SPOOLED if is_new else Logged.REPEATED)
-
-    def _commit_rows(self, jobs: list[Job[Row, Logged]]) -> None:
-        first: dict[str, Row] = {}
-        for job in jobs:
-            request_id = job.asked.decisions.request_id
-            # Another worker may have spooled it; only ids that clients make come twice.
-            if request_id not in first and not (job.asked.asked and self.spooled(request_id)):
-                first[request_id] = job.asked
-        rows = list(first.values())
-        try:
-            new = self._written(self._for_rows, lambda c: self._insert_rows(c, rows))
+            new = self._row_writer.call(lambda: self._insert(rows), self._write_seconds)
         except StoreUnavailable as error:
             self._lost(error)
-            for job in jobs:
-                job.failed(error)
-            return
+            return self._spooled(rows)
         except ArtworkBanditError as error:
-            if len(jobs) > 1:  # one of them; the others must not pay for it
-                for job in jobs:
-                    self._commit_rows([job])
-                return
+            if len(rows) > 1:  # one of them; the others must not pay for it
+                return {k: v for row in rows for k, v in self._stored([row]).items()}
             log.error("row_refused", extra={"error": str(error)})
-            jobs[0].done(Logged.NOWHERE)
-            return
+            return {rows[0].decisions.request_id: Logged.NOWHERE}
         if len(self._known_sets) > MOST_KNOWN_SETS:
             self._known_sets.clear()
         self._known_sets.update(s.action_set_id for row in rows for s in row.action_sets)
-        for job in jobs:
-            stored = job.asked.decisions.request_id
-            job.done(Logged.STORED if stored in new else Logged.REPEATED)
-            new.discard(stored)
+        return dict.fromkeys(new, Logged.STORED)
+
+    def _spooled(self, rows: list[Row]) -> dict[str, Logged]:
+        ids = [row.decisions.request_id for row in rows]
+        try:
+            new = self.spool.add([_entry(REQUEST, r, i) for i, r in zip(ids, rows, strict=True)])
+        except StoreUnavailable as error:
+            log.error("rows_not_logged", extra={"rows": len(rows), "error": str(error)})
+            return dict.fromkeys(ids, Logged.NOWHERE)
+        return {i: Logged.SPOOLED for i, is_new in zip(ids, new, strict=True) if is_new}
+
+    def _insert(self, rows: list[Row]) -> set[str]:
+        one_statement = all(r.decisions.confirm == "client" for r in rows) and all(
+            s.action_set_id in self._known_sets for r in rows for s in r.action_sets
+        )
+        return self._written(
+            self._for_rows, lambda c: self._insert_rows(c, rows), one_statement=one_statement
+        )
 
     def _insert_rows(self, connection: Connection, rows: Sequence[Row]) -> set[str]:
         if not rows:
@@ -247,14 +231,16 @@ class Journal:
     def _insert_events(self, connection: Connection, batches: list[Batch]) -> list[Report]:
         return ingest.take_in(connection, self._decision_ids, batches, self._half_life)
 
-    def _written(self, held: Held, work: Callable[[Connection], T]) -> T:
+    def _written(
+        self, held: Held, work: Callable[[Connection], T], one_statement: bool = False
+    ) -> T:
         try:
-            return held.write(work)
+            return held.write(work, one_statement=one_statement)
         except StoreUnavailable:
             # A connection that broke while it was idle says nothing about the database.
             if not self.up:
                 raise
-        return held.write(work)
+        return held.write(work, one_statement=one_statement)
 
     def _lost(self, error: Exception) -> None:
         if self.up:
@@ -315,7 +301,10 @@ class Journal:
         again = []
         for batch, report in zip(batches, self._insert_events(connection, batches), strict=True):
             if report.waiting:
-                payload = msgspec.msgpack.encode(replace(batch, events=report.waiting))
-                later = time.time() + AGAIN_SECONDS
-                again.append(Entry(kind=EVENTS, payload=payload, not_before=later))
+                entry = _entry(EVENTS, replace(batch, events=report.waiting))
+                again.append(replace(entry, not_before=time.time() + AGAIN_SECONDS))
         return again
+
+
+def _entry(kind: str, value: Row | Batch, key: str | None = None) -> Entry:
+    return Entry(kind=kind, key=key, payload=msgspec.msgpack.encode(value))

@@ -1,8 +1,10 @@
 """Answering choices and taking in events: what HTTP calls, without HTTP.
 
-    question -> [chooser thread: profiles, choose_all] -> [journal: commit or spool] -> answer
+    question -> [chooser thread: profiles, choose_all, journal.log] -> answer
 
-Questions that wait together are chosen together and committed together. Each rung of the ladder
+Questions that wait together are chosen together and committed together, by one thread: while it
+waits for a commit the next batch gathers. Two threads, one choosing while the other commits, were
+slower: each request then wakes twice, and batches stay small. Each rung of the ladder
 is a line in `Rung`: whatever fails behind it, the client gets an answer.
 """
 
@@ -45,6 +47,10 @@ ANSWER_SECONDS = 10.0
 """Longest wait for the threads of this process itself; they have deadlines of their own."""
 
 
+TITLES_AT_ONCE = 2_000
+"""A batch of questions is closed once it asks for this many titles: the next waits for it."""
+
+
 class Rung(StrEnum):
     """How much of what makes an answer worked."""
 
@@ -85,7 +91,8 @@ class _Asked:
 class _Chosen:
     made: Made
     with_profile: bool
-    logging: Job[Row, Logged] | None
+    logged: Logged | None
+    """None for a preview."""
 
 
 class Service:
@@ -106,7 +113,9 @@ class Service:
             store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
         )
         self._profiles = (Bounded("profile reader"), Held(store))
-        self._chooser: Batcher[_Asked, _Chosen] = Batcher("chooser", self._choose)
+        self._chooser: Batcher[_Asked, _Chosen] = Batcher(
+            "chooser", self._choose, lambda asked: len(asked.question.title_ids), TITLES_AT_ONCE
+        )
 
     def close(self) -> None:
         """Answer what was asked, write what was answered, stop."""
@@ -136,9 +145,9 @@ class Service:
         self._chooser.put(job)
         chosen = job.wait(ANSWER_SECONDS)
         made = chosen.made
-        if chosen.logging is None:
-            return self._answer(made, Rung.PREVIEW, logged=False)
-        match self.journal.wait(chosen.logging):
+        match chosen.logged:
+            case None:
+                return self._answer(made, Rung.PREVIEW, logged=False)
             case Logged.STORED:
                 return self._answer(made, Rung.FULL if chosen.with_profile else Rung.NO_PROFILE)
             case Logged.SPOOLED:
@@ -158,17 +167,21 @@ class Service:
         return self.journal.take_in(Batch(events=events, now=now))
 
     def _choose(self, jobs: list[Job[_Asked, _Chosen]]) -> None:
-        """Choose for all who wait and hand their rows to the journal."""
+        """Choose for all who wait, log it with one commit, tell them."""
         wanting = {j.asked.question.member_id for j in jobs if not j.asked.genres_given}
         found = self._profiles_of(wanting) if wanting else {}
         asked = [self._asked(job.asked, found or {}) for job in jobs]
-        for job, made in zip(
-            jobs, choose_all(asked, self.state.current, self.keys.draw), strict=True
-        ):
-            row = Row(decisions=made.decisions, action_sets=made.action_sets, asked=job.asked.asked)
-            logging = None if job.asked.question.preview else self.journal.log(row)
+        chosen = choose_all(asked, self.state.current, self.keys.draw)
+        rows = [
+            Row(decisions=made.decisions, action_sets=made.action_sets, asked=job.asked.asked)
+            for job, made in zip(jobs, chosen, strict=True)
+            if not job.asked.question.preview
+        ]
+        logged = iter(self.journal.log(rows) if rows else ())
+        for job, made in zip(jobs, chosen, strict=True):
+            where = None if job.asked.question.preview else next(logged)
             with_profile = job.asked.genres_given or found is not None
-            job.done(_Chosen(made=made, with_profile=with_profile, logging=logging))
+            job.done(_Chosen(made=made, with_profile=with_profile, logged=where))
 
     def _profiles_of(self, members: set[str]) -> dict[str, Profile] | None:
         """Return the stored profiles, or None if they do not come in time."""

@@ -81,11 +81,17 @@ class Held:
         with _translated(), self._kept() as connection:
             return work(connection)
 
-    def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Return `work(connection)` once what it wrote is durable, all or none."""
-        begin = "BEGIN IMMEDIATE" if self._store.dialect == "sqlite" else "BEGIN"
+    def write(self, work: Callable[[sa.Connection], T], *, one_statement: bool = False) -> T:
+        """Return `work(connection)` once what it wrote is durable, all or none.
+
+        `one_statement` says that the work is a single one, which PostgreSQL commits by itself:
+        two round trips less.
+        """
+        sqlite = self._store.dialect == "sqlite"
+        if one_statement and not sqlite:
+            return self.read(work)
         with _translated(), self._store._turn, self._kept() as connection:
-            connection.exec_driver_sql(begin)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
             try:
                 done = work(connection)
                 connection.exec_driver_sql("COMMIT")
@@ -140,6 +146,25 @@ class _Turn:
     def __exit__(self, *_error: object) -> None:
         self._held.close()
         self._thread.release()
+
+
+@contextlib.contextmanager
+def driver_cursor(connection: sa.Connection) -> Iterator[Any]:
+    """Give the driver's own cursor, for the few statements of the request path: SQLAlchemy takes
+    longer over them than the database. Errors are raised as SQLAlchemy would raise them."""
+    dialect = connection.dialect
+    base: type[Exception] = dialect.loaded_dbapi.Error
+    own: Any = connection.connection.driver_connection
+    cursor = own.cursor()
+    try:
+        yield cursor
+    except base as error:
+        gone = dialect.is_disconnect(error, own, cursor)  # type: ignore[arg-type]
+        raise sa.exc.DBAPIError.instance(
+            None, None, error, base, connection_invalidated=gone, dialect=dialect
+        ) from error
+    finally:
+        cursor.close()
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import instant
 from artwork_bandit.policies.profile import Profile
-from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, upsert
+from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
 
 _POSTGRESQL = "SELECT member_id, as_of, genres FROM profiles WHERE member_id = ANY(%s)"
@@ -48,14 +48,15 @@ def get_many(
 def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile]:
     """Return the profiles there are: `get_many` for the request path, one ready statement."""
     wanted = list(set(member_ids))
-    if connection.dialect.name == "postgresql":
-        found = connection.exec_driver_sql(_POSTGRESQL, (wanted,))
-    else:
-        found = connection.exec_driver_sql(_SQLITE, (msgspec.json.encode(wanted).decode(),))
-    return {
-        member: Profile(as_of=instant(as_of), genres=_genres.decode(genres))
-        for member, as_of, genres in found
-    }
+    with driver_cursor(connection) as cursor:
+        if connection.dialect.name == "postgresql":
+            cursor.execute(_POSTGRESQL, (wanted,))
+        else:
+            cursor.execute(_SQLITE, (msgspec.json.encode(wanted).decode(),))
+        return {
+            member: Profile(as_of=instant(as_of), genres=_genres.decode(genres))
+            for member, as_of, genres in cursor.fetchall()
+        }
 
 
 def add(connection: Connection, gains: Gains, half_life: dt.timedelta) -> None:

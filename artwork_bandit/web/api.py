@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from flask import Blueprint, Response, current_app, request
 from artwork_bandit import __version__
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as variant_comparison
-from artwork_bandit.domain import Choice, Variant
+from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.serving.ingest import Incoming, Rejected
@@ -22,6 +21,7 @@ from artwork_bandit.store import catalog, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies, openapi, schema
+from artwork_bandit.web.choices import answered
 
 api = Blueprint("api", __name__)
 PAGE_SIZE = 200
@@ -39,24 +39,9 @@ def now() -> dt.datetime:
 
 @api.post("/v1/choices")
 def choices() -> Response:
-    body = bodies.read(schema.ChoicesBody)
-    question = body.to_domain(request_id=uuid.uuid4().hex)
-    answer = service().answer(
-        question, body.context.genres is not None, now(), own_id=body.request_id is None
-    )
-    made = answer.decisions
-    return bodies.write(
-        schema.AnswerBody(
-            request_id=made.request_id,
-            cell=made.cell,
-            policy=made.policy,
-            model_version=made.model_version,
-            choices=[
-                _choice(choice, decision_id)
-                for choice, decision_id in zip(made.choices, answer.decision_ids, strict=True)
-            ],
-        )
-    )
+    """Only what `choices.Express` leaves to Flask, such as a body of unknown length."""
+    data = answered(service(), request.get_data(cache=False))
+    return Response(data, mimetype="application/json")
 
 
 @api.post("/v1/events")
@@ -195,18 +180,6 @@ def version() -> Response:
 @api.get("/openapi.json")
 def openapi_document() -> Response:
     return bodies.write(openapi.document())
-
-
-def _choice(choice: Choice, decision_id: str) -> schema.ChoiceBody:
-    return schema.ChoiceBody(
-        title_id=choice.title_id,
-        variant_id=choice.variant_id,
-        uri=choice.uri,
-        decision_id=decision_id,
-        propensity=choice.propensity,
-        fallback=choice.fallback,
-        reason=choice.reason,
-    )
 
 
 def _variant(variant: Variant) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies
 from artwork_bandit.web.api import api
+from artwork_bandit.web.choices import Express
 from artwork_bandit.web.pages import pages
 
 LARGEST_BODY_BYTES = 4 * 2**20
@@ -20,6 +21,11 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self' https: data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+SECURITY_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
 
 
 def create_app(settings: Settings) -> Flask:
@@ -28,7 +34,7 @@ def create_app(settings: Settings) -> Flask:
     require_current(store)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES
-    app.extensions["artwork_bandit"] = Service(store, settings)
+    service = app.extensions["artwork_bandit"] = Service(store, settings)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     bodies.install_error_handlers(app)
@@ -41,9 +47,10 @@ def create_app(settings: Settings) -> Flask:
 
     @app.after_request
     def secure(response: Response) -> Response:
-        response.headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "same-origin"
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
+    express = Express(app, service, SECURITY_HEADERS, LARGEST_BODY_BYTES)
+    app.wsgi_app = express  # type: ignore[method-assign]
     return app

@@ -34,9 +34,13 @@ _STATUS: dict[type[ArtworkBanditError], tuple[int, str]] = {
 
 def read(kind: type[T]) -> T:
     """Return the request's JSON body as `kind`; raises InvalidInput without echoing it."""
-    data = request.get_data(cache=False)
+    return decode(request.get_data(cache=False), msgspec.json.Decoder(kind))
+
+
+def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Return a decoded JSON body; raises InvalidInput without echoing it."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder.decode(data)
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -56,24 +60,27 @@ def problem(status: int, title: str, detail: str = "") -> Response:
     return response
 
 
-def install_error_handlers(app: Flask) -> None:
-    @app.errorhandler(ArtworkBanditError)
-    def ours(error: ArtworkBanditError) -> Response:
-        if isinstance(error, _Malformed):
+def refusal(error: Exception, path: str) -> Response:
+    """Return the answer to a request that failed; what is our fault is logged."""
+    match error:
+        case _Malformed():
             return problem(400, "The body is not JSON", str(error))
-        status, title = _STATUS.get(type(error), (500, "Internal error"))
-        if status >= 500:
-            log.error("request_failed", extra={"path": request.path, "error": str(error)})
-        return problem(status, title, str(error))
+        case ArtworkBanditError():
+            status, title = _STATUS.get(type(error), (500, "Internal error"))
+            if status >= 500:
+                log.error("request_failed", extra={"path": path, "error": str(error)})
+            return problem(status, title, str(error))
+        case HTTPException():
+            shown = problem(error.code or 500, error.name, error.description or "")
+            shown.headers.extend(h for h in error.get_headers() if h[0] == "Allow")
+            return shown
+        case _:
+            log.error("request_crashed", extra={"path": path}, exc_info=error)
+            return problem(500, "Internal error", "this is our fault and has been logged")
 
-    @app.errorhandler(HTTPException)
-    def framework(error: HTTPException) -> Response:
-        return problem(error.code or 500, error.name, error.description or "")
 
-    @app.errorhandler(Exception)
-    def unexpected(error: Exception) -> Response:
-        log.exception("request_crashed", extra={"path": request.path})
-        return problem(500, "Internal error", "this is our fault and has been logged")
+def install_error_handlers(app: Flask) -> None:
+    app.register_error_handler(Exception, lambda error: refusal(error, request.path))
 
 
 class _Malformed(InvalidInput):
