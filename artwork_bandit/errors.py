@@ -24,6 +24,10 @@ class StoreUnavailable(ArtworkBanditError):
     """The database cannot answer now; trying again later may work."""
 
 
+class Overloaded(ArtworkBanditError):
+    """More waits already than can be answered in time; trying again in a moment may work."""
+
+
 class BrokenModel(ArtworkBanditError):
     """Model bytes do not hash, decode or predict as they did when they were made."""
 

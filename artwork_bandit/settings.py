@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from artwork_bandit.errors import InvalidInput
 
 PREFIX = "ARTWORK_BANDIT_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,11 @@ class Settings:
     workers: int = 0
     """Server processes; 0 is 1 on SQLite (one writer) and 2 on PostgreSQL."""
     threads: int = 8
-    """Threads per server process."""
+    """Threads per server process, for all but choices."""
+    queue_titles: int = 16_000
+    """Titles that may wait for their choice in one server process; more are refused for now."""
+    log_level: str = "info"
+    """`debug` logs every request, `info` only those not answered in full; `warning`, `error`."""
     media_dir: str = ""
     """Folder served under /media/ (pictures with relative addresses); empty serves none."""
     decision_key: str = ""
@@ -66,10 +71,15 @@ class Settings:
             ("explored_share", 1e-6, 1.0), ("attribution_window_seconds", 0, 1e9),
             ("period_seconds", 0, 1e9), ("reload_seconds", 0.01, 3600),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
+            ("queue_titles", 1, 1e9),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidInput(f"setting {name} is {value}; it must be from {low} to {high}")
+        if self.log_level not in LOG_LEVELS:
+            raise InvalidInput(
+                f"setting log_level is {self.log_level!r}; it must be of {LOG_LEVELS}"
+            )
 
 
 def load(

@@ -16,7 +16,7 @@ import pytest
 
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import migrate
+from artwork_bandit.store import migrate, secrets
 from artwork_bandit.store.engine import Store
 from tests.samples import fill
 
@@ -93,8 +93,13 @@ def store(database_url: str) -> Iterator[Store]:
 
 @pytest.fixture
 def service(store: Store, database_url: str) -> Iterator[Service]:
-    """A service over the small catalogue; its state is refreshed by hand."""
+    """A service over the small catalogue; its state is refreshed by hand.
+
+    Its keys are fixed: where a member's periods begin hangs on them.
+    """
     fill(store)
+    for name in ("draw", "cell", "decision"):
+        secrets.put(store, name, f"{name} of the tests".encode())
     made = Service(store, Settings(database_url=database_url, reload_seconds=3600))
     yield made
     made.close()

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from artwork_bandit.errors import StoreUnavailable
+from artwork_bandit.errors import Overloaded, StoreUnavailable
 
 GATHER_SECONDS = 0.0005
+"""How long a batch gathers after one that several shared. Without it every second batch is small:
+the first to ask again does not wait for the others (a tenth fewer answers a second)."""
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -55,16 +57,32 @@ class Batcher(Generic[J, R]):
         work: Callable[[list[Job[J, R]]], None],
         weight: Callable[[J], int] = lambda _asked: 1,
         most: int = 128,
+        most_waiting: int | None = None,
     ) -> None:
-        """`work` gets jobs up to a total weight of `most`, at least one."""
+        """`work` gets jobs up to a total weight of `most`, at least one; `put` refuses jobs while
+        a weight of `most_waiting` waits."""
         self._work = work
         self._weight = weight
         self._most = most
+        self._most_waiting = most_waiting
+        self._waiting = 0
+        self._counting = threading.Lock()
         self._jobs: queue.SimpleQueue[Job[J, R] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Weight of the jobs that wait or are worked on."""
+        return self._waiting
+
     def put(self, job: Job[J, R]) -> None:
+        """Have a job done; raises Overloaded if too much waits already."""
+        weight = self._weight(job.asked)
+        with self._counting:
+            if self._most_waiting is not None and self._waiting >= self._most_waiting:
+                raise Overloaded("more waits than can be answered in time; ask again in a moment")
+            self._waiting += weight
         self._jobs.put(job)
 
     def close(self, seconds: float = 30.0) -> None:
@@ -76,23 +94,7 @@ class Batcher(Generic[J, R]):
         going = True
         batch: list[Job[J, R]] = []
         while going:
-            together = len(batch) > 1
-            batch = []
-            weight = 0
-            job = self._jobs.get()
-            if together:
-                time.sleep(GATHER_SECONDS)
-            while job is not None:
-                batch.append(job)
-                weight += self._weight(job.asked)
-                if weight >= self._most:
-                    break
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-            else:
-                going = False
+            batch, going = self._gather(gently=len(batch) > 1)
             if not batch:
                 continue
             try:
@@ -101,3 +103,23 @@ class Batcher(Generic[J, R]):
                 log.exception("batch_failed")
                 for each in batch:
                     each.failed(error)
+            with self._counting:
+                self._waiting -= sum(self._weight(job.asked) for job in batch)
+
+    def _gather(self, *, gently: bool) -> tuple[list[Job[J, R]], bool]:
+        """Return what waits, once something does, and whether to go on after it."""
+        job = self._jobs.get()
+        if gently:  # those just answered are about to ask again: let them join this batch
+            time.sleep(GATHER_SECONDS)
+        batch: list[Job[J, R]] = []
+        weight = 0
+        while job is not None:
+            batch.append(job)
+            weight += self._weight(job.asked)
+            if weight >= self._most:
+                return batch, True
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return batch, True
+        return batch, False

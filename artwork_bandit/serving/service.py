@@ -77,8 +77,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """What the chooser thread needs of a request."""
+class Asking:
+    """What the chooser's thread needs of a request."""
 
     question: Question
     genres_given: bool
@@ -88,7 +88,9 @@ class _Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Chosen:
+class Chosen:
+    """What the chooser's thread answers."""
+
     made: Made
     with_profile: bool
     logged: Logged | None
@@ -113,9 +115,10 @@ class Service:
             store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
         )
         self._profiles = (Bounded("profile reader"), Held(store))
-        self._chooser: Batcher[_Asked, _Chosen] = Batcher(
-            "chooser", self._choose, lambda asked: len(asked.question.title_ids), TITLES_AT_ONCE
-        )
+        self._chooser: Batcher[Asking, Chosen] = Batcher(
+            "chooser", self._choose, lambda asked: len(asked.question.title_ids), TITLES_AT_ONCE,
+            settings.queue_titles,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Answer what was asked, write what was answered, stop."""
@@ -138,12 +141,27 @@ class Service:
         Conflict if the id was used for another question, and StoreUnavailable only if it was used
         and its first answer cannot be read now.
         """
+        return self.answered(self.asking(question, genres_given, now, own_id=own_id))
+
+    def answered(self, asking: Asking) -> Answer:
+        """Wait for the answer: `begin`, then `finish`."""
+        job: Job[Asking, Chosen] = Job(asking)
+        self.begin(job)
+        return self.finish(asking, job.wait(ANSWER_SECONDS))
+
+    def asking(
+        self, question: Question, genres_given: bool, now: dt.datetime, *, own_id: bool
+    ) -> Asking:
+        """Return a question as `begin` takes it; for the arguments see `answer`."""
         asked = "" if own_id or question.preview else _fingerprint(question)
-        job: Job[_Asked, _Chosen] = Job(
-            _Asked(question=question, genres_given=genres_given, asked=asked, now=now)
-        )
+        return Asking(question=question, genres_given=genres_given, asked=asked, now=now)
+
+    def begin(self, job: Job[Asking, Chosen]) -> None:
+        """Have a question answered by the chooser's thread; raises Overloaded."""
         self._chooser.put(job)
-        chosen = job.wait(ANSWER_SECONDS)
+
+    def finish(self, asking: Asking, chosen: Chosen) -> Answer:
+        """Return the answer to what was chosen. Only a repeat asks the database."""
         made = chosen.made
         match chosen.logged:
             case None:
@@ -153,10 +171,11 @@ class Service:
             case Logged.SPOOLED:
                 return self._answer(made, Rung.SPOOLED)
             case Logged.REPEATED:
-                return self._repeat(question.request_id, asked)
+                return self._repeat(made.decisions.request_id, asking.asked)
             case Logged.NOWHERE:
-                catalog = self.state.current.catalogs[question.slot.name]
-                made = fallen_back(made, question.slot, catalog, NOT_LOGGED)
+                slot = asking.question.slot
+                catalog = self.state.current.catalogs[slot.name]
+                made = fallen_back(made, slot, catalog, NOT_LOGGED)
                 return self._answer(made, Rung.FALLBACK, logged=False)
 
     def take_in(self, events: list[Incoming], now: dt.datetime) -> Report:
@@ -166,7 +185,7 @@ class Service:
         """
         return self.journal.take_in(Batch(events=events, now=now))
 
-    def _choose(self, jobs: list[Job[_Asked, _Chosen]]) -> None:
+    def _choose(self, jobs: list[Job[Asking, Chosen]]) -> None:
         """Choose for all who wait, log it with one commit, tell them."""
         wanting = {j.asked.question.member_id for j in jobs if not j.asked.genres_given}
         found = self._profiles_of(wanting) if wanting else {}
@@ -181,7 +200,7 @@ class Service:
         for job, made in zip(jobs, chosen, strict=True):
             where = None if job.asked.question.preview else next(logged)
             with_profile = job.asked.genres_given or found is not None
-            job.done(_Chosen(made=made, with_profile=with_profile, logged=where))
+            job.done(Chosen(made=made, with_profile=with_profile, logged=where))
 
     def _profiles_of(self, members: set[str]) -> dict[str, Profile] | None:
         """Return the stored profiles, or None if they do not come in time."""
@@ -196,7 +215,7 @@ class Service:
         except StoreUnavailable:
             return None
 
-    def _asked(self, asked: _Asked, found: Mapping[str, Profile]) -> Asked:
+    def _asked(self, asked: Asking, found: Mapping[str, Profile]) -> Asked:
         question = asked.question
         if not asked.genres_given and (profile := found.get(question.member_id)) is not None:
             genres = profile.at(asked.now, self.half_life)

@@ -21,7 +21,7 @@ from artwork_bandit.store import catalog, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies, openapi, schema
-from artwork_bandit.web.choices import answered
+from artwork_bandit.web import choices as choosing
 
 api = Blueprint("api", __name__)
 PAGE_SIZE = 200
@@ -37,10 +37,11 @@ def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-@api.post("/v1/choices")
+@api.post(choosing.PATH)
 def choices() -> Response:
-    """Only what `choices.Express` leaves to Flask, such as a body of unknown length."""
-    data = answered(service(), request.get_data(cache=False))
+    """For WSGI servers; `rsgi` answers this address before Flask sees it."""
+    asking = choosing.read(service(), request.get_data(cache=False))
+    data = choosing.write(service().answered(asking))
     return Response(data, mimetype="application/json")
 
 

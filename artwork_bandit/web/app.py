@@ -13,7 +13,6 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies
 from artwork_bandit.web.api import api
-from artwork_bandit.web.choices import Express
 from artwork_bandit.web.pages import pages
 
 LARGEST_BODY_BYTES = 4 * 2**20
@@ -34,7 +33,7 @@ def create_app(settings: Settings) -> Flask:
     require_current(store)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES
-    service = app.extensions["artwork_bandit"] = Service(store, settings)
+    app.extensions["artwork_bandit"] = Service(store, settings)
     app.register_blueprint(api)
     app.register_blueprint(pages)
     bodies.install_error_handlers(app)
@@ -51,6 +50,4 @@ def create_app(settings: Settings) -> Flask:
             response.headers.setdefault(name, value)
         return response
 
-    express = Express(app, service, SECURITY_HEADERS, LARGEST_BODY_BYTES)
-    app.wsgi_app = express  # type: ignore[method-assign]
     return app

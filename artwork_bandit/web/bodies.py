@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import msgspec
 from flask import Flask, Response, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from artwork_bandit.errors import (
     ArtworkBanditError,
     Conflict,
     InvalidInput,
     NotFound,
+    Overloaded,
     StoreUnavailable,
 )
 from artwork_bandit.web.schema import Problem
@@ -21,6 +22,8 @@ from artwork_bandit.web.schema import Problem
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+TOO_LARGE = RequestEntityTooLarge("the body is larger than 4 MiB; send less at once")
+TOO_SLOW = RequestTimeout("the body did not arrive in time; send it again")
 RETRY_AFTER_SECONDS = 2
 LONGEST_DETAIL = 300
 """Characters; what a client sent never comes back whole."""
@@ -28,6 +31,7 @@ _STATUS: dict[type[ArtworkBanditError], tuple[int, str]] = {
     InvalidInput: (422, "The request breaks a rule"),
     NotFound: (404, "Not found"),
     Conflict: (409, "Conflict"),
+    Overloaded: (503, "Too much at once"),
     StoreUnavailable: (503, "The database cannot answer now"),
 }
 

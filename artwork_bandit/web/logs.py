@@ -21,12 +21,12 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line, enc_hook=str).decode()
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: str = "info") -> None:
     """Send this package's log to standard error as JSON, once."""
     logger = logging.getLogger("artwork_bandit")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
-        logger.setLevel(level)
+        logger.setLevel(level.upper())
         logger.propagate = False

@@ -11,6 +11,13 @@ from granian.constants import Interfaces
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings, as_environment
 
+BACKLOG = 4096
+MOST_CONNECTIONS = 10_000
+"""Open connections per worker. granian counts connections, idle ones too, not requests; with its
+default of some hundreds a crowd of idle browsers shuts everybody out."""
+DRAIN_SECONDS = 15
+"""How long a worker that is told to stop may finish what it has begun."""
+
 
 def serve(settings: Settings) -> None:
     """Serve until told to stop. Workers read the same settings from their environment.
@@ -20,13 +27,17 @@ def serve(settings: Settings) -> None:
     _require_free(settings.host, settings.port)
     os.environ.update(as_environment(settings))
     Granian(
-        "artwork_bandit.web.wsgi:app",
+        "artwork_bandit.web.rsgi:app",
         address=settings.host,
         port=settings.port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
         workers=workers(settings),
-        blocking_threads=settings.threads,
+        backlog=BACKLOG,
+        backpressure=MOST_CONNECTIONS,
+        websockets=False,
         respawn_failed_workers=True,
+        respawn_interval=0.1,
+        workers_kill_timeout=DRAIN_SECONDS,
         log_access=False,
     ).serve()
 

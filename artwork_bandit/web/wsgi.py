@@ -28,6 +28,7 @@ def ready() -> Flask:
     """Return this process's application, making it if nobody has."""
     with _lock:
         if not _made:
-            logs.configure()
-            _made.append(create_app(settings.load()))
+            chosen = settings.load()
+            logs.configure(chosen.log_level)
+            _made.append(create_app(chosen))
         return _made[0]

@@ -1,0 +1,230 @@
+"""The service as granian runs it: one event loop per worker, with Flask behind it.
+
+Choices are answered on the loop: no thread per request, so that thousands may wait and too much is
+refused at once. Everything else goes to the Flask application on a few threads, after its body is
+here: a client that sends slowly holds up nobody.
+
+    choices -> [loop] -> [chooser thread, a batch] -> [loop] -> answer
+    others  -> [loop: whole body] -> [thread: Flask] -> [loop] -> answer
+
+Any WSGI server can run `artwork_bandit.web.wsgi:app` instead; its own threads then do all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from flask import Flask
+from werkzeug.wrappers import Response
+
+from artwork_bandit import settings
+from artwork_bandit.errors import Overloaded, StoreUnavailable
+from artwork_bandit.serving.batcher import Job
+from artwork_bandit.serving.journal import Logged
+from artwork_bandit.serving.service import ANSWER_SECONDS, Asking, Chosen, Service
+from artwork_bandit.web import bodies, choices, wsgi
+from artwork_bandit.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS
+
+BODY_SECONDS = 10.0
+"""Longest time for a client to send its body."""
+MOST_IN_FLASK = 256
+"""Requests that may wait for Flask's threads; more are refused for now."""
+JSON_HEADERS = [("content-type", "application/json"), *SECURITY_HEADERS.items()]
+
+Answer = tuple[int, list[tuple[str, str]], bytes | Iterable[bytes]]
+
+
+class Mailbox:
+    """Brings results from threads to the loop, waking it once for many."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._posted: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._woken = False
+
+    def post(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        self._posted.append((future, result, error))
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._posted:
+            future, result, error = self._posted.popleft()
+            if future.done():  # given up, or its client has gone
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+
+class LoopJob(Job[Asking, Chosen]):
+    """A job that a coroutine waits for."""
+
+    __slots__ = ("_mailbox", "future")
+
+    def __init__(self, asked: Asking, mailbox: Mailbox, future: asyncio.Future[Chosen]) -> None:
+        self.asked = asked
+        self.future = future
+        self._mailbox = mailbox
+
+    def done(self, result: Chosen) -> None:
+        self._mailbox.post(self.future, result, None)
+
+    def failed(self, error: BaseException) -> None:
+        self._mailbox.post(self.future, None, error)
+
+
+class Application:
+    """What granian calls. Made empty: importing it does nothing."""
+
+    def __init__(self) -> None:
+        self._flask: Flask | None = None
+        self._mailbox: Mailbox | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._in_flask = 0
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._mailbox = Mailbox(loop)
+        self._threads = ThreadPoolExecutor(settings.load().threads, "flask")
+        try:
+            self._flask = wsgi.ready()
+        except StoreUnavailable:
+            self._flask = None  # tried again at the next request
+
+    def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
+        if self._flask is not None:
+            self._service.close()
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        if scope.proto != "http":
+            protocol.close(403)
+            return
+        try:
+            body = await _body(scope, protocol)
+            answer = await self._answer(scope, body)
+        except Exception as error:  # every failure is an answer
+            answer = _written(bodies.refusal(error, scope.path))
+        status, headers, data = answer
+        if isinstance(data, bytes):
+            protocol.response_bytes(status, headers, data)
+            return
+        transport = protocol.response_stream(status, headers)
+        chunks = iter(data)
+        while (chunk := await self._in_thread(lambda: next(chunks, None))) is not None:
+            await transport.send_bytes(chunk)
+
+    @property
+    def _service(self) -> Service:
+        assert self._flask is not None, "made before the first request is answered"
+        found: Service = self._flask.extensions["artwork_bandit"]
+        return found
+
+    async def _answer(self, scope: Any, body: bytes) -> Answer:
+        if self._flask is None:
+            self._flask = await self._in_thread(wsgi.ready)
+        if scope.path == choices.PATH and scope.method == "POST":
+            return 200, JSON_HEADERS, await self._choose(body)
+        if self._in_flask >= MOST_IN_FLASK:
+            raise Overloaded("more waits than can be answered in time; ask again in a moment")
+        self._in_flask += 1
+        flask = self._flask
+        try:
+            called: Answer = await self._in_thread(lambda: _call(flask, _environ(scope, body)))
+            return called
+        finally:
+            self._in_flask -= 1
+
+    async def _choose(self, body: bytes) -> bytes:
+        service = self._service
+        asking = choices.read(service, body)
+        assert self._mailbox is not None, "made when the worker starts"
+        future: asyncio.Future[Chosen] = asyncio.get_running_loop().create_future()
+        service.begin(LoopJob(asking, self._mailbox, future))
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                chosen = await future
+        except TimeoutError:
+            raise StoreUnavailable(f"no answer within {ANSWER_SECONDS:g} s") from None
+        if chosen.logged is Logged.REPEATED:  # asks the database
+            return choices.write(await self._in_thread(lambda: service.finish(asking, chosen)))
+        return choices.write(service.finish(asking, chosen))
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+async def _body(scope: Any, protocol: Any) -> bytes:
+    """Return the whole body; raises what `bodies.refusal` knows for one too large or too slow."""
+    length = scope.headers.get("content-length")
+    if length is not None and int(length) > LARGEST_BODY_BYTES:
+        raise bodies.TOO_LARGE
+    if length is None and scope.method in ("GET", "HEAD", "OPTIONS"):
+        return b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            if length is not None:
+                return bytes(await protocol())
+            parts: list[bytes] = []
+            async for part in protocol:
+                parts.append(part)
+                if sum(map(len, parts)) > LARGEST_BODY_BYTES:
+                    raise bodies.TOO_LARGE
+            return b"".join(parts)
+    except TimeoutError:
+        raise bodies.TOO_SLOW from None
+
+
+def _environ(scope: Any, body: bytes) -> dict[str, Any]:
+    """Return a request as WSGI (PEP 3333) has it."""
+    host, _, port = (scope.server or "").rpartition(":")
+    environ = {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope.path.encode("utf-8", "surrogateescape").decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "SERVER_NAME": host or "localhost",
+        "SERVER_PORT": port or "80",
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "REMOTE_ADDR": (scope.client or "").rpartition(":")[0],
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope.headers.items():
+        key = name.upper().replace("-", "_")
+        if key == "CONTENT_TYPE":
+            environ[key] = value
+        elif key != "CONTENT_LENGTH":
+            environ[f"HTTP_{key}"] = value
+    return environ
+
+
+def _call(app: Flask, environ: dict[str, Any]) -> Answer:
+    """Return the application's answer; a file as chunks."""
+    return _written(Response.from_app(app, environ))
+
+
+def _written(response: Response) -> Answer:
+    headers = [(name.lower(), value) for name, value in response.headers.items()]
+    named = {name for name, _ in headers}
+    headers += [(n, v) for n, v in SECURITY_HEADERS.items() if n.lower() not in named]
+    if response.is_streamed:
+        return response.status_code, headers, response.iter_encoded()
+    return response.status_code, headers, response.get_data()
+
+
+app = Application()
