@@ -121,16 +121,22 @@ class ActionSet:
     """The ordered, immutable list of eligible variants a choice was made from."""
 
     action_set_id: int
-    """63-bit hash of slot, title and revisions: the same list has the same id everywhere."""
+    """63-bit hash of all the rest: the same list has the same id everywhere."""
     title_id: str
     slot: str
     revision_ids: tuple[int, ...]
     variant_ids: tuple[str, ...]
+    default: int | None = None
+    """Place of the default variant, by which the baseline's choice is made again; None if no
+    variant of the set was it, or nobody knows."""
 
     @staticmethod
-    def identify(slot: str, title_id: str, revision_ids: Sequence[int]) -> int:
+    def identify(
+        slot: str, title_id: str, revision_ids: Sequence[int], default: int | None = None
+    ) -> int:
         """Return the content-addressed id, in [0, 2^63)."""
         text = f"{slot}\x1f{title_id}\x1f{','.join(map(str, revision_ids))}"
+        text += "" if default is None else f"\x1f{default}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") >> 1
 

@@ -14,6 +14,7 @@ from artwork_bandit.cli.options import (
     json_flag,
     open_store,
     print_json,
+    utc_now,
 )
 from artwork_bandit.settings import Settings
 
@@ -57,6 +58,36 @@ def serve(
     chosen = load(host=host, port=port, workers=workers)
     open_store(chosen).close()
     run(chosen)
+
+
+def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reason: str) -> None:
+    from artwork_bandit.slots import SLOTS, slot_named
+    from artwork_bandit.store import pauses
+
+    names = list(SLOTS) if slot is None else [slot_named(slot).name]
+    with open_store(load()).write() as connection:
+        for name in names:
+            pauses.switch(connection, name, paused, reason, utc_now())
+    what = "paused: everybody gets the default" if paused else "going on"
+    click.echo(f"{', '.join(names)}: {what}, within seconds")
+
+
+@click.command()
+@click.option("--slot", help="Only this slot.  [default: all]")
+@click.option("--reason", default="by hand", show_default=True, help="Kept with the switch.")
+@click.pass_obj
+def pause(load: Callable[..., Settings], slot: str | None, reason: str) -> None:
+    """Kill switch: everybody gets the default picture, logged as such, until `resume`."""
+    _switch(load, slot, True, reason)
+
+
+@click.command()
+@click.option("--slot", help="Only this slot.  [default: all]")
+@click.option("--reason", default="by hand", show_default=True, help="Kept with the switch.")
+@click.pass_obj
+def resume(load: Callable[..., Settings], slot: str | None, reason: str) -> None:
+    """End a pause."""
+    _switch(load, slot, False, reason)
 
 
 @click.group()

@@ -60,6 +60,13 @@ class TitleForm(Struct, forbid_unknown_fields=True):
         )
 
 
+class ControlForm(Struct, forbid_unknown_fields=True):
+    """What of a title is switched, not described."""
+
+    exploration_paused: bool
+    """Nobody is drawn at random for it: everybody gets the model's best, or the default."""
+
+
 class EligibilityForm(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """When and to whom a variant may be shown; in a PATCH, what is left out stays."""
 

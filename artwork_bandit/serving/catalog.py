@@ -122,14 +122,16 @@ class Catalog:
         """Return some rows of a title as an action set, not remembered: any client's own list."""
         variants = [self.variants[row] for row in rows.tolist()]
         revisions = tuple(v.revision_id for v in variants)
+        default = next((i for i, v in enumerate(variants) if v.is_default), None)
         return Eligible(
             rows,
             ActionSet(
-                action_set_id=ActionSet.identify(self.slot, title_id, revisions),
+                action_set_id=ActionSet.identify(self.slot, title_id, revisions, default),
                 title_id=title_id,
                 slot=self.slot,
                 revision_ids=revisions,
                 variant_ids=tuple(v.variant_id for v in variants),
+                default=default,
             ),
         )
 

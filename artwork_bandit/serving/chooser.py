@@ -48,6 +48,8 @@ class Question:
     """For a tester: answered like any other, logged as nothing."""
     force: Collection[str] = ()
     """Variant ids a preview shows whatever the policy and eligibility say."""
+    explain: bool = False
+    """Say with each choice why it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class Answer:
     rung: Rung = Rung.FULL
     entropy: float | None = None
     """Mean entropy of the pmfs that were drawn from, nats."""
+    action_sets: list[ActionSet] = field(default_factory=list)
+    """What was chosen from; empty for a repeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +108,8 @@ class Service:
         self.keys = Keys.of(store, settings.decision_key)
         self.decision_ids = DecisionIds(self.keys.decision)
         folder = Path(local_folder(settings))
-        self.state = LiveState(
-            store, self.keys.cell, settings.reload_seconds, ModelFiles(folder / "models")
-        )
+        self.models = ModelFiles(folder / "models")
+        self.state = LiveState(store, self.keys.cell, settings.reload_seconds, self.models)
         self.half_life = dt.timedelta(days=settings.profile_half_life_days)
         self.spool = Spool(folder / "spool.db")
         self.journal = Journal(
@@ -155,6 +156,11 @@ class Service:
         """Return a question as `begin` takes it; for the arguments see `answer`."""
         asked = "" if own_id or question.preview else _fingerprint(question)
         return Asking(question=question, genres_given=genres_given, asked=asked, now=now)
+
+    @property
+    def waiting(self) -> int:
+        """Titles that wait for their choice."""
+        return self._chooser.waiting
 
     def begin(self, job: Job[Asking, Chosen]) -> None:
         """Have a question answered by the chooser's thread; raises Overloaded."""
@@ -226,7 +232,10 @@ class Service:
     def _answer(self, made: Made, rung: Rung, *, logged: bool = True) -> Answer:
         decisions = made.decisions
         ids = self.decision_ids.make(decisions.request_id, len(decisions.choices), logged=logged)
-        return Answer(decisions=decisions, decision_ids=ids, rung=rung, entropy=made.entropy)
+        return Answer(
+            decisions=decisions, decision_ids=ids, rung=rung, entropy=made.entropy,
+            action_sets=made.action_sets,
+        )  # fmt: skip
 
     def _repeat(self, request_id: str, asked: str) -> Answer:
         row = self.journal.spooled(request_id)

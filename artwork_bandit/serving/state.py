@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from artwork_bandit.domain import CellShare
+from artwork_bandit.domain import CellShare, ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, BrokenModel
 from artwork_bandit.policies.cells import CELLS, bucket_of, cell_of
 from artwork_bandit.policies.policy import BoundPolicy, Fixed, Policy, Uniform
@@ -84,6 +84,8 @@ class LiveState:
         self._models: dict[str, Policy] = {}
         self.broken: dict[str, int] = {}
         """slot -> the live version that cannot be served: another serves in its place."""
+        self.serving: dict[str, ModelRecord] = {}
+        """slot -> the model that serves."""
         self.current = self._build(None)
         self._settle()
         self._thread = threading.Thread(target=self._watch, name="state", daemon=True)
@@ -179,18 +181,22 @@ class LiveState:
         record = registry.live(connection, slot)
         self.broken.pop(slot, None)
         if record is None:
+            self.serving.pop(slot, None)
             return Uniform()
         now = self._models.get(slot)
         if now is not None and now.model_version == record.version:
             return now
         for each in [record, *registry.live_before(connection, slot)]:
             try:
-                return self._files.policy(connection, each)
+                policy = self._files.policy(connection, each)
+                self.serving[slot] = each
+                return policy
             except BrokenModel as error:
                 self.broken[slot] = record.version
                 log.error("model_broken", extra={"version": each.version, "error": str(error)})
             if now is not None and now.model_version is not None:
                 return now  # what serves already is known to be sound
+        self.serving.pop(slot, None)
         return Uniform()
 
     def _settle(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Decisions, Event
+from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, insert_returning
 from artwork_bandit.store.tables import events, impressions
 
@@ -94,6 +94,41 @@ def latest_impression(
         request_id=row.request_id, position=row.position, slot=row.slot, period=row.period,
         occurred_at=row.occurred_at,
     )  # fmt: skip
+
+
+def of_decision(connection: Connection, decisions: Decisions, position: int) -> list[Event]:
+    """Return what the member did with one decision after seeing it, the earliest first."""
+    query = (
+        sa.select(events)
+        .where(
+            # The first four are what the index has.
+            events.c.type != EventType.IMPRESSION.value,
+            events.c.member_id == decisions.member_id,
+            events.c.title_id == decisions.choices[position].title_id,
+            events.c.slot == decisions.slot,
+            events.c.request_id == decisions.request_id,
+            events.c.position == position,
+        )
+        .order_by(events.c.occurred_at, events.c.event_id)
+    )
+    return [
+        Event(
+            event_id=row.event_id, type=EventType(row.type), occurred_at=row.occurred_at,
+            member_id=row.member_id, title_id=row.title_id, slot=row.slot,
+            request_id=row.request_id, position=row.position, period=row.period,
+            seconds_watched=row.seconds_watched, duration_seconds=row.duration_seconds,
+            query=row.query, source=row.source, unjoined=row.unjoined,
+        )
+        for row in connection.execute(query)
+    ]  # fmt: skip
+
+
+def shown_at(connection: Connection, request_id: str, position: int) -> dt.datetime | None:
+    """Return when a decision was on screen, as far as anybody has said."""
+    query = sa.select(impressions.c.occurred_at).where(
+        impressions.c.request_id == request_id, impressions.c.position == position
+    )
+    return connection.execute(query).scalar()
 
 
 def unjoined_by_reason(connection: Connection) -> dict[str, int]:

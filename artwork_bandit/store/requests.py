@@ -116,6 +116,7 @@ def insert_action_sets(connection: Connection, sets: Sequence[ActionSet]) -> Non
             {
                 "action_set_id": s.action_set_id, "title_id": s.title_id, "slot": s.slot,
                 "revision_ids": list(s.revision_ids), "variant_ids": list(s.variant_ids),
+                "default_index": s.default,
             }
             for s in sets
         ],
@@ -130,6 +131,7 @@ def get_action_sets(connection: Connection, ids: Iterable[int]) -> dict[int, Act
             found[row.action_set_id] = ActionSet(
                 action_set_id=row.action_set_id, title_id=row.title_id, slot=row.slot,
                 revision_ids=tuple(row.revision_ids), variant_ids=tuple(row.variant_ids),
+                default=row.default_index,
             )  # fmt: skip
     return found
 

@@ -55,6 +55,14 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
             return made
 
 
+def of_decision(connection: Connection, request_id: str, position: int) -> float | None:
+    """Return a decision's reward; None while its window is open, or if it is no unit's first."""
+    query = sa.select(rewards.c.reward).where(
+        rewards.c.request_id == request_id, rewards.c.position == position
+    )
+    return connection.execute(query).scalar()
+
+
 def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa.Select[Any]:
     """Return the query: a batch of closed impressions, oldest first, with what followed."""
     shown = (

@@ -130,6 +130,16 @@ class Spool:
         with self._using() as connection:
             return int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
 
+    def probe(self) -> None:
+        """Raise StoreUnavailable unless an entry could be stored now."""
+        with self._using() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "INSERT INTO entries (kind, payload, spooled_at, not_before) "
+                "VALUES ('probe', zeroblob(65536), 0, 0)"
+            )
+            connection.execute("ROLLBACK")
+
     @contextlib.contextmanager
     def draining(self) -> Iterator[bool]:
         """Give whether this process may drain: one on a host does at a time."""

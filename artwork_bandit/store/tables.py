@@ -107,6 +107,7 @@ action_sets = sa.Table(
     sa.Column("slot", sa.Text, nullable=False),
     sa.Column("revision_ids", sa.JSON, nullable=False),
     sa.Column("variant_ids", sa.JSON, nullable=False),
+    sa.Column("default_index", sa.Integer),
 )  # fmt: skip
 
 requests = sa.Table(

@@ -14,35 +14,44 @@ from artwork_bandit.comparison import variants as variant_comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
 from artwork_bandit.operations import catalog_forms
+from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.migrate import require_current
-from artwork_bandit.web import bodies, openapi, schema
-from artwork_bandit.web import choices as choosing
+from artwork_bandit.web import bodies, decisions, metrics, openapi, schema
+from artwork_bandit.web.choices import PATH, Choices
 
 api = Blueprint("api", __name__)
 PAGE_SIZE = 200
 _event = msgspec.json.Decoder(schema.EventBody)
 
 
-def service() -> Service:
-    found: Service = current_app.extensions["artwork_bandit"]
+def parts() -> Choices:
+    found: Choices = current_app.extensions["artwork_bandit"]
     return found
+
+
+def service() -> Service:
+    return parts().service
 
 
 def now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
 
 
-@api.post(choosing.PATH)
+@api.post(PATH)
 def choices() -> Response:
     """For WSGI servers; `rsgi` answers this address before Flask sees it."""
-    asking = choosing.read(service(), request.get_data(cache=False))
-    data = choosing.write(service().answered(asking))
+    data = parts().answer(request.get_data(cache=False))
     return Response(data, mimetype="application/json")
+
+
+@api.get("/v1/decisions/<decision_id>")
+def decision(decision_id: str) -> Response:
+    return bodies.write(decisions.body(decision_id, audit(service(), decision_id)))
 
 
 @api.post("/v1/events")
@@ -57,6 +66,7 @@ def events() -> Response:
             reason = str(error)[: bodies.LONGEST_DETAIL]
             rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=reason))
     report = service().take_in(sound, now())
+    parts().metrics.taken_in(report, len(rejected))
     return bodies.write(
         schema.ReportBody(
             accepted=report.accepted,
@@ -96,6 +106,13 @@ def put_title(title_id: str) -> Response:
     with service().store.write() as connection:
         catalog.put_titles(connection, [title], now())
     return bodies.write(title)
+
+
+@api.patch("/v1/titles/<title_id>")
+def patch_title(title_id: str) -> Response:
+    paused = bodies.read(catalog_forms.ControlForm).exploration_paused
+    with service().store.write() as connection:
+        return bodies.write(catalog.pause_exploration(connection, title_id, paused, now()))
 
 
 @api.get("/v1/titles/<title_id>/variants")
@@ -166,11 +183,29 @@ def livez() -> Response:
 
 @api.get("/readyz")
 def readyz() -> Response:
+    """Ready means that choices can be answered and logged, be it in the spool: a server that is
+    taken away because the database is down makes that outage everybody's."""
+    here = service()
+    without: list[str] = []
     try:
-        require_current(service().store)
-    except (StoreUnavailable, InvalidInput) as error:
+        require_current(here.store)
+    except InvalidInput as error:
         return bodies.problem(503, "Not ready", str(error))
-    return bodies.write({"status": "ready"})
+    except StoreUnavailable as error:
+        without.append("database")
+        try:
+            here.spool.probe()
+        except StoreUnavailable:
+            return bodies.problem(503, "Not ready", str(error))
+    without += [f"model:{slot}" for slot in here.state.broken]
+    waiting = here.spool.depth() if here.spool.path.exists() else 0
+    status = "degraded" if without else "ready"
+    return bodies.write({"status": status, "without": without, "spool_entries": waiting})
+
+
+@api.get("/metrics")
+def prometheus() -> Response:
+    return Response(parts().metrics.text(), content_type=metrics.CONTENT_TYPE)
 
 
 @api.get("/version")

@@ -13,8 +13,12 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies
 from artwork_bandit.web.api import api
+from artwork_bandit.web.choices import Choices
+from artwork_bandit.web.metrics import Metrics
 from artwork_bandit.web.pages import pages
 
+CHOICES = "artwork_bandit"
+"""Name of what the application holds for its views: a `Choices`."""
 LARGEST_BODY_BYTES = 4 * 2**20
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self' https: data:; style-src 'self'; script-src 'self'; "
@@ -33,7 +37,8 @@ def create_app(settings: Settings) -> Flask:
     require_current(store)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES
-    app.extensions["artwork_bandit"] = Service(store, settings)
+    service = Service(store, settings)
+    app.extensions[CHOICES] = Choices(service, Metrics(service))
     app.register_blueprint(api)
     app.register_blueprint(pages)
     bodies.install_error_handlers(app)

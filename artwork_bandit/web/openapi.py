@@ -12,8 +12,8 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.web import schema
 
 _TYPES = (
-    schema.ChoicesBody, schema.AnswerBody, schema.EventsBody, schema.ReportBody,
-    catalog_forms.TitleForm, catalog_forms.VariantForm, catalog_forms.EligibilityForm,
+    schema.ChoicesBody, schema.AnswerBody, schema.DecisionBody, schema.EventsBody,
+    schema.ReportBody, catalog_forms.TitleForm, catalog_forms.ControlForm, catalog_forms.VariantForm, catalog_forms.EligibilityForm,
     schema.Problem,
 )  # fmt: skip
 
@@ -36,6 +36,12 @@ def document() -> dict[str, Any]:
                 "post": _operation(
                     "Choose one variant per title", ref["AnswerBody"], ref, body="ChoicesBody",
                     errors=(400, 409, 413, 422, 503),
+                )
+            },
+            "/v1/decisions/{decision_id}": {
+                "get": _operation(
+                    "What was chosen, from what, why, and what came of it", ref["DecisionBody"],
+                    ref, [_in_path("decision_id")], errors=(404, 422, 503),
                 )
             },
             "/v1/events": {
@@ -61,6 +67,10 @@ def document() -> dict[str, Any]:
                 "put": _operation(
                     "Add or replace a title", _OBJECT, ref, [title], body="TitleForm",
                     errors=(400, 413, 422, 503),
+                ),
+                "patch": _operation(
+                    "Pause or resume exploration for a title", _OBJECT, ref, [title],
+                    body="ControlForm", errors=(400, 404, 413, 422, 503),
                 ),
             },
             "/v1/titles/{title_id}/variants": {
@@ -98,6 +108,17 @@ def document() -> dict[str, Any]:
             "/livez": {"get": _operation("Is the process alive", _OBJECT, ref)},
             "/readyz": {"get": _operation("Can it serve", _OBJECT, ref, errors=(503,))},
             "/version": {"get": _operation("The release", _OBJECT, ref)},
+            "/metrics": {
+                "get": {
+                    "summary": "Prometheus metrics",
+                    "responses": {
+                        "200": {
+                            "description": "Done",
+                            "content": {"text/plain": {"schema": {"type": "string"}}},
+                        }
+                    },
+                }
+            },
             "/openapi.json": {"get": _operation("This document", _OBJECT, ref)},
         },
         "components": {"schemas": components},

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,10 +27,10 @@ from werkzeug.wrappers import Response
 from artwork_bandit import settings
 from artwork_bandit.errors import Overloaded, StoreUnavailable
 from artwork_bandit.serving.batcher import Job
-from artwork_bandit.serving.journal import Logged
-from artwork_bandit.serving.service import ANSWER_SECONDS, Asking, Chosen, Service
-from artwork_bandit.web import bodies, choices, wsgi
-from artwork_bandit.web.app import LARGEST_BODY_BYTES, SECURITY_HEADERS
+from artwork_bandit.serving.service import ANSWER_SECONDS, Asking, Chosen
+from artwork_bandit.web import bodies, wsgi
+from artwork_bandit.web.app import CHOICES, LARGEST_BODY_BYTES, SECURITY_HEADERS
+from artwork_bandit.web.choices import PATH, Choices
 
 BODY_SECONDS = 10.0
 """Longest time for a client to send its body."""
@@ -102,7 +103,7 @@ class Application:
 
     def __rsgi_del__(self, _loop: asyncio.AbstractEventLoop) -> None:
         if self._flask is not None:
-            self._service.close()
+            self._flask.extensions[CHOICES].service.close()
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         if scope.proto != "http":
@@ -122,17 +123,12 @@ class Application:
         while (chunk := await self._in_thread(lambda: next(chunks, None))) is not None:
             await transport.send_bytes(chunk)
 
-    @property
-    def _service(self) -> Service:
-        assert self._flask is not None, "made before the first request is answered"
-        found: Service = self._flask.extensions["artwork_bandit"]
-        return found
-
     async def _answer(self, scope: Any, body: bytes) -> Answer:
         if self._flask is None:
             self._flask = await self._in_thread(wsgi.ready)
-        if scope.path == choices.PATH and scope.method == "POST":
-            return 200, JSON_HEADERS, await self._choose(body)
+        if scope.path == PATH and scope.method == "POST":
+            choices: Choices = self._flask.extensions[CHOICES]
+            return 200, JSON_HEADERS, await self._choose(choices, body)
         if self._in_flask >= MOST_IN_FLASK:
             raise Overloaded("more waits than can be answered in time; ask again in a moment")
         self._in_flask += 1
@@ -143,20 +139,21 @@ class Application:
         finally:
             self._in_flask -= 1
 
-    async def _choose(self, body: bytes) -> bytes:
-        service = self._service
-        asking = choices.read(service, body)
+    async def _choose(self, choices: Choices, body: bytes) -> bytes:
+        begun = time.perf_counter()
+        asking = choices.read(body)
         assert self._mailbox is not None, "made when the worker starts"
         future: asyncio.Future[Chosen] = asyncio.get_running_loop().create_future()
-        service.begin(LoopJob(asking, self._mailbox, future))
+        choices.begin(LoopJob(asking, self._mailbox, future))
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 chosen = await future
         except TimeoutError:
             raise StoreUnavailable(f"no answer within {ANSWER_SECONDS:g} s") from None
-        if chosen.logged is Logged.REPEATED:  # asks the database
-            return choices.write(await self._in_thread(lambda: service.finish(asking, chosen)))
-        return choices.write(service.finish(asking, chosen))
+        if choices.asks_database(asking, chosen):
+            done: bytes = await self._in_thread(lambda: choices.finish(asking, chosen, begun))
+            return done
+        return choices.finish(asking, chosen, begun)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -6,7 +6,7 @@ Titles and variants are in `operations.catalog_forms`, which files share.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -29,6 +29,7 @@ from artwork_bandit.serving.decision_ids import REQUEST_ID
 from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.slots import slot_named
 
+MOST_EXPLAINED = 50
 RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}" + END)]
 Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
@@ -72,6 +73,11 @@ class ChoicesBody(Struct, forbid_unknown_fields=True):
     context: ContextBody = msgspec.field(default_factory=ContextBody)
     confirm: Literal["client", "server"] = "client"
     explain: bool = False
+    """Say with each choice why it was made; at most 50 titles."""
+    preview: bool = False
+    """For a tester: answered like any other, in no log, never learned from."""
+    force: Annotated[list[Id], Meta(max_length=2000)] | None = None
+    """Variant ids that a preview shows, whatever the policy and the eligibility rules say."""
     only: Annotated[list[Id], Meta(max_length=10_000)] | None = None
     """Variant ids the client can show."""
     except_: Annotated[list[Id], Meta(max_length=10_000)] | None = msgspec.field(
@@ -82,8 +88,12 @@ class ChoicesBody(Struct, forbid_unknown_fields=True):
     def to_domain(self, request_id: str) -> Question:
         if len(set(self.title_ids)) < len(self.title_ids):
             raise InvalidInput("title_ids names a title twice; ask for each once")
-        if self.explain:
-            raise InvalidInput("explain is not available in this release; leave it out")
+        if self.explain and len(self.title_ids) > MOST_EXPLAINED:
+            raise InvalidInput(
+                f"explain is for at most {MOST_EXPLAINED} titles at once, not {len(self.title_ids)}"
+            )
+        if self.force is not None and not self.preview:
+            raise InvalidInput("force is for previews; set preview to true, or leave force out")
         return Question(
             request_id=self.request_id or request_id,
             member_id=self.member_id,
@@ -93,17 +103,46 @@ class ChoicesBody(Struct, forbid_unknown_fields=True):
             confirm=self.confirm,
             only=None if self.only is None else frozenset(self.only),
             excluded=None if self.except_ is None else frozenset(self.except_),
+            preview=self.preview,
+            force=self.force or (),
+            explain=self.explain,
         )
 
 
-class ChoiceBody(Struct):
+class ReasonBody(Struct):
+    context: str
+    """What of the member or the moment: a context column, or `any member`."""
+    variant: str
+    """What of the picture: a variant column, or `this very variant`."""
+    value: float
+    """Predicted reward it adds over the mean of the variants it could have been."""
+
+
+class VariantScoreBody(Struct):
+    variant_id: str
+    probability: float
+    score: float | None
+
+
+class ExplanationBody(Struct):
+    """A choice made again from what is logged."""
+
+    same: bool
+    """Whether it came out the same, with the same propensity."""
+    variants: list[VariantScoreBody]
+    reasons: list[ReasonBody]
+
+
+class ChoiceBody(Struct, omit_defaults=True):
     title_id: str
     variant_id: str | None
     uri: str | None
     decision_id: str
     propensity: float | None
     fallback: bool
-    reason: str | None = None
+    reason: str | None
+    explanation: ExplanationBody | None = None
+    """Only where it was asked for and the choice can be made again."""
 
 
 class AnswerBody(Struct):
@@ -112,6 +151,42 @@ class AnswerBody(Struct):
     policy: str
     model_version: int | None
     choices: list[ChoiceBody]
+
+
+class DecisionEventBody(Struct):
+    event_id: str
+    type: str
+    occurred_at: dt.datetime
+    seconds_watched: float | None
+    unjoined: str | None
+    """Why it counts for no reward; null if it may."""
+
+
+class DecisionBody(Struct):
+    """What was chosen, from what, why, and what came of it."""
+
+    decision_id: str
+    request_id: str
+    member_id: str
+    occurred_at: dt.datetime
+    slot: str
+    cell: str
+    policy: str
+    model_version: int | None
+    context: dict[str, Any]
+    title_id: str
+    variant_id: str | None
+    propensity: float | None
+    fallback: bool
+    reason: str | None
+    action_set: list[str] | None
+    explanation: ExplanationBody | None
+    not_explained: str | None
+    """Why the choice cannot be made again."""
+    shown_at: dt.datetime | None
+    events: list[DecisionEventBody]
+    reward: float | None
+    """Null while the attribution window is open, and for later decisions of a draw period."""
 
 
 class EventBody(Struct, forbid_unknown_fields=True):

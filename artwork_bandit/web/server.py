@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 
 from granian import Granian
 from granian.constants import Interfaces
@@ -11,6 +12,8 @@ from granian.constants import Interfaces
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings, as_environment
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""prometheus-client's own name; it must be set before a worker imports that."""
 BACKLOG = 4096
 MOST_CONNECTIONS = 10_000
 """Open connections per worker. granian counts connections, idle ones too, not requests; with its
@@ -26,6 +29,12 @@ def serve(settings: Settings) -> None:
     """
     _require_free(settings.host, settings.port)
     os.environ.update(as_environment(settings))
+    with tempfile.TemporaryDirectory(prefix="artwork-bandit-metrics-") as folder:
+        os.environ[METRICS_FOLDER] = folder
+        _run(settings)
+
+
+def _run(settings: Settings) -> None:
     Granian(
         "artwork_bandit.web.rsgi:app",
         address=settings.host,

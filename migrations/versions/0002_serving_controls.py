@@ -1,4 +1,4 @@
-"""Pauses, exploration paused per title, and which generation changed a variant.
+"""Pauses, exploration paused per title, defaults of action sets, changed variants.
 
 Works with the release before: it inserts without the new columns, and servers of this release
 read the whole catalogue again when a generation has no changed row.
@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("pause_id", name=op.f("pk_pauses")),
     )
+    op.add_column("action_sets", sa.Column("default_index", sa.Integer(), nullable=True))
     op.add_column(
         "titles",
         sa.Column("exploration_paused", sa.Boolean(), server_default=sa.false(), nullable=False),
@@ -43,4 +44,5 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_variants_changed"), table_name="variants")
     op.drop_column("variants", "changed")
     op.drop_column("titles", "exploration_paused")
+    op.drop_column("action_sets", "default_index")
     op.drop_table("pauses")

@@ -38,7 +38,7 @@ def app(store: Store, database_url: str) -> Iterator[Flask]:
     made = create_app(Settings(database_url=database_url, reload_seconds=0.05))
     made.config["PROPAGATE_EXCEPTIONS"] = False
     yield made
-    made.extensions["artwork_bandit"].close()
+    made.extensions["artwork_bandit"].service.close()
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_context_is_stored_as_it_was(client: FlaskClient, app: Flask) -> Non
 
     local = "2026-11-23T20:15:00-05:00"
     choose(client, request_id="r", context={"local_time": local, "language": "pt_BR"})
-    with app.extensions["artwork_bandit"].store.read() as connection:
+    with app.extensions["artwork_bandit"].service.store.read() as connection:
         logged, _ = requests.get(connection, "r")
     assert logged.context == Context(hour=20, weekday=0, language="pt")
 
@@ -108,7 +108,7 @@ def test_catalogue_changes_reach_serving_without_a_restart(client: FlaskClient, 
         body = {"uri": f"/media/n{i}.svg", "slot": "trailer", "features": {"genre": "TV Horror"}}
         put = client.put(f"/v1/titles/new/variants/n{i}", data=json.dumps(body))
         assert put.status_code == 200, put.text
-    service = app.extensions["artwork_bandit"]
+    service = app.extensions["artwork_bandit"].service
     service.state.refresh()
     answer = choose(client, title_ids=["new"], slot="trailer").get_json()
     assert answer["choices"][0]["variant_id"] in ("n0", "n1")
@@ -271,7 +271,7 @@ def test_hostile_names_of_catalogue_entries_train_and_serve(
         body = {"uri": "/x", "features": {"genre": text, text: text}}
         put = client.put(f"/v1/titles/t0/variants/h{i}", data=json.dumps(body))
         assert put.status_code == 200
-    app.extensions["artwork_bandit"].state.refresh()
+    app.extensions["artwork_bandit"].service.state.refresh()
     answer = choose(client, title_ids=["t0"], only=["h0", "h1", "h2"]).get_json()
     assert answer["choices"][0]["variant_id"] in ("h0", "h1", "h2")
 

@@ -1,0 +1,169 @@
+"""A past decision from the log: what was chosen, from what, why, and what came of it.
+
+The choice is made again from the logged context, action set, period and model version; that it
+comes out the same, with the same propensity, is said and not assumed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from artwork_bandit.domain import ActionSet, Choice, Decisions, Event, Variant
+from artwork_bandit.errors import BrokenModel, InvalidInput, NotFound
+from artwork_bandit.policies.explanation import Explanation, explain
+from artwork_bandit.policies.policy import Fixed, Policy, Uniform
+from artwork_bandit.policies.rendezvous import member_key
+from artwork_bandit.serving.service import Service
+from artwork_bandit.serving.state import PAUSED
+from artwork_bandit.store import catalog, events, registry, rewards
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection
+
+TOLERANCE = 1e-12
+"""Largest difference of a propensity made again from the logged one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """A choice made again, beside the logged one."""
+
+    explanation: Explanation
+    action_set: ActionSet
+    same: bool
+    """Whether the variant and its propensity are the logged ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """All that is known of one decision."""
+
+    decisions: Decisions
+    position: int
+    action_set: ActionSet | None
+    """None for a fallback."""
+    derived: Derived | None
+    why_not: str | None
+    """Why the choice cannot be made again."""
+    shown_at: dt.datetime | None
+    events: list[Event]
+    reward: float | None
+    """None while the window is open, or where an earlier decision of the period is the unit."""
+
+    @property
+    def choice(self) -> Choice:
+        return self.decisions.choices[self.position]
+
+
+def audit(service: Service, decision_id: str) -> Audited:
+    """Return a decision; raises InvalidInput for an id this service did not make, and NotFound."""
+    request_id, position, logged = service.decision_ids.read(decision_id)
+    if not logged:
+        raise NotFound("this decision is in no log: a preview, or a default while none could be")
+    with service.store.read() as connection:
+        decisions, sets = _find(service, connection, request_id)
+        if position >= len(decisions.choices):
+            raise InvalidInput("decision_id names a decision that was never made")
+        choice = decisions.choices[position]
+        again = _Again.of(service, connection, decisions, sets)
+        return Audited(
+            decisions=decisions,
+            position=position,
+            action_set=sets.get(choice.action_set_id or -1),
+            derived=again.derive(choice),
+            why_not=again.why_not(choice),
+            shown_at=events.shown_at(connection, request_id, position),
+            events=events.of_decision(connection, decisions, position),
+            reward=rewards.of_decision(connection, request_id, position),
+        )
+
+
+def explanations(
+    service: Service, decisions: Decisions, action_sets: Sequence[ActionSet]
+) -> list[Derived | None]:
+    """Return why each choice of an answer was made; None for those nobody can make again."""
+    with service.store.read() as connection:
+        sets = {s.action_set_id: s for s in action_sets}
+        if not sets:
+            _, sets = _find(service, connection, decisions.request_id)
+        again = _Again.of(service, connection, decisions, sets)
+        return [again.derive(choice) for choice in decisions.choices]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Again:
+    """What it takes to make the choices of a request again."""
+
+    decisions: Decisions
+    sets: Mapping[int, ActionSet]
+    revisions: Mapping[int, Variant]
+    policy: Policy | None
+    missing: str | None
+    """Why there is no policy."""
+    member_key: int
+
+    @staticmethod
+    def of(
+        service: Service, connection: Connection, decisions: Decisions,
+        sets: Mapping[int, ActionSet],
+    ) -> _Again:  # fmt: skip
+        policy, missing = _policy(service, connection, decisions)
+        wanted = {r for s in sets.values() for r in s.revision_ids}
+        return _Again(
+            decisions=decisions,
+            sets=sets,
+            revisions=catalog.revisions(connection, wanted),
+            policy=policy,
+            missing=missing,
+            member_key=member_key(service.keys.draw, decisions.member_id, decisions.period),
+        )
+
+    def derive(self, choice: Choice) -> Derived | None:
+        if self.why_not(choice) is not None or self.policy is None:
+            return None
+        action_set = self.sets[choice.action_set_id or -1]
+        variants = [self.revisions[r] for r in action_set.revision_ids]
+        again = explain(self.policy, self.decisions.context, action_set, variants, self.member_key)
+        same = again.index == choice.index and choice.propensity is not None
+        same = same and abs(again.pmf[again.index] - (choice.propensity or 0.0)) <= TOLERANCE
+        return Derived(explanation=again, action_set=action_set, same=same)
+
+    def why_not(self, choice: Choice) -> str | None:
+        action_set = self.sets.get(choice.action_set_id or -1)
+        if action_set is None:
+            return "a fallback: nothing was drawn"
+        if not action_set.revision_ids or set(action_set.revision_ids) - set(self.revisions):
+            return "its variants are not in the catalogue as they were shown"
+        return self.missing
+
+
+def _find(
+    service: Service, connection: Connection, request_id: str
+) -> tuple[Decisions, dict[int, ActionSet]]:
+    try:
+        decisions, _ = request_store.get(connection, request_id)
+    except NotFound:
+        row = service.journal.spooled(request_id)
+        if row is None:
+            raise
+        return row.decisions, {s.action_set_id: s for s in row.action_sets}
+    ids = {c.action_set_id for c in decisions.choices if c.action_set_id is not None}
+    return decisions, request_store.get_action_sets(connection, ids)
+
+
+def _policy(
+    service: Service, connection: Connection, decisions: Decisions
+) -> tuple[Policy | None, str | None]:
+    """Return the policy that made the decisions, or why there is none."""
+    if decisions.model_version is not None:
+        try:
+            record = registry.get(connection, decisions.model_version)
+            return service.models.policy(connection, record), None
+        except (NotFound, BrokenModel) as error:
+            return None, str(error)
+    if decisions.policy == Uniform().name:
+        return Uniform(), None
+    if decisions.policy in (Fixed().name, PAUSED):
+        return Fixed(), None
+    return None, f"the policy {decisions.policy!r} is not one this service chooses with"
