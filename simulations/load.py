@@ -64,9 +64,10 @@ def run(
     connections: int,
     requests: int | None = None,
     seconds: float | None = None,
+    until: Callable[[], bool] | None = None,
     keep_bodies: bool = False,
 ) -> Load:
-    """Send `requests` requests, or for `seconds`, over `connections` connections at once."""
+    """Send `requests` requests, for `seconds`, or `until` something, over connections at once."""
     load = Load()
     prepared = [request(i) for i in range(requests)] if requests is not None else []
     selector = selectors.DefaultSelector()
@@ -80,8 +81,8 @@ def run(
                 return None
             data = prepared[sent]
         else:
-            assert seconds is not None, "a number of requests or of seconds"
-            if time.perf_counter() - begun >= seconds:
+            over = until() if until is not None else time.perf_counter() - begun >= (seconds or 0)
+            if over:
                 return None
             data = request(sent)
         sent += 1

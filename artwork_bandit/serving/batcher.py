@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from artwork_bandit.errors import Overloaded, StoreUnavailable
+from artwork_bandit.errors import ArtworkBanditError, Overloaded, StoreUnavailable
 
 GATHER_SECONDS = 0.0005
 """How long a batch gathers after one that several shared. Without it every second batch is small:
@@ -59,8 +59,9 @@ class Batcher(Generic[J, R]):
         most: int = 128,
         most_waiting: int | None = None,
     ) -> None:
-        """`work` gets jobs up to a total weight of `most`, at least one; `put` refuses jobs while
-        a weight of `most_waiting` waits."""
+        """`work` gets jobs up to a total weight of `most`, at least one, and answers them all or
+        raises; then it gets each alone. `put` refuses jobs while a weight of `most_waiting` waits.
+        """
         self._work = work
         self._weight = weight
         self._most = most
@@ -80,10 +81,14 @@ class Batcher(Generic[J, R]):
         """Have a job done; raises Overloaded if too much waits already."""
         weight = self._weight(job.asked)
         with self._counting:
-            if self._most_waiting is not None and self._waiting >= self._most_waiting:
-                raise Overloaded("more waits than can be answered in time; ask again in a moment")
+            self.require_room()
             self._waiting += weight
         self._jobs.put(job)
+
+    def require_room(self) -> None:
+        """Raise Overloaded if `put` would: refusing must cost less than answering."""
+        if self._most_waiting is not None and self._waiting >= self._most_waiting:
+            raise Overloaded("more waits than can be answered in time; ask again in a moment")
 
     def close(self, seconds: float = 30.0) -> None:
         """Finish what is there, then stop; a thread that takes longer dies with the process."""
@@ -97,14 +102,21 @@ class Batcher(Generic[J, R]):
             batch, going = self._gather(gently=len(batch) > 1)
             if not batch:
                 continue
-            try:
-                self._work(batch)
-            except Exception as error:  # a thread that died would answer nobody any more
-                log.exception("batch_failed")
-                for each in batch:
-                    each.failed(error)
+            self._try(batch)
             with self._counting:
                 self._waiting -= sum(self._weight(job.asked) for job in batch)
+
+    def _try(self, batch: list[Job[J, R]]) -> None:
+        try:
+            self._work(batch)
+        except Exception as error:  # a thread that died would answer nobody any more
+            if len(batch) > 1:  # one of them; the others must not pay for it
+                for job in batch:
+                    self._try([job])
+                return
+            if not isinstance(error, ArtworkBanditError):
+                log.exception("job_failed")
+            batch[0].failed(error)
 
     def _gather(self, *, gently: bool) -> tuple[list[Job[J, R]], bool]:
         """Return what waits, once something does, and whether to go on after it."""

@@ -22,6 +22,8 @@ from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import Unit, settled_units
 
+FIRST_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+"""Nobody watched before; a device whose clock was reset says 1970."""
 CLOCK_SKEW = dt.timedelta(minutes=1)
 """A client's clock may be ahead by this much before its times count as in the future."""
 
@@ -175,7 +177,8 @@ def _named(
     decision_ids: DecisionIds, batches: list[Batch]
 ) -> dict[str, tuple[str, int, bool] | InvalidInput]:
     named: dict[str, tuple[str, int, bool] | InvalidInput] = {}
-    for decision_id in {e.decision_id for b in batches for e in b.events if e.decision_id}:
+    given = {e.decision_id for b in batches for e in b.events if e.decision_id is not None}
+    for decision_id in given:
         try:
             named[decision_id] = decision_ids.read(decision_id)
         except InvalidInput as error:
@@ -209,6 +212,8 @@ def _of_decision(event: Event, decision: Decisions, position: int) -> Event:
 def _require_sound(event: Event, has_decision: bool, now: dt.datetime) -> None:
     if event.occurred_at > now + CLOCK_SKEW:
         raise InvalidInput("occurred_at is in the future; send the time it happened, with its zone")
+    if event.occurred_at < FIRST_MOMENT:
+        raise InvalidInput("occurred_at is before 2000; send the time it happened")
     if has_decision:
         return
     if event.type is EventType.IMPRESSION:

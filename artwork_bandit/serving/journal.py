@@ -218,15 +218,9 @@ class Journal:
             self._lost(error)
             for job in jobs:
                 job.failed(error)
-        except ArtworkBanditError as error:
-            if len(jobs) == 1:
-                jobs[0].failed(error)
-            else:
-                for job in jobs:
-                    self._commit_events([job])
-        else:
-            for job, report in zip(jobs, reports, strict=True):
-                job.done(report)
+            return
+        for job, report in zip(jobs, reports, strict=True):
+            job.done(report)
 
     def _insert_events(self, connection: Connection, batches: list[Batch]) -> list[Report]:
         return ingest.take_in(connection, self._decision_ids, batches, self._half_life)

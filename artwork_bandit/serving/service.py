@@ -162,6 +162,10 @@ class Service:
         """Titles that wait for their choice."""
         return self._chooser.waiting
 
+    def require_room(self) -> None:
+        """Raise Overloaded if too much waits already."""
+        self._chooser.require_room()
+
     def begin(self, job: Job[Asking, Chosen]) -> None:
         """Have a question answered by the chooser's thread; raises Overloaded."""
         self._chooser.put(job)

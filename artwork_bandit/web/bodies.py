@@ -71,7 +71,7 @@ def refusal(error: Exception, path: str) -> Response:
             return problem(400, "The body is not JSON", str(error))
         case ArtworkBanditError():
             status, title = _STATUS.get(type(error), (500, "Internal error"))
-            if status >= 500:
+            if status >= 500 and not isinstance(error, Overloaded):  # those are counted
                 log.error("request_failed", extra={"path": path, "error": str(error)})
             return problem(status, title, str(error))
         case HTTPException():

@@ -44,7 +44,12 @@ class Choices:
         return self.finish(asking, job.wait(ANSWER_SECONDS), begun)
 
     def read(self, data: bytes) -> Asking:
-        """Return what a body asks; raises InvalidInput."""
+        """Return what a body asks; raises InvalidInput, and Overloaded before looking at it."""
+        try:
+            self.service.require_room()
+        except Overloaded:
+            self.metrics.refused()
+            raise
         body = bodies.decode(data, _decoder)
         question = body.to_domain(request_id=uuid.uuid4().hex)
         return self.service.asking(
@@ -55,12 +60,8 @@ class Choices:
         )
 
     def begin(self, job: Job[Asking, Chosen]) -> None:
-        """Have a question answered; raises Overloaded."""
-        try:
-            self.service.begin(job)
-        except Overloaded:
-            self.metrics.refused()
-            raise
+        """Have a question answered."""
+        self.service.begin(job)
 
     @staticmethod
     def asks_database(asking: Asking, chosen: Chosen) -> bool:

@@ -13,8 +13,8 @@ from artwork_bandit.web import schema
 
 _TYPES = (
     schema.ChoicesBody, schema.AnswerBody, schema.DecisionBody, schema.EventsBody,
-    schema.ReportBody, catalog_forms.TitleForm, catalog_forms.ControlForm, catalog_forms.VariantForm, catalog_forms.EligibilityForm,
-    schema.Problem,
+    schema.ReportBody, schema.Problem, catalog_forms.TitleForm, catalog_forms.ControlForm,
+    catalog_forms.VariantForm, catalog_forms.EligibilityForm,
 )  # fmt: skip
 
 

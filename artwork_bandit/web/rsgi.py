@@ -13,6 +13,7 @@ Any WSGI server can run `artwork_bandit.web.wsgi:app` instead; its own threads t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import sys
 import time
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
+from granian import rsgi
 from werkzeug.wrappers import Response
 
 from artwork_bandit import settings
@@ -32,6 +34,7 @@ from artwork_bandit.web import bodies, wsgi
 from artwork_bandit.web.app import CHOICES, LARGEST_BODY_BYTES, SECURITY_HEADERS
 from artwork_bandit.web.choices import PATH, Choices
 
+OVERLOADED = Overloaded("more waits than can be answered in time; ask again in a moment")
 BODY_SECONDS = 10.0
 """Longest time for a client to send its body."""
 MOST_IN_FLASK = 256
@@ -92,6 +95,7 @@ class Application:
         self._mailbox: Mailbox | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._in_flask = 0
+        self._refusal = _written(bodies.refusal(OVERLOADED, ""))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._mailbox = Mailbox(loop)
@@ -112,16 +116,20 @@ class Application:
         try:
             body = await _body(scope, protocol)
             answer = await self._answer(scope, body)
+        except Overloaded:
+            answer = self._refusal
         except Exception as error:  # every failure is an answer
             answer = _written(bodies.refusal(error, scope.path))
         status, headers, data = answer
         if isinstance(data, bytes):
             protocol.response_bytes(status, headers, data)
             return
+        # A client may leave at any time.
         transport = protocol.response_stream(status, headers)
         chunks = iter(data)
-        while (chunk := await self._in_thread(lambda: next(chunks, None))) is not None:
-            await transport.send_bytes(chunk)
+        with contextlib.suppress(rsgi.ProtocolClosed):  # type: ignore[attr-defined]
+            while (chunk := await self._in_thread(lambda: next(chunks, None))) is not None:
+                await transport.send_bytes(chunk)
 
     async def _answer(self, scope: Any, body: bytes) -> Answer:
         if self._flask is None:
@@ -130,7 +138,7 @@ class Application:
             choices: Choices = self._flask.extensions[CHOICES]
             return 200, JSON_HEADERS, await self._choose(choices, body)
         if self._in_flask >= MOST_IN_FLASK:
-            raise Overloaded("more waits than can be answered in time; ask again in a moment")
+            raise OVERLOADED
         self._in_flask += 1
         flask = self._flask
         try:
