@@ -71,3 +71,45 @@ def test_a_pmf_that_could_lie_is_refused(pmf: list[float]) -> None:
 def test_explored_share_must_be_a_share(share: float) -> None:
     with pytest.raises(InvalidInput, match="explored share"):
         Exploration(form="greedy", strength=0, explored_share=share)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "form", "strength", "share"),
+    [
+        ("--epsilon 0.2", "greedy", 0.0, 0.2),
+        ("--softmax --lambda 4", "softmax", 4.0, 0.0),
+        ("--squarecb --gamma_scale 30 --gamma_exponent 0", "squarecb", 30.0, 0.0),
+    ],
+)
+def test_the_closed_forms_are_vws_own_formulas_given_its_scores(
+    arguments: str, form: str, strength: float, share: float
+) -> None:
+    import vowpalwabbit
+
+    rng = np.random.default_rng(1)
+    vw = vowpalwabbit.Workspace(
+        f"--cb_explore_adf {arguments} --cb_type mtr --quiet --noconstant -l 0.3 --power_t 0"
+    )
+    for _ in range(400):
+        some, shown = rng.permutation(6)[:4], int(rng.integers(4))
+        cost = -float(rng.random() < 0.1 * (some[shown] + 1))
+        label = f"{shown}:{cost}:0.25 "
+        vw.learn([f"{label if i == shown else ''}|a v{v}" for i, v in enumerate(some)])
+    costs = np.array([vw.get_weight_from_name(f"v{v}", "a") for v in range(6)])
+    assert np.std(costs) > 0.1
+    offsets = np.array([0, 4])
+    for _ in range(20):
+        some = rng.permutation(6)[:4]
+        scores = -costs[some]  # VW speaks of costs
+        match form:
+            case "greedy":
+                ours = exploration.greedy(scores, offsets)
+            case "softmax":
+                ours = exploration.softmax(scores, offsets, strength)
+            case _:
+                ours = exploration.squarecb(scores, offsets, strength)
+        if share:
+            ours = exploration.with_floor(ours, offsets, share)
+        theirs = vw.predict([f"|a v{v}" for v in some])
+        assert ours == pytest.approx(theirs, abs=1e-6)  # float32
+    vw.finish()

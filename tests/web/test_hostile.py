@@ -71,7 +71,9 @@ HOSTILE = {
     "100,000 titles": (choices(title_ids=[f"t{i}" for i in range(100_000)]), {422}),
     "too large": (choices(member_id="x" * 5_000_000), {413}),
     "NaN": (b'{"member_id":"m","title_ids":["t0"],"context":{"genres":{"a":NaN}}}', {400}),
-    "Infinity": (b'{"member_id":"m","title_ids":["t0"],"context":{"genres":{"a":1e999}}}', {400, 422}),
+    "Infinity": (
+        b'{"member_id":"m","title_ids":["t0"],"context":{"genres":{"a":1e999}}}', {400, 422},
+    ),
     "wrong types": (b'{"member_id":7,"title_ids":"t0"}', {422}),
     "control characters": (choices(member_id="a\x00b"), {422}),
     "twice": (choices(title_ids=["t0", "t0"]), {422}),
@@ -109,7 +111,8 @@ def test_memory_stays_flat_under_hostile_input(running: tuple[int, int]) -> None
             for body, _ in HOSTILE.values():
                 if len(body) < 1_000_000:
                     send(port, "POST", "/v1/choices", body)
-            unknown = choices(member_id=f"m{number}", title_ids=[f"x{number}-{i}" for i in range(50)],
+            unknown = choices(member_id=f"m{number}",
+                              title_ids=[f"x{number}-{i}" for i in range(50)],
                               context={"country": "DE", "language": "xx", "device": f"d{number}"},
                               only=[f"v{number}"])  # fmt: skip
             send(port, "POST", "/v1/choices", unknown)

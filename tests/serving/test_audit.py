@@ -1,0 +1,184 @@
+"""A past decision is made again from the log, comes out the same, and says why."""
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from artwork_bandit.domain import Context, VariantStatus
+from artwork_bandit.errors import InvalidInput, NotFound
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.policies.policy import Fixed
+from artwork_bandit.serving.audit import audit, explanations
+from artwork_bandit.serving.service import Service
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import catalog, cells, pauses, registry
+from artwork_bandit.store.engine import Store
+from tests.samples import NOW
+from tests.serving.test_service import TITLES, ask, event, send, units
+from tests.simulated import Simulation
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
+    begun = Simulation.begin(store, database_url)
+    yield begun
+    begun.service.close()
+
+
+def set_cells(service: Service, **shares: float) -> None:
+    with service.store.write() as connection:
+        cells.set_shares(connection, shares)
+    service.state.refresh()
+
+
+def test_decisions_of_every_cell_come_out_the_same(simulation: Simulation) -> None:
+    service = simulation.service
+    simulation.visits(400)
+    made = retrain(service.store, SLOTS["artwork"], simulation.settings, simulation.later())
+    with service.store.write() as connection:
+        registry.promote(connection, made.version, "test", simulation.now)
+    set_cells(service, explore=0.3, baseline=0.3, live=0.4)
+    seen = set()
+    for i in range(60):
+        context = Context(device="tv", genres={"TV Horror": float(i), "Docuseries": 3.0})
+        answer = ask(service, f"a{i}", f"someone{i}", context=context)
+        for decision_id in answer.decision_ids:
+            found = audit(service, decision_id)
+            assert found.derived is not None, found.why_not
+            assert found.derived.same
+            assert sum(found.derived.explanation.pmf) == pytest.approx(1)
+        seen.add(answer.decisions.cell)
+        if answer.decisions.cell == "live":
+            again = found.derived.explanation
+            assert again.scores is not None
+            # The parts shown are parts of what sets the variant's score apart from the mean.
+            apart = again.scores[again.index] - float(np.mean(again.scores))
+            assert again.reasons
+            parts = sum(r.value for r in again.reasons)
+            assert abs(parts - apart) < 0.2 * (
+                abs(apart) + max(abs(r.value) for r in again.reasons)
+            )
+    assert seen == {"explore", "baseline", "live"}
+
+
+def test_a_decision_stays_the_same_when_the_world_moves_on(service: Service) -> None:
+    set_cells(service, baseline=1.0)
+    answer = ask(service, "r1")
+    with service.store.write() as connection:  # another default, other features, one variant less
+        other = catalog.get_variant(connection, "t0", "t0-a2")
+        catalog.put_variants(connection, [replace(other, is_default=True)], NOW)
+        catalog.patch_variant(connection, "t0", "t0-a0", {"status": VariantStatus.RETIRED}, NOW)
+    service.state.refresh()
+    found = audit(service, answer.decision_ids[0])
+    assert found.choice.variant_id == "t0-a0"
+    assert found.derived is not None
+    assert found.derived.same
+    assert ask(service, "r2").decisions.choices[0].variant_id == "t0-a2"
+
+
+def test_a_log_row_that_was_tampered_with_does_not_come_out_the_same(service: Service) -> None:
+    set_cells(service, explore=1.0)
+    answers = [ask(service, f"r{i}", f"m{i}") for i in range(20)]
+    from artwork_bandit.store.tables import requests
+
+    with service.store.write() as connection:  # as if another member had been asked for
+        connection.execute(requests.update().values(member_id="somebody else"))
+    found = [audit(service, d) for a in answers for d in a.decision_ids]
+    assert any(f.derived is not None and not f.derived.same for f in found)
+
+
+def test_what_came_of_it(service: Service) -> None:
+    first, second, _ = ask(service, "r1").decision_ids
+    send(service, event("e1", "impression"), decision=first)
+    send(service, event("e2", "play", NOW + HOUR), decision=first, now=NOW + HOUR)
+    assert audit(service, first).reward is None  # its window is open
+    units(service, NOW + 25 * HOUR)
+    found = audit(service, first)
+    assert (found.shown_at, [e.event_id for e in found.events], found.reward) == (NOW, ["e2"], 1.0)
+    unseen = audit(service, second)
+    assert (unseen.shown_at, unseen.events, unseen.reward) == (None, [], None)
+
+
+def test_forged_unknown_and_unlogged_ids(service: Service) -> None:
+    answer = ask(service, "r1")
+    request_id, _, signature = answer.decision_ids[0].split(".")
+    with pytest.raises(InvalidInput, match="never made"):
+        audit(service, f"{request_id}.99.{signature}")
+    with pytest.raises(InvalidInput, match="was not made by this service"):
+        audit(service, f"{request_id}.0.{signature[::-1]}")
+    with pytest.raises(NotFound, match="never answered"):
+        audit(service, service.decision_ids.make("never", 1)[0])
+    preview = ask(service, "p1", preview=True)
+    with pytest.raises(NotFound, match="in no log"):
+        audit(service, preview.decision_ids[0])
+
+
+def test_an_answer_can_be_explained_at_once(service: Service) -> None:
+    set_cells(service, explore=1.0)
+    for request, preview in (("r1", False), ("p1", True)):
+        answer = ask(service, request, title_ids=("t0", "nowhere"), preview=preview)
+        known, unknown = explanations(service, answer.decisions, answer.action_sets)
+        assert unknown is None
+        assert known is not None
+        assert known.same
+        assert known.explanation.pmf == pytest.approx([0.25] * 4)
+
+
+def test_a_pause_gives_everybody_the_default_and_is_logged_as_such(service: Service) -> None:
+    set_cells(service, explore=1.0)
+    with service.store.write() as connection:
+        pauses.switch(connection, "artwork", True, "a picture is wrong", NOW)
+    service.state.refresh()
+    for i in range(20):
+        made = ask(service, f"r{i}", f"m{i}").decisions
+        assert (made.cell, made.policy) == ("paused", "paused")
+        assert [(c.variant_id, c.propensity) for c in made.choices] == [
+            (f"{t}-a0", 1.0) for t in TITLES
+        ]
+    found = audit(service, service.decision_ids.make("r3", 1)[0])
+    assert found.derived is not None
+    assert found.derived.same
+    with service.store.write() as connection:
+        pauses.switch(connection, "artwork", False, "mended", NOW)
+    service.state.refresh()
+    assert ask(service, "after").decisions.cell == "explore"
+
+
+def test_a_title_whose_exploration_is_paused_is_not_drawn_for(service: Service) -> None:
+    set_cells(service, explore=1.0)
+    with service.store.write() as connection:
+        catalog.pause_exploration(connection, "t1", True, NOW)
+    service.state.refresh()
+    others = set()
+    for i in range(40):
+        answer = ask(service, f"r{i}", f"m{i}")
+        choice = answer.decisions.choices[1]
+        # Uniform has no best: the default, and with certainty, so it supports nothing else.
+        assert (choice.variant_id, choice.propensity, choice.index) == ("t1-a0", 1.0, 0)
+        others.add(answer.decisions.choices[0].variant_id)
+        found = audit(service, answer.decision_ids[1])
+        assert found.action_set is not None
+        assert found.action_set.variant_ids == ("t1-a0",)
+        assert found.derived is not None
+        assert found.derived.same
+    assert len(others) == 4
+    assert Fixed().bind(service.state.current.catalogs["artwork"].columns).floor_share == 0
+
+
+def test_a_preview_shows_what_is_forced_and_leaves_no_trace(service: Service) -> None:
+    with service.store.write() as connection:
+        catalog.patch_variant(connection, "t0", "t0-a3", {"status": VariantStatus.PAUSED}, NOW)
+    service.state.refresh()
+    seen = ask(service, "p1", preview=True, force=("t0-a3", "t2-a1", "nothing", "t9-a0"))
+    assert [c.variant_id for c in seen.decisions.choices][::2] == ["t0-a3", "t2-a1"]
+    assert [c.reason for c in seen.decisions.choices] == ["forced", None, "forced"]
+    assert [c.propensity is None for c in seen.decisions.choices] == [True, False, True]
+    report = send(service, event("e1", "impression"), decision=seen.decision_ids[0])
+    assert report.accepted == 1
+    assert units(service, NOW + 48 * HOUR) == []
+    assert ask(service, "p1").decisions.choices != seen.decisions.choices  # the id is free

@@ -1,0 +1,234 @@
+"""Durable before it is acknowledged, exactly once, whatever order things fail in."""
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.errors import Conflict, Overloaded, StoreUnavailable
+from artwork_bandit.serving.batcher import Batcher, Job
+from artwork_bandit.serving.bounded import Bounded
+from artwork_bandit.serving.service import Rung, Service
+from artwork_bandit.settings import Settings
+from artwork_bandit.store import profiles
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Held, Store
+from artwork_bandit.store.tables import events, requests
+from tests.samples import NOW
+from tests.serving.test_service import ask, event, send
+
+
+def away(service: Service) -> None:
+    """The database has just failed; the drainer does not run by itself."""
+    service.journal.up = False
+
+
+@pytest.fixture
+def quiet(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A service whose drainer waits to be called."""
+    service.journal._stopped.set()
+    service.journal._drainer.join()
+    service.journal._stopped.clear()
+    return service
+
+
+@pytest.fixture
+def second(service: Service, store: Store, database_url: str) -> Iterator[Service]:
+    """Another worker of the same host."""
+    made = Service(Store(database_url), Settings(database_url=database_url, reload_seconds=3600))
+    made.journal._stopped.set()
+    made.journal._drainer.join()
+    yield made
+    made.close()
+
+
+def rows(service: Service) -> list[str]:
+    with service.store.read() as connection:
+        return list(connection.execute(sa.select(requests.c.request_id)).scalars())
+
+
+def test_rows_wait_in_the_spool_and_are_drained_once(quiet: Service) -> None:
+    away(quiet)
+    answer = ask(quiet, "r1")
+    assert answer.rung is Rung.SPOOLED
+    assert rows(quiet) == []
+    quiet.journal._drain()
+    assert rows(quiet) == ["r1"]
+    assert (quiet.journal.up, quiet.spool.depth()) == (True, 0)
+    with quiet.store.read() as connection:
+        logged, _ = request_store.get(connection, "r1")
+    assert [c.propensity for c in logged.choices] == [
+        c.propensity for c in answer.decisions.choices
+    ]
+
+
+def test_a_commit_that_seemed_to_fail_but_did_not_is_no_second_row(quiet: Service) -> None:
+    made = ask(quiet, "r1")
+    away(quiet)
+    again = ask(quiet, "r1")  # the client never had its answer
+    assert again.decisions.choices == made.decisions.choices  # the same draw
+    quiet.journal._drain()
+    assert rows(quiet) == ["r1"]
+
+
+def test_a_drain_that_died_after_its_commit_changes_nothing(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    first = ask(quiet, "r1").decision_ids[0]
+    send(quiet, event("e1", "impression"), event("e2", "play"), decision=first)
+    settle = quiet.spool.settle
+    monkeypatch.setattr(quiet.spool, "settle", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        quiet.journal._drain()
+    with quiet.store.read() as connection:
+        before = profiles.get(connection, "m1")
+    assert before.genres
+    monkeypatch.setattr(quiet.spool, "settle", settle)
+    quiet.journal._drain()
+    assert rows(quiet) == ["r1"]
+    with quiet.store.read() as connection:
+        assert profiles.get(connection, "m1") == before
+        assert connection.execute(sa.select(sa.func.count()).select_from(events)).scalar() == 2
+
+
+def test_a_repeat_is_answered_from_the_spool_by_any_worker(quiet: Service, second: Service) -> None:
+    away(quiet)
+    first = ask(quiet, "r1")
+    for worker in (quiet, second):  # the second one's database is up
+        again = ask(worker, "r1")
+        assert again.rung is Rung.REPEAT
+        assert again.decisions.choices == first.decisions.choices
+        with pytest.raises(Conflict, match="another question"):
+            ask(worker, "r1", "somebody else")
+    assert rows(quiet) == []
+
+
+def test_an_event_waits_for_a_decision_that_is_in_another_spool(
+    quiet: Service, second: Service
+) -> None:
+    away(quiet)
+    first = ask(quiet, "r1").decision_ids[0]
+    report = send(second, event("e1", "impression"), decision=first)
+    assert (report.accepted, report.rejected) == (1, [])
+    waiting = [e.kind for e in quiet.spool.next(10)]
+    assert waiting == ["request", "events"]
+    quiet.journal._drain()
+    with quiet.store.read() as connection:
+        found = connection.execute(sa.select(events.c.request_id, events.c.unjoined)).all()
+    assert [tuple(row) for row in found] == [("r1", None)]
+
+
+def test_an_event_whose_decision_never_comes_is_kept_with_the_reason(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = quiet.decision_ids.make("never-arrives", 1)[0]
+    send(quiet, event("e1", "play", member_id="m1", title_id="t0"), decision=lost)
+    quiet.journal._drain()
+    assert quiet.spool.depth() == 1  # tried again later
+    monkeypatch.setattr("artwork_bandit.serving.journal.LONGEST_WAIT", dt.timedelta(0))
+    monkeypatch.setattr("artwork_bandit.store.spool.time.time", lambda: 4e9)
+    quiet.journal._drain()
+    with quiet.store.read() as connection:
+        assert connection.execute(sa.select(events.c.unjoined)).scalars().all() == ["no_decision"]
+
+
+def test_an_entry_that_cannot_be_stored_holds_up_no_other(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    for name in ("r1", "r2", "r3"):
+        ask(quiet, name)
+    entries = quiet.spool.next(10)
+    quiet.spool.settle([entries[1]])
+    from artwork_bandit.store.spool import Entry
+
+    quiet.spool.add([Entry(kind="request", payload=b"\xc1 nonsense")])
+    quiet.journal._drain()
+    assert sorted(rows(quiet)) == ["r1", "r3"]
+    assert quiet.spool.depth() == 0
+    refused = quiet.spool._connection.execute("SELECT payload FROM refused").fetchall()
+    assert refused == [(b"\xc1 nonsense",)]
+
+
+def test_a_connection_that_broke_while_idle_is_made_anew(store: Store) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("a file does not hang up")
+    held = Held(store)
+    assert held.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+    with store.engine.connect() as other:
+        other.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+    with pytest.raises(StoreUnavailable):
+        held.read(lambda c: c.exec_driver_sql("SELECT 1").scalar())
+    assert held.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
+    held.close()
+
+
+def test_a_call_that_hangs_is_given_up_once() -> None:
+    bounded, let_go = Bounded("test"), threading.Event()
+    assert bounded.call(lambda: 7, 1) == 7
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable, match="within"):
+        bounded.call(let_go.wait, 0.1)
+    for _ in range(100):
+        with pytest.raises(StoreUnavailable, match="still waiting"):
+            bounded.call(let_go.wait, 10)
+    assert time.monotonic() - begun < 5
+    let_go.set()
+    while bounded.overdue:
+        time.sleep(0.001)
+    assert bounded.call(lambda: 8, 1) == 8
+    with pytest.raises(ZeroDivisionError):
+        bounded.call(lambda: 1 / 0, 1)
+    bounded.close()
+
+
+def test_what_waits_together_is_one_batch_and_a_bad_job_fails_alone() -> None:
+    first_in, go_on = threading.Event(), threading.Event()
+    sizes: list[int] = []
+
+    def work(jobs: list[Job[int, int]]) -> None:
+        sizes.append(len(jobs))
+        first_in.set()
+        assert go_on.wait(10)
+        if any(job.asked == 3 for job in jobs):
+            raise ZeroDivisionError
+        for job in jobs:
+            job.done(job.asked * 2)
+
+    batcher: Batcher[int, int] = Batcher("test", work, lambda _: 1, most=4, most_waiting=7)
+    jobs: list[Job[int, int]] = [Job(i) for i in range(7)]
+    batcher.put(jobs[0])
+    assert first_in.wait(10)
+    for job in jobs[1:]:
+        batcher.put(job)
+    with pytest.raises(Overloaded, match="in a moment"):
+        batcher.put(Job(8))
+    go_on.set()
+    assert [job.wait(10) for job in jobs if job.asked != 3] == [0, 2, 4, 8, 10, 12]
+    with pytest.raises(ZeroDivisionError):
+        jobs[3].wait(10)
+    assert sizes[:2] == [1, 4]  # no more than four at once
+    batcher.close()
+    assert batcher.waiting == 0
+
+
+def test_a_page_that_hangs_on_its_profile_is_chosen_without(
+    service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("e1", "play"), decision=first)
+    assert ask(service, "r2").decisions.context.genres
+    monkeypatch.setattr("artwork_bandit.serving.service.profiles.read", lambda *_: time.sleep(0.5))
+    hung = ask(service, "r3")
+    assert hung.rung is Rung.NO_PROFILE
+    assert not hung.decisions.context.genres
+    assert all(c.propensity for c in hung.decisions.choices)
+    assert hung.decisions.occurred_at == NOW
