@@ -40,6 +40,8 @@ class Settings:
     """`debug` logs every request, `info` only those not answered in full; `warning`, `error`."""
     media_dir: str = ""
     """Folder served under /media/ (pictures with relative addresses); empty serves none."""
+    cors_origins: str = ""
+    """Origins whose pages may call the API, separated by spaces; `*` for all."""
     decision_key: str = ""
     """Secret that signs decision ids; empty uses the one kept in the database."""
     profile_half_life_days: float = 90.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-import http.client
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from artwork_bandit.client import Client, Unavailable
 from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.operations.audience import World
 
@@ -36,12 +35,12 @@ class Visitor:
     """One connection; opens pages for members and reports what they did."""
 
     def __init__(self, host: str, port: int, world: World, rng: np.random.Generator) -> None:
-        self._connection = http.client.HTTPConnection(host, port, timeout=30)
+        self._client = Client(f"http://{host}:{port}", timeout_seconds=30)
         self._world = world
         self._rng = rng
 
     def close(self) -> None:
-        self._connection.close()
+        self._client.close()
 
     def visit(self, member: int, slot: str, title_ids: list[str]) -> Visit:
         """Open a page, look at all of it, act; return what happened."""
@@ -53,12 +52,11 @@ class Visitor:
             "country": "US",
             "language": "en",
         }
-        answer = self.post(
-            "/v1/choices",
-            {"member_id": member_id, "slot": slot, "title_ids": title_ids, "context": context},
-        )
-        choices = [c for c in answer["choices"] if c["variant_id"] is not None]
-        rows = [world.row_of[c["variant_id"]] for c in choices]
+        page = self._client.choose(member_id, title_ids, slot=slot, context=context)
+        if page.cell is None:
+            raise ArtworkBanditError("the service did not answer")
+        choices = [c for c in page.pictures if c.variant_id is not None]
+        rows = [world.row_of[c.variant_id] for c in choices if c.variant_id is not None]
         chance = world.probabilities(member, rows)
         played = rng.random(len(rows)) < chance
         clicked_anyway = rng.random(len(rows)) < CLICK_ANYWAY
@@ -72,35 +70,22 @@ class Visitor:
                 kinds += [("click", {}), ("play", _watched(0.05)), ("abandon", {})]
             events += [
                 {"event_id": uuid.uuid4().hex, "type": kind, "occurred_at": now,
-                 "decision_id": choice["decision_id"], **more}
+                 "decision_id": choice.decision_id, **more}
                 for kind, more in kinds
             ]  # fmt: skip
-        report = self.post("/v1/events", {"events": events})
-        if report["rejected"]:
-            raise ArtworkBanditError(f"events were rejected: {report['rejected'][:3]}")
+        try:
+            rejected = self._client.send(events).rejected
+        except Unavailable as error:
+            raise ArtworkBanditError(str(error)) from error
+        if rejected:
+            raise ArtworkBanditError(f"events were rejected: {rejected[:3]}")
         return Visit(
             member=member,
-            cell=answer["cell"],
-            model_version=answer["model_version"],
+            cell=page.cell,
+            model_version=page.model_version,
             rows=rows,
             played=played.tolist(),
         )
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the answer's JSON; raises ArtworkBanditError unless it is a 200."""
-        try:
-            self._connection.request(
-                "POST", path, json.dumps(body), {"Content-Type": "application/json"}
-            )
-            response = self._connection.getresponse()
-            data = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            self._connection.close()
-            raise ArtworkBanditError(f"POST {path} failed: {error}") from error
-        if response.status != 200:
-            raise ArtworkBanditError(f"POST {path} answered {response.status}: {data[:300]!r}")
-        found: dict[str, Any] = json.loads(data)
-        return found
 
 
 def _watched(share: float) -> dict[str, float]:

@@ -29,6 +29,15 @@ def get(connection: Connection, member_id: str) -> Profile:
     return get_many(connection, [member_id]).get(member_id, Profile())
 
 
+def first(connection: Connection, most: int) -> dict[str, Profile]:
+    """Return some profiles, by member id."""
+    query = sa.select(profiles).order_by(profiles.c.member_id).limit(most)
+    return {
+        row.member_id: Profile(as_of=row.as_of, genres=_genres.decode(row.genres))
+        for row in connection.execute(query)
+    }
+
+
 def get_many(
     connection: Connection, member_ids: Iterable[str], *, for_update: bool = False
 ) -> dict[str, Profile]:

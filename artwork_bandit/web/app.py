@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flask import Flask, Response, send_from_directory
+from flask import Flask, Response, request, send_from_directory
 from werkzeug.exceptions import NotFound
 
 from artwork_bandit.serving.service import Service
@@ -14,11 +14,13 @@ from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies
 from artwork_bandit.web.api import api
 from artwork_bandit.web.choices import Choices
+from artwork_bandit.web.cors import Cors
 from artwork_bandit.web.metrics import Metrics
 from artwork_bandit.web.pages import pages
 
 CHOICES = "artwork_bandit"
 """Name of what the application holds for its views: a `Choices`."""
+CORS = "artwork_bandit_cors"
 LARGEST_BODY_BYTES = 4 * 2**20
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self' https: data:; style-src 'self'; script-src 'self'; "
@@ -36,6 +38,7 @@ def create_app(settings: Settings) -> Flask:
     store = Store(settings.database_url)
     require_current(store)
     app = Flask(__name__)
+    cors = app.extensions[CORS] = Cors(settings.cors_origins)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY_BYTES
     service = Service(store, settings)
     app.extensions[CHOICES] = Choices(service, Metrics(service))
@@ -52,6 +55,8 @@ def create_app(settings: Settings) -> Flask:
     @app.after_request
     def secure(response: Response) -> Response:
         for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        for name, value in cors.headers(request.headers.get("Origin")).items():
             response.headers.setdefault(name, value)
         return response
 

@@ -6,11 +6,13 @@ from flask import Blueprint, render_template, request
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as variant_comparison
+from artwork_bandit.domain import Title, VariantStatus
 from artwork_bandit.slots import SLOTS, slot_named
-from artwork_bandit.store import aggregates, catalog, registry
+from artwork_bandit.store import aggregates, catalog, profiles, registry
 from artwork_bandit.web.api import now, service
 
 pages = Blueprint("pages", __name__)
+ROWS_SHOWN, TITLES_SHOWN, MEMBERS_SHOWN = 8, 20, 12
 
 
 @pages.app_template_filter("percent")
@@ -57,3 +59,26 @@ def title(title_id: str) -> str:
     return render_template(
         "title.html", title=found, slot=slot, slots=slots, rows=rows, scale=scale, now=now()
     )
+
+
+@pages.get("/demo")
+def homepage() -> str:
+    """A page as a member sees it, filled in by the browser."""
+    with service().store.read() as connection:
+        variants = catalog.list_variants(connection, slot="artwork")
+        titles = catalog.list_titles(connection)
+        known = profiles.first(connection, MEMBERS_SHOWN)
+    shown = {v.title_id for v in variants if v.status is VariantStatus.ACTIVE}
+    by_genre: dict[str, list[Title]] = {}
+    for each in titles:
+        if each.title_id in shown:
+            for genre in each.genres or ("Other",):
+                by_genre.setdefault(genre, []).append(each)
+    rows = sorted(by_genre.items(), key=lambda row: -len(row[1]))[:ROWS_SHOWN]
+    members = [
+        (member, sorted(p.genres, key=lambda g: -p.genres[g])[:2]) for member, p in known.items()
+    ]
+    return render_template(
+        "homepage.html", rows=[(genre, some[:TITLES_SHOWN]) for genre, some in rows],
+        members=[*members, ("a-new-visitor", [])], slots=(), slot=None, now=now(),
+    )  # fmt: skip

@@ -31,7 +31,7 @@ from artwork_bandit.errors import Overloaded, StoreUnavailable
 from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.service import ANSWER_SECONDS, Asking, Chosen
 from artwork_bandit.web import bodies, wsgi
-from artwork_bandit.web.app import CHOICES, LARGEST_BODY_BYTES, SECURITY_HEADERS
+from artwork_bandit.web.app import CHOICES, CORS, LARGEST_BODY_BYTES, SECURITY_HEADERS
 from artwork_bandit.web.choices import PATH, Choices
 
 OVERLOADED = Overloaded("more waits than can be answered in time; ask again in a moment")
@@ -121,6 +121,7 @@ class Application:
         except Exception as error:  # every failure is an answer
             answer = _written(bodies.refusal(error, scope.path))
         status, headers, data = answer
+        headers = self._with_cors(headers, scope.headers.get("origin"))
         if isinstance(data, bytes):
             protocol.response_bytes(status, headers, data)
             return
@@ -162,6 +163,16 @@ class Application:
             done: bytes = await self._in_thread(lambda: choices.finish(asking, chosen, begun))
             return done
         return choices.finish(asking, chosen, begun)
+
+    def _with_cors(
+        self, headers: list[tuple[str, str]], origin: str | None
+    ) -> list[tuple[str, str]]:
+        """Return headers for a page of another site; Flask's answers have theirs already."""
+        if origin is None or self._flask is None:
+            return headers
+        named = {name for name, _ in headers}
+        more = self._flask.extensions[CORS].headers(origin)
+        return headers + [(n, v) for n, v in more.items() if n.lower() not in named]
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

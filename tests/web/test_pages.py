@@ -1,6 +1,9 @@
 """The pages in a real Chromium: no errors, no sideways scroll, both themes."""
 
+import json
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,7 +61,13 @@ def browser() -> Iterator[Browser]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     "path",
-    ["/", "/?slot=trailer", "/titles/stranger-things", "/titles/house-of-cards?slot=trailer"],
+    [
+        "/",
+        "/?slot=trailer",
+        "/titles/stranger-things",
+        "/titles/house-of-cards?slot=trailer",
+        "/demo",
+    ],
 )
 def test_pages_render_whole(
     browser: Browser, address: str, path: str, scheme: str, width: int
@@ -106,3 +115,85 @@ def test_the_catalogue_is_what_was_promised() -> None:
         ("house-of-cards", "trailer", 10),
     ):
         assert sum((v.title_id, v.slot) == (title_id, slot) for v in variants) == count
+
+
+def test_the_demo_homepage_chooses_reports_and_explains(address: str, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 700})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    sent: list[dict] = []
+    page.on(
+        "request",
+        lambda r: r.url.endswith("/v1/events") and sent.append(json.loads(r.post_data or "{}")),
+    )  # fmt: skip
+    page.goto(f"{address}/demo")
+    page.wait_for_function("document.querySelector('#said').textContent.includes('chosen')")
+    first = page.locator("figure").first
+    assert first.get_attribute("data-variant")
+    page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+    with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
+        page.wait_for_timeout(1)
+    assert answered.value.json()["rejected"] == []
+
+    def kinds() -> Counter[str]:
+        return Counter(e["type"] for batch in sent for e in batch.get("events", []))
+
+    def accepted() -> float:
+        text = page.request.get(f"{address}/metrics").text()
+        line = next(x for x in text.splitlines() if 'events_total{outcome="accepted"}' in x)
+        return float(line.split()[1])
+
+    seen = kinds()["impression"]
+    tiles = page.locator("figure").count()
+    assert 0 < seen < tiles  # those in view, not those below and beside
+    page.locator("section").last.scroll_into_view_if_needed()
+    with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
+        page.wait_for_timeout(1)
+    assert kinds()["impression"] > seen  # what scrolls into view is seen then
+    first.scroll_into_view_if_needed()
+    first.locator(".play").click()
+    assert "Played" in page.locator("#said").inner_text()
+    with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
+        page.wait_for_timeout(1)
+    assert answered.value.json()["rejected"] == []
+    assert kinds()["click"] == kinds()["play"] == 1
+    first.locator(".ask").click()
+    page.wait_for_selector("dialog[open]")
+    assert "the same" in page.locator("dialog").inner_text()
+    page.keyboard.press("Escape")
+    # What is not sent yet when the page goes leaves by beacon.
+    before = accepted()
+    first.locator(".play").click()
+    page.goto("about:blank")
+    deadline = time.monotonic() + 10
+    while accepted() < before + 2 and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+    assert accepted() == before + 2  # a click and a play
+    assert errors == []
+    page.close()
+
+
+def test_the_browser_module_survives_a_service_that_is_not_there(
+    address: str, browser: Browser
+) -> None:
+    page = browser.new_page()
+    page.route("**/v1/*", lambda route: route.abort())
+    page.goto(f"{address}/demo")
+    page.wait_for_function("document.querySelector('#said').textContent.includes('default')")
+    assert page.locator("figure img:visible").count() == 0
+    ids = page.evaluate("""async () => {
+        const { ArtworkBandit } = await import("/static/artwork-bandit.js");
+        const bandit = new ArtworkBandit({ member: "m", flushAfter: 1e6 });
+        const [choice] = await bandit.choose(["a"]);
+        window.bandit = bandit;
+        bandit.event("play", { decision_id: "r.0.x" });
+        await bandit.flush();
+        return [choice.fallback, choice.reason, choice.variant_id];
+    }""")
+    assert ids == [True, "unreachable", None]
+    page.unroute("**/v1/*")
+    with page.expect_request("**/v1/events") as request:
+        page.evaluate("bandit.flush()")  # the same event, again
+    assert json.loads(request.value.post_data)["events"][0]["type"] == "play"
+    page.close()

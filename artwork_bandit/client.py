@@ -1,0 +1,266 @@
+"""A client for Python services: choices with a default picture, events that get there.
+
+    client = Client("http://bandit.internal:8800", default_uri=lambda title: f"/art/{title}.jpg")
+    page = client.choose("m-17", ["stranger-things", "house-of-cards"], context={"device": "tv"})
+    client.shown(page.pictures[0])
+    client.event("play", page.pictures[0], seconds_watched=2700, duration_seconds=3000)
+    client.close()
+
+Choosing never fails the page: whatever is wrong with the service, within `timeout_seconds` there
+are default pictures. Events are sent in batches by a thread, again and again with the same event
+ids until they are acknowledged, so that none counts twice. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import http.client
+import json
+import queue
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+UNREACHABLE = "unreachable"
+"""Reason of a default picture that the client itself gave."""
+LARGEST_BATCH = 5_000
+LONGEST_PAUSE = 30.0
+EVENTS_SECONDS = 15.0
+
+
+class Refused(Exception):
+    """The service says that the request breaks a rule: the caller's mistake, no use repeating."""
+
+
+class Unavailable(Exception):
+    """The service did not answer, or cannot now; the same request may work later."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds the service asks to wait; None if it did not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What to show for one title."""
+
+    title_id: str
+    variant_id: str | None
+    uri: str | None
+    decision_id: str | None
+    """None if the service was not reached: there is nothing to report about it."""
+    propensity: float | None
+    fallback: bool
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """An answer: one picture per title asked for, in that order."""
+
+    request_id: str
+    cell: str | None
+    model_version: int | None
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What became of a batch of events."""
+
+    accepted: int
+    duplicates: int
+    rejected: list[dict[str, Any]]
+
+
+class Client:
+    """One service; may be used by many threads."""
+
+    def __init__(
+        self, address: str, *, timeout_seconds: float = 0.5, flush_seconds: float = 1.0,
+        most_waiting: int = 100_000, default_uri: Callable[[str], str | None] = lambda _title: None,
+        on_rejected: Callable[[list[dict[str, Any]]], None] = lambda _rejected: None,
+    ) -> None:  # fmt: skip
+        """`on_rejected` is told of events that the service will never take, in the sender thread.
+
+        Events beyond `most_waiting` are dropped, the newest first, and counted in `dropped`.
+        """
+        url = urlsplit(address)
+        self._host, self._port = url.hostname or "", url.port
+        self._kind = (
+            http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+        )
+        self._prefix = url.path.rstrip("/")
+        self._timeout = timeout_seconds
+        self._flush_seconds = flush_seconds
+        self._default_uri = default_uri
+        self._on_rejected = on_rejected
+        self._local = threading.local()
+        self._connections: list[http.client.HTTPConnection] = []
+        """One per thread, kept open."""
+        self._waiting: queue.Queue[dict[str, Any]] = queue.Queue(most_waiting)
+        self._stopped = threading.Event()
+        self._unsent = 0
+        self.dropped = 0
+        """Events given up because too many waited or the client was closed before they got out."""
+        self._sender: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def choose(
+        self, member_id: str, title_ids: Sequence[str], *, slot: str = "artwork",
+        context: Mapping[str, Any] | None = None, request_id: str | None = None,
+    ) -> Page:  # fmt: skip
+        """Return a picture per title, within `timeout_seconds`; raises Refused, nothing else."""
+        request_id = request_id or uuid.uuid4().hex
+        body = {
+            "request_id": request_id, "member_id": member_id, "slot": slot,
+            "title_ids": list(title_ids), "context": dict(context or {}),
+        }  # fmt: skip
+        deadline = time.monotonic() + self._timeout
+        for _ in range(2):  # an idle connection may have been closed: the id makes this harmless
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            with contextlib.suppress(Unavailable):
+                answer = self._post("/v1/choices", body, left)
+                return Page(
+                    request_id=answer["request_id"],
+                    cell=answer["cell"],
+                    model_version=answer["model_version"],
+                    pictures=[self._picture(choice) for choice in answer["choices"]],
+                )
+        return Page(
+            request_id=request_id,
+            cell=None,
+            model_version=None,
+            pictures=[self._default(title_id) for title_id in title_ids],
+        )
+
+    def shown(self, picture: Picture) -> None:
+        """Say that a picture was on screen."""
+        self.event("impression", picture)
+
+    def event(self, kind: str, picture: Picture, **fields: Any) -> None:
+        """Queue an event about a picture; one the service never chose is nobody's business."""
+        if picture.decision_id is not None:
+            self.report({"type": kind, "decision_id": picture.decision_id, **fields})
+
+    def report(self, event: Mapping[str, Any]) -> None:
+        """Queue an event as the API has it; its id and time are added where they are missing."""
+        whole = {
+            "event_id": uuid.uuid4().hex,
+            "occurred_at": dt.datetime.now(dt.UTC).isoformat(),
+            **event,
+        }
+        with self._starting:
+            if self._sender is None:
+                self._sender = threading.Thread(target=self._send, name="events", daemon=True)
+                self._sender.start()
+            try:
+                self._waiting.put_nowait(whole)
+                self._unsent += 1
+            except queue.Full:
+                self.dropped += 1
+
+    def send(self, events: Sequence[Mapping[str, Any]]) -> Report:
+        """Send events now and return what became of them; raises Unavailable and Refused."""
+        answer = self._post("/v1/events", {"events": list(events)}, EVENTS_SECONDS)
+        return Report(**answer)
+
+    def flush(self, seconds: float = 10.0) -> bool:
+        """Wait until all queued events are acknowledged; tell whether they are."""
+        deadline = time.monotonic() + seconds
+        while self._unsent and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not self._unsent
+
+    def close(self, seconds: float = 10.0) -> None:
+        """Send what waits, for so long at most."""
+        self.flush(seconds)
+        self._stopped.set()
+        if self._sender is not None:
+            self._sender.join(timeout=1)
+        self.dropped += self._unsent
+        self._unsent = 0
+        for connection in self._connections:
+            connection.close()
+
+    def _send(self) -> None:
+        while not self._stopped.is_set():
+            batch = self._gather()
+            failures = 0
+            while batch and not self._stopped.is_set():
+                try:
+                    rejected = self.send(batch).rejected
+                except Unavailable as error:
+                    pause = min(LONGEST_PAUSE, 0.2 * 2**failures) * random.uniform(0.5, 1.0)
+                    self._stopped.wait(max(pause, error.retry_after or 0.0))
+                    failures += 1
+                    continue
+                except Refused as error:
+                    rejected = [{"index": i, "reason": str(error)} for i in range(len(batch))]
+                if rejected:
+                    self._on_rejected(
+                        [batch[r["index"]] | {"reason": r["reason"]} for r in rejected]
+                    )
+                with self._starting:
+                    self._unsent -= len(batch)
+                batch = []
+
+    def _gather(self) -> list[dict[str, Any]]:
+        batch: list[dict[str, Any]] = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._waiting.get(timeout=0.1))
+            deadline = time.monotonic() + self._flush_seconds
+            while len(batch) < LARGEST_BATCH:
+                left = max(0.0, deadline - time.monotonic())
+                batch.append(self._waiting.get(timeout=left))
+        return batch
+
+    def _post(self, path: str, body: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._kind(self._host, self._port)
+            self._connections.append(connection)
+        connection.timeout = seconds
+        if connection.sock is not None:
+            connection.sock.settimeout(seconds)
+        try:
+            connection.request(
+                "POST", self._prefix + path, json.dumps(body), {"Content-Type": "application/json"}
+            )
+            response = connection.getresponse()
+            data = response.read()
+            answer = json.loads(data)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            connection.close()
+            raise Unavailable(f"POST {path}: {error!r}") from error
+        if response.status == 200:
+            found: dict[str, Any] = answer
+            return found
+        detail = f"POST {path} answered {response.status}: {answer.get('detail', '')}"
+        if response.status >= 500 or response.status in (408, 429):
+            after = response.headers.get("Retry-After", "")
+            raise Unavailable(detail, float(after) if after.isdigit() else None)
+        raise Refused(detail)
+
+    def _picture(self, choice: Mapping[str, Any]) -> Picture:
+        uri = choice["uri"] or self._default_uri(choice["title_id"])
+        return Picture(
+            title_id=choice["title_id"], variant_id=choice["variant_id"], uri=uri,
+            decision_id=choice["decision_id"], propensity=choice["propensity"],
+            fallback=choice["fallback"], reason=choice["reason"],
+        )  # fmt: skip
+
+    def _default(self, title_id: str) -> Picture:
+        return Picture(
+            title_id=title_id, variant_id=None, uri=self._default_uri(title_id), decision_id=None,
+            propensity=None, fallback=True, reason=UNREACHABLE,
+        )  # fmt: skip

@@ -1,0 +1,155 @@
+"""The Python client: a default picture whatever happens, events that count exactly once."""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.client import UNREACHABLE, Client, Refused, Unavailable
+from artwork_bandit.operations.server_process import free_port, serving
+from artwork_bandit.settings import Settings
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import events, impressions
+from tests.samples import fill
+
+
+class Flaky(http.server.BaseHTTPRequestHandler):
+    """Fails as often as it is told to, then acknowledges; remembers all it was sent."""
+
+    protocol_version = "HTTP/1.1"
+    failures: list[Any] = []  # noqa: RUF012
+    seen: list[list[str]] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        Flaky.seen.append([e["event_id"] for e in body.get("events", [])])
+        failure = Flaky.failures.pop(0) if Flaky.failures else None
+        if failure == "cut":
+            self.close_connection = True
+            return
+        if failure == "slow":
+            time.sleep(1)
+        status, answer = 200, {"accepted": len(Flaky.seen[-1]), "duplicates": 0, "rejected": []}
+        if isinstance(failure, int):
+            status, answer = failure, {"detail": "no"}
+        data = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        if status == 503:
+            self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def flaky() -> Iterator[str]:
+    Flaky.failures, Flaky.seen = [], []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_the_real_service_end_to_end(store: Store, database_url: str, tmp_path: Path) -> None:
+    fill(store)
+    settings = Settings(database_url=database_url, port=free_port(0))
+    with serving(settings, tmp_path / "log"):
+        client = Client(f"http://127.0.0.1:{settings.port}", timeout_seconds=10, flush_seconds=0.05)
+        page = client.choose("m1", ["t0", "nowhere"], context={"device": "tv"}, request_id="r1")
+        assert [p.title_id for p in page.pictures] == ["t0", "nowhere"]
+        assert page.pictures[0].uri == f"/media/{page.pictures[0].variant_id}.svg"
+        assert (
+            client.choose("m1", ["t0", "nowhere"], context={"device": "tv"}, request_id="r1")
+            == page
+        )
+        client.shown(page.pictures[0])
+        client.event("play", page.pictures[0], seconds_watched=10, duration_seconds=100)
+        client.report({"type": "search", "member_id": "m1", "query": "robots"})
+        assert client.flush()
+        with pytest.raises(Refused, match="422"):
+            client.choose("m1", [])
+        client.close()
+        assert client.dropped == 0
+    with store.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(events)).scalar() == 3
+        assert connection.execute(sa.select(sa.func.count()).select_from(impressions)).scalar() == 1
+
+
+def test_nobody_there_gives_default_pictures_in_time() -> None:
+    client = Client(
+        f"http://127.0.0.1:{free_port(0)}", timeout_seconds=0.3,
+        default_uri=lambda title: f"/default/{title}.jpg",
+    )  # fmt: skip
+    begun = time.monotonic()
+    page = client.choose("m1", ["a", "b"])
+    assert time.monotonic() - begun < 3
+    assert [(p.uri, p.fallback, p.reason) for p in page.pictures] == [
+        ("/default/a.jpg", True, UNREACHABLE), ("/default/b.jpg", True, UNREACHABLE),
+    ]  # fmt: skip
+    client.shown(page.pictures[0])  # nothing to report about
+    client.report({"type": "search", "member_id": "m", "query": "x"})
+    client.close(0.2)
+    assert client.dropped == 1
+
+
+def test_a_service_that_is_too_slow_gives_default_pictures(flaky: str) -> None:
+    Flaky.failures = ["slow", "slow"]
+    client = Client(flaky, timeout_seconds=0.2)
+    assert client.choose("m1", ["a"]).pictures[0].reason == UNREACHABLE
+    client.close()
+
+
+def test_events_are_sent_again_with_the_same_ids_until_acknowledged(flaky: str) -> None:
+    Flaky.failures = [503, "cut", 500, 503]
+    client = Client(flaky, flush_seconds=0.05)
+    for i in range(10):
+        client.report({"event_id": f"e{i}", "type": "play"})
+    assert client.flush(20)
+    first = Flaky.seen[0]
+    assert sorted(first) == sorted(f"e{i}" for i in range(10))
+    assert Flaky.seen == [first] * 5
+    client.close()
+
+
+def test_a_batch_nobody_will_ever_take_is_told_and_not_repeated(flaky: str) -> None:
+    Flaky.failures = [422]
+    told: list[dict[str, Any]] = []
+    client = Client(flaky, flush_seconds=0.05, on_rejected=told.extend)
+    client.report({"event_id": "e1", "type": "play"})
+    assert client.flush(10)
+    assert [t["event_id"] for t in told] == ["e1"]
+    assert len(Flaky.seen) == 1
+    client.close()
+
+
+def test_more_than_fits_is_dropped_and_counted(flaky: str) -> None:
+    client = Client(flaky, most_waiting=5, flush_seconds=0.05)
+    Flaky.failures = ["slow"]
+    for i in range(50):
+        client.report({"event_id": f"e{i}", "type": "play"})
+    client.close()
+    assert client.dropped > 0
+    assert client.dropped + sum(map(len, Flaky.seen)) == 50
+
+
+def test_send_says_what_is_wrong(flaky: str) -> None:
+    Flaky.failures = [503, 422]
+    client = Client(flaky)
+    with pytest.raises(Unavailable) as unavailable:
+        client.send([])
+    assert unavailable.value.retry_after == 0
+    with pytest.raises(Refused, match="no"):
+        client.send([])
+    client.close()
