@@ -14,6 +14,7 @@ test: $(VENV)/.ready-test browser lint
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/.ready-test
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m simulations.bench $(ARGS)
 
 lint: $(VENV)/.ready-test
