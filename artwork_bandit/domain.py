@@ -141,7 +141,7 @@ class ActionSet:
         return int.from_bytes(digest, "big") >> 1
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """The answer for one requested title. A page makes hundreds: a struct costs a fifth of a
     dataclass, and the garbage collector need not look into it."""
 

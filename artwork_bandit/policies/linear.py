@@ -25,6 +25,9 @@ from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import UInt64s
 from artwork_bandit.policies.variants import VariantColumns
 
+MOST_BESIDE = 16
+"""Tokens of a row that are kept beside those of other rows."""
+
 
 class Canary(msgspec.Struct, frozen=True):
     """One prediction of Vowpal Wabbit itself, kept to check the compiled model wherever it runs."""
@@ -63,35 +66,42 @@ class LinearModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EncodedVariants:
-    """A table of V variants as one model sees it: sparse rows of columns."""
+    """A table of V variants as one model sees it: sparse rows of columns, beside each other."""
 
-    starts: Ints
-    sizes: Ints
     columns: Ints
-    """Per token, the column of the weights; the constant is column 0."""
+    """[V, K]: per token, the column of the weights; the constant is column 0. Rows with fewer than
+    K tokens end in the constant with value 0."""
     values: Floats
+    """[V, K]."""
     own: Floats
     """V."""
+    wide: dict[int, tuple[Ints, Floats]]
+    """Row -> (columns, values) of its tokens beyond K: a few rows must not widen all."""
 
     @staticmethod
     def of(model: LinearModel, variants: VariantColumns) -> EncodedVariants:
-        columns, values = model.variant_encoder.columns_of(variants.features)
+        table = variants.features
+        columns, values = model.variant_encoder.columns_of(table)
+        k = min(int(table.sizes.max(initial=1)), MOST_BESIDE)
+        kept = np.minimum(table.sizes, k)
+        at = ranges(table.starts, kept)
+        place = ranges(np.arange(len(table)) * k, kept)
+        beside = np.zeros(len(table) * k, np.int64)
+        weights = np.zeros(len(table) * k)
+        beside[place], weights[place] = columns[at], values[at]
+        wide = {}
+        for row in np.flatnonzero(table.sizes > k).tolist():
+            rest = slice(table.starts[row] + k, table.starts[row] + table.sizes[row])
+            wide[row] = (columns[rest], values[rest])
         return EncodedVariants(
-            variants.features.starts,
-            variants.features.sizes,
-            columns,
-            values,
-            model.own(variants.keys),
+            beside.reshape(-1, k), weights.reshape(-1, k), model.own(variants.keys), wide
         )
 
     @staticmethod
     def dense(rows: Floats, own: Floats) -> EncodedVariants:
         """Return given rows [V, 1 + f], the first column being 1."""
-        n, f = rows.shape
-        size = np.full(n, f, np.int64)
-        return EncodedVariants(
-            np.cumsum(size) - size, size, np.tile(np.arange(f), n), rows.ravel(), own
-        )
+        columns = np.tile(np.arange(rows.shape[1]), (len(rows), 1))
+        return EncodedVariants(columns, rows, own, {})
 
 
 def scores(
@@ -100,16 +110,18 @@ def scores(
     """Return one score per (context, variant) pair.
 
     `weights` [1 + c, 1 + f], `contexts` [n, c]; pair i joins context `context_of[i]` with variant
-    `rows[i]`. Each pair is summed by itself, in the order of its tokens: a score must not depend
-    on which other pairs are asked for.
+    `rows[i]`. Each pair is summed by itself: a score must not depend on which others are asked for.
     """
     z = weights[0] + contexts @ weights[1:]
-    sizes = variants.sizes[rows]
-    flat = ranges(variants.starts[rows], sizes)
-    column = variants.columns[flat]
-    weight = z[0, column] if len(z) == 1 else z[np.repeat(context_of, sizes), column]
-    begins = np.cumsum(sizes) - sizes
-    found: Floats = np.add.reduceat(variants.values[flat] * weight, begins) + variants.own[rows]
+    # `take` is four times as fast as indexing, with 64-bit indices only.
+    columns = variants.columns.take(rows, axis=0)
+    weight = z[0].take(columns) if len(z) == 1 else z[context_of[:, None], columns]
+    found: Floats = np.einsum("ij,ij->i", variants.values.take(rows, axis=0), weight)
+    found += variants.own.take(rows)
+    if variants.wide:
+        for i in np.flatnonzero(np.isin(rows, list(variants.wide))).tolist():
+            more, value = variants.wide[int(rows[i])]
+            found[i] += float(value @ z[context_of[i], more])
     return found
 
 

@@ -39,6 +39,15 @@ class View:
     mask: Mask
     _titles: dict[str, Eligible | None] = field(default_factory=dict)
 
+    def known(self, title_ids: Sequence[str]) -> list[tuple[str, Eligible]]:
+        """Return the titles that have something eligible, with it."""
+        seen = self._titles
+        for title_id in title_ids:
+            if title_id not in seen:
+                self.title(title_id)
+        get = seen.get
+        return [(t, eligible) for t in title_ids if (eligible := get(t)) is not None]
+
     def title(self, title_id: str) -> Eligible | None:
         """Return what may be shown for a title; None if nothing may or nobody knows it."""
         try:

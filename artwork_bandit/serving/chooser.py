@@ -185,7 +185,7 @@ def _draw_all(
 
 def assemble(question: Question, catalog: Catalog, view: View) -> Page:
     """Return the titles that have something eligible, with their rows and action sets."""
-    found = [(t, e) for t in question.title_ids if (e := view.title(t)) is not None]
+    found = view.known(question.title_ids)
     if question.only is not None or question.excluded is not None:
         allowed = catalog.allowed(question.only, question.excluded)
         found = [
@@ -263,13 +263,9 @@ def _choices(
             action_set = catalog.narrowed(title_id, eligible.rows[at : at + 1]).action_set
         variant = variants[row]
         sets.append(action_set)
+        # By position: names would take as long as all else of a title.
         choices[title_id] = Choice(
-            title_id=title_id,
-            variant_id=variant.variant_id,
-            uri=variant.uri,
-            propensity=propensity,
-            action_set_id=action_set.action_set_id,
-            index=index,
+            title_id, variant.variant_id, variant.uri, propensity, action_set.action_set_id, index
         )
     return choices, sets
 

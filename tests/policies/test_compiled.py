@@ -1,5 +1,7 @@
 """A compiled model predicts what it was compiled from, and damage never goes unnoticed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,25 @@ def test_a_truncated_file_is_noticed(length: int) -> None:
     data = compiled.encode(made())[:length]
     with pytest.raises(BrokenModel):
         compiled.decode(np.frombuffer(data, np.uint8), 1)
+
+
+def test_a_variant_with_many_features_is_scored_by_all_of_them() -> None:
+    bundle = made()
+    _, variants = small_catalog()
+    tags = [f"tag{i}" for i in range(40)]
+    rich = replace(variants[0], features={"tags": tags, "genre": "TV Horror"})
+    encoder = VariantEncoder.learn([v.features for v in (*variants, rich)])
+    weights = np.random.default_rng(2).normal(
+        size=(len(bundle.model.weights), 1 + len(encoder.columns))
+    )
+    model = replace(bundle.model, variant_encoder=encoder, weights=weights)
+    columns = VariantColumns.of([*variants, rich])
+    context = np.random.default_rng(3).normal(size=(1, len(weights) - 1))
+    rows = np.arange(13)
+    found = scores(weights, context, EncodedVariants.of(model, columns), rows * 0, rows)
+    x = np.hstack([np.ones((13, 1)), encoder.encode(columns.features)])
+    expected = np.array([1.0, *context[0]]) @ weights @ x.T + model.own(columns.keys)
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_pairs_score_does_not_depend_on_its_company() -> None:
