@@ -34,6 +34,9 @@ from artwork_bandit.training import vowpal as runner
 from simulations.worlds import START, Setting, UniformLog, uniform_log
 
 SLOT = SLOTS["artwork"]
+DEVICES = ("tv", "phone", "tablet", "web")
+HOW = training.Settings(products=("device*genre",))
+"""With the products some 200 context columns."""
 
 
 def setting(titles: int, variants: int, seed: int) -> Setting:
@@ -62,7 +65,10 @@ def setting(titles: int, variants: int, seed: int) -> Setting:
             )  # fmt: skip
     tastes = invent_tastes(made[:120], 1000, rng)
     world = World(options, tastes, WorldSettings(base=-1.5), rng)
-    contexts = [Context(genres={g: 50 * w for g, w in t.items()}) for t in tastes.values()]
+    contexts = [
+        Context(genres={g: 50 * w for g, w in t.items()}, device=DEVICES[i % 4], hour=i % 24)
+        for i, t in enumerate(tastes.values())
+    ]
     return Setting(titles=made, variants=options, world=world, history=[], contexts=contexts)
 
 
@@ -88,7 +94,7 @@ class Bench:
     @staticmethod
     def of(here: Setting, rows: int = 50_000) -> Bench:
         log = uniform_log(here, rows, np.random.default_rng(1))
-        made = training.train(lambda: [log.block], log.lookup, SLOT, training.Settings())
+        made = training.train(lambda: [log.block], log.lookup, SLOT, HOW)
         return Bench(here, log, made.bundle)
 
     def state(self, variants: Sequence[Variant]) -> State:
@@ -120,11 +126,14 @@ def beside_peers(table: Table, bench: Bench) -> None:
     policy = bench.bundle.policy(1)
     encoded = policy.model.context_encoder.encode([here.contexts[0]])[0]
     columns = policy.model.variant_encoder.encode(catalog.columns.features)
+    # The peers need no products: they get the plain columns that are not 0.
+    contexts = policy.model.context_encoder
+    plain = encoded[: len(contexts.genres) + len(contexts.categories)]
     what = f"page of 800 titles x 9 of {len(here.variants):,} variants, CPU"
     for peer, seconds in (
-        ("VW predict, one a title", _vw(encoded, columns, rows)),
+        ("VW predict, one a title", _vw(plain, columns, rows)),
         ("loop over VW, one a variant", _vw_loop(bench, policy, encoded, columns, rows)),
-        ("MABWiser LinUCB", _mabwiser(encoded, rows)),
+        ("MABWiser LinUCB", _mabwiser(plain, rows)),
     ):
         shown = "not installed" if seconds is None else f"{seconds * 1e3:.0f} ms"
         ratio = "" if seconds is None else f"{seconds / ours:.0f}x less (goal 60)"
@@ -169,10 +178,9 @@ def _vw_loop(
     log = bench.log
     with tempfile.TemporaryDirectory() as folder:
         text, model = Path(folder, "x.txt"), Path(folder, "m.vw")
-        found = examples.survey(lambda: [log.block], log.lookup)
+        found = examples.survey(lambda: [log.block], log.lookup, HOW.products)
         with text.open("w") as out:
-            half_life = training.Settings().half_life
-            examples.write(out, lambda: [log.block], log.lookup, found, SLOT, half_life)
+            examples.write(out, lambda: [log.block], log.lookup, found, SLOT, HOW.half_life)
         runner.train(text, model, runner.ARGUMENTS, 1)
         pairs = found.pairs(SLOT.genre_feature)
 

@@ -126,7 +126,7 @@ def _register(
             window=(trained.window_from, trained.window_to),
             rows=trained.rows,
             settings={
-                "vowpal_arguments": how.arguments,
+                "vowpal_arguments": trained.bundle.vowpal_arguments,
                 "half_life_days": how.half_life / dt.timedelta(days=1),
                 "context_products": list(how.products),
                 "exploration": how.form,

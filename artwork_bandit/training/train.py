@@ -6,9 +6,10 @@ The same log, settings and seed give the same bytes.
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.examples import Blocks, Survey
+
+log = logging.getLogger(__name__)
 
 FEWEST_ROWS = 200
 CANARIES = 32
@@ -76,7 +79,14 @@ def train(blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings) -> Tra
         with text.open("w", encoding="ascii") as out:
             examples.write(out, blocks, lookup, found, slot, settings.half_life)
         runner.train(text, model, settings.arguments, settings.seed)
-        made = _compile(model, found, slot, settings)
+        try:
+            made = _compile(model, found, slot, settings)
+        except BrokenModel as error:
+            # freegrad loses weights to NaN, more of them the more context columns there are.
+            log.warning("retrained_without_nan", extra={"error": str(error)})
+            sound = replace(settings, arguments=runner.NEVER_NAN)
+            runner.train(text, model, sound.arguments, sound.seed)
+            made = _compile(model, found, slot, sound)
     bundle.check_canaries(made.model, made.canaries)
     return Trained(
         bundle=made,

@@ -18,6 +18,9 @@ from artwork_bandit.policies.vowpal import Predictor
 
 ARGUMENTS = "--loss_function logistic --freegrad -q gv"
 """See `policies.vowpal`; freegrad needs no learning rate."""
+NEVER_NAN = "--loss_function logistic --coin -q gv"
+"""What is trained with where freegrad leaves numbers that are not finite. Not always: coin needs
+more rows for the same (`simulations.learning`)."""
 
 
 def train(examples: Path, model: Path, arguments: str, seed: int) -> None:

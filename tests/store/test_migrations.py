@@ -1,13 +1,20 @@
 """Migrations run on both databases, with data in them, and leave nothing to migrate."""
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
+from alembic import command
 
+from artwork_bandit.domain import Context
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
+from artwork_bandit.serving.service import Service
+from artwork_bandit.settings import Settings
 from artwork_bandit.store import catalog, generations, migrate
+from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import metadata, rewards
-from tests.samples import fill
+from tests.samples import NOW, fill
 
 
 def test_alembic_check_is_clean(store: Store) -> None:
@@ -52,3 +59,51 @@ def test_an_unknown_kind_of_database_is_refused() -> None:
         Store("mysql://x/y")
     with pytest.raises(InvalidInput, match="not valid"):
         Store("nonsense")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_of_the_release_before_keeps_its_data_and_serves(
+    request: pytest.FixtureRequest, kind: str, tmp_path: Path
+) -> None:
+    url = (
+        f"sqlite:///{tmp_path}/old.db"
+        if kind == "sqlite"
+        else request.getfixturevalue("postgres")("before")
+    )
+    store = Store(url)
+    migrate._run(store, command.upgrade, "0001")
+    with store.write() as connection:  # what that release wrote, in its own columns
+        connection.exec_driver_sql(
+            "INSERT INTO titles (title_id, name, genres, updated_at) VALUES ('t', 'T', '[]', 0)"
+        )
+        for number in range(2):
+            connection.exec_driver_sql(
+                "INSERT INTO variants (variant_id, title_id, slot, position, revision, status, "
+                f"is_default, updated_at) VALUES ('v{number}', 't', 'artwork', {number}, 1, "
+                "'active', false, 0)"
+            )
+            connection.exec_driver_sql(
+                "INSERT INTO variant_revisions (variant_id, revision, uri, features, created_at) "
+                f"VALUES ('v{number}', 1, '/{number}', '{{}}', 0)"
+            )
+        connection.exec_driver_sql(
+            "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
+        )
+    assert migrate.migrate(store) == ("0001", "0002")
+    migrate.check(store)
+    with store.read() as connection:
+        assert [v.variant_id for v in catalog.list_variants(connection)] == ["v0", "v1"]
+        assert not catalog.get_title(connection, "t").exploration_paused
+        assert request_store.get_action_sets(connection, [7])[7].default is None
+    service = Service(store, Settings(database_url=url, reload_seconds=3600))
+    try:
+        with store.write() as connection:  # a server of that release, still running
+            connection.exec_driver_sql("UPDATE variants SET status = 'paused' WHERE position = 1")
+            generations.bump(connection, "catalog")
+        service.state.refresh()
+        view = service.state.current.catalogs["artwork"].view(Context(), NOW)
+        eligible = view.title("t")
+        assert eligible is not None
+        assert eligible.action_set.variant_ids == ("v0",)
+    finally:
+        service.close()
