@@ -81,6 +81,7 @@ def run(*, once: bool, folder: Path | None, port: int | None, seed: int) -> bool
         stack.enter_context(serving(chosen, folder / "server.log"))
         address = f"http://{chosen.host}:{chosen.port}/"
         console.print(f"The page is at [bold]{address}[/]" + ("" if once else "  (Ctrl+C stops)"))
+        console.print(f"A homepage as a member sees it: [bold]{address}demo[/]")
         return _drive(console, chosen, store, titles, world, seed, once)
 
 

@@ -196,15 +196,10 @@ def assemble(question: Question, catalog: Catalog, view: View) -> Page:
     return Page(title_ids=[t for t, _ in found], eligible=[e for _, e in found])
 
 
-def fallen_back(made: Made, slot: Slot, catalog: Catalog, reason: str) -> Made:
+def fallen_back(made: Made, question: Question, catalog: Catalog, reason: str) -> Made:
     """Return the same request answered with defaults: nothing was drawn, nothing is learned."""
-    question = Question(
-        request_id=made.decisions.request_id, member_id=made.decisions.member_id, slot=slot,
-        title_ids=tuple(c.title_id for c in made.decisions.choices),
-        context=made.decisions.context,
-    )  # fmt: skip
     view = catalog.view(made.decisions.context, made.decisions.occurred_at)
-    choices = _fallbacks(assemble(question, catalog, view), catalog, slot, reason)
+    choices = _fallbacks(assemble(question, catalog, view), catalog, question.slot, reason)
     decisions = replace(made.decisions, choices=_in_order(question, catalog, choices))
     return Made(decisions=decisions, action_sets=[])
 

@@ -126,8 +126,9 @@ class Journal:
         found = []
         for row in rows:
             request_id = row.decisions.request_id
+            where = new.get(request_id, Logged.REPEATED)
             is_first = first.get(request_id) is row
-            found.append(new.get(request_id, Logged.REPEATED) if is_first else Logged.REPEATED)
+            found.append(where if is_first or where is Logged.NOWHERE else Logged.REPEATED)
         return found
 
     def take_in(self, batch: Batch) -> Report:

@@ -183,9 +183,9 @@ class Service:
             case Logged.REPEATED:
                 return self._repeat(made.decisions.request_id, asking.asked)
             case Logged.NOWHERE:
-                slot = asking.question.slot
-                catalog = self.state.current.catalogs[slot.name]
-                made = fallen_back(made, slot, catalog, NOT_LOGGED)
+                question = asking.question
+                catalog = self.state.current.catalogs[question.slot.name]
+                made = fallen_back(made, question, catalog, NOT_LOGGED)
                 return self._answer(made, Rung.FALLBACK, logged=False)
 
     def take_in(self, events: list[Incoming], now: dt.datetime) -> Report:

@@ -232,3 +232,18 @@ def test_a_page_that_hangs_on_its_profile_is_chosen_without(
     assert not hung.decisions.context.genres
     assert all(c.propensity for c in hung.decisions.choices)
     assert hung.decisions.occurred_at == NOW
+
+
+def test_a_default_that_nobody_could_log_is_one_the_client_can_show(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    monkeypatch.setattr(
+        quiet.spool, "add", lambda *_: (_ for _ in ()).throw(StoreUnavailable("the disk is full"))
+    )
+    plain = ask(quiet, "r1", title_ids=("t0",))
+    assert (plain.rung, plain.decisions.choices[0].variant_id) == (Rung.FALLBACK, "t0-a0")
+    without = ask(quiet, "r2", title_ids=("t0",), excluded=frozenset({"t0-a0"}))
+    assert without.decisions.choices[0].variant_id != "t0-a0"
+    assert without.decisions.choices[0].fallback
+    assert not quiet.decision_ids.read(plain.decision_ids[0])[2]  # its events wait for no row

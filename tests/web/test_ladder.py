@@ -206,6 +206,13 @@ def test_a_killed_worker_loses_nothing_it_acknowledged_and_is_replaced(
         assert set(under.result.statuses) == {200}
         assert under.result.broken <= 8  # what was under way in the killed one
         until(lambda: drained(settings), "draining")
+        counted = sum(
+            float(line.split()[1])
+            for line in get(settings.port, "/metrics").decode().splitlines()
+            if line.startswith("artwork_bandit_choice_seconds_count")
+        )
+        # Counts of all workers, the killed one's too.
+        assert counted == pytest.approx(len(under.result.latencies), abs=8)
     assert set(under.answered()) <= set(logged(settings, "killed"))
     assert len(logged(settings, "killed")) == len(set(logged(settings, "killed")))
 
