@@ -17,6 +17,7 @@ import contextlib
 import datetime as dt
 import http.client
 import json
+import logging
 import queue
 import random
 import threading
@@ -27,9 +28,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+log = logging.getLogger(__name__)
+
 UNREACHABLE = "unreachable"
 """Reason of a default picture that the client itself gave."""
 LARGEST_BATCH = 5_000
+LARGEST_BYTES = 2_000_000
+"""The service takes 4 MiB."""
 LONGEST_PAUSE = 30.0
 EVENTS_SECONDS = 15.0
 
@@ -105,7 +110,8 @@ class Client:
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         """One per thread, kept open."""
-        self._waiting: queue.Queue[dict[str, Any]] = queue.Queue(most_waiting)
+        self._waiting: queue.Queue[tuple[dict[str, Any], int]] = queue.Queue(most_waiting)
+        """Events and their size as JSON."""
         self._stopped = threading.Event()
         self._unsent = 0
         self.dropped = 0
@@ -153,18 +159,22 @@ class Client:
             self.report({"type": kind, "decision_id": picture.decision_id, **fields})
 
     def report(self, event: Mapping[str, Any]) -> None:
-        """Queue an event as the API has it; its id and time are added where they are missing."""
+        """Queue an event as the API has it; its id and time are added where they are missing.
+
+        Raises TypeError or ValueError for what is no JSON.
+        """
         whole = {
             "event_id": uuid.uuid4().hex,
             "occurred_at": dt.datetime.now(dt.UTC).isoformat(),
             **event,
         }
+        size = len(json.dumps(whole, allow_nan=False))
         with self._starting:
             if self._sender is None:
                 self._sender = threading.Thread(target=self._send, name="events", daemon=True)
                 self._sender.start()
             try:
-                self._waiting.put_nowait(whole)
+                self._waiting.put_nowait((whole, size))
                 self._unsent += 1
             except queue.Full:
                 self.dropped += 1
@@ -172,7 +182,11 @@ class Client:
     def send(self, events: Sequence[Mapping[str, Any]]) -> Report:
         """Send events now and return what became of them; raises Unavailable and Refused."""
         answer = self._post("/v1/events", {"events": list(events)}, EVENTS_SECONDS)
-        return Report(**answer)
+        return Report(
+            accepted=answer["accepted"],
+            duplicates=answer["duplicates"],
+            rejected=answer["rejected"],
+        )
 
     def flush(self, seconds: float = 10.0) -> bool:
         """Wait until all queued events are acknowledged; tell whether they are."""
@@ -207,21 +221,27 @@ class Client:
                 except Refused as error:
                     rejected = [{"index": i, "reason": str(error)} for i in range(len(batch))]
                 if rejected:
-                    self._on_rejected(
-                        [batch[r["index"]] | {"reason": r["reason"]} for r in rejected]
-                    )
+                    told = [batch[r["index"]] | {"reason": r["reason"]} for r in rejected]
+                    try:
+                        self._on_rejected(told)
+                    except Exception:  # the caller's; the events after these must still go
+                        log.exception("on_rejected_failed")
                 with self._starting:
                     self._unsent -= len(batch)
                 batch = []
 
     def _gather(self) -> list[dict[str, Any]]:
         batch: list[dict[str, Any]] = []
+        size = 0
         with contextlib.suppress(queue.Empty):
-            batch.append(self._waiting.get(timeout=0.1))
+            event, size = self._waiting.get(timeout=0.1)
+            batch.append(event)
             deadline = time.monotonic() + self._flush_seconds
-            while len(batch) < LARGEST_BATCH:
+            while len(batch) < LARGEST_BATCH and size < LARGEST_BYTES:
                 left = max(0.0, deadline - time.monotonic())
-                batch.append(self._waiting.get(timeout=left))
+                event, more = self._waiting.get(timeout=left)
+                batch.append(event)
+                size += more
         return batch
 
     def _post(self, path: str, body: Mapping[str, Any], seconds: float) -> dict[str, Any]:

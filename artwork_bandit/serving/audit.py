@@ -61,6 +61,7 @@ def audit(service: Service, decision_id: str) -> Audited:
     request_id, position, logged = service.decision_ids.read(decision_id)
     if not logged:
         raise NotFound("this decision is in no log: a preview, or a default while none could be")
+    service.require_database()
     with service.store.read() as connection:
         decisions, sets = _find(service, connection, request_id)
         if position >= len(decisions.choices):
@@ -80,12 +81,17 @@ def audit(service: Service, decision_id: str) -> Audited:
 
 
 def explanations(
-    service: Service, decisions: Decisions, action_sets: Sequence[ActionSet]
-) -> list[Derived | None]:
-    """Return why each choice of an answer was made; None for those nobody can make again."""
+    service: Service, decisions: Decisions, action_sets: Sequence[ActionSet], *,
+    repeated: bool = False,
+) -> list[Derived | None]:  # fmt: skip
+    """Return why each choice of an answer was made; None for those nobody can make again.
+
+    The action sets of a repeated answer are in the log.
+    """
+    service.require_database()
     with service.store.read() as connection:
         sets = {s.action_set_id: s for s in action_sets}
-        if not sets:
+        if repeated:
             _, sets = _find(service, connection, decisions.request_id)
         again = _Again.of(service, connection, decisions, sets)
         return [again.derive(choice) for choice in decisions.choices]

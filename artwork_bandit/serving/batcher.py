@@ -21,6 +21,10 @@ R = TypeVar("R")
 log = logging.getLogger(__name__)
 
 
+class Waiting(StoreUnavailable):
+    """A job is not done yet."""
+
+
 class Job(Generic[J, R]):
     """Something asked of a batcher, and whom to tell."""
 
@@ -38,11 +42,11 @@ class Job(Generic[J, R]):
         self._answer.put((None, error))
 
     def wait(self, seconds: float) -> R:
-        """Return the result or raise the error; raises StoreUnavailable if neither comes."""
+        """Return the result or raise the error; raises Waiting if neither comes."""
         try:
             result, error = self._answer.get(timeout=seconds)
         except queue.Empty:
-            raise StoreUnavailable(f"no answer within {seconds:g} s") from None
+            raise Waiting(f"no answer within {seconds:g} s") from None
         if error is not None:
             raise error
         return result  # type: ignore[return-value]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,8 @@ class Eligible:
 class View:
     """What one audience may see."""
 
-    catalog: Catalog
+    _catalog: weakref.ref[Catalog]
+    """Weak, because the catalogue has its views: a cycle would outlive it (see `state._settle`)."""
     mask: Mask
     _titles: dict[str, Eligible | None] = field(default_factory=dict)
 
@@ -53,11 +55,13 @@ class View:
         try:
             return self._titles[title_id]
         except KeyError:
-            rows = self.catalog.rows_of.get(title_id)
+            catalog = self._catalog()
+            assert catalog is not None, "whoever has a view holds the state it is of"
+            rows = catalog.rows_of.get(title_id)
             if rows is None:
                 return None  # not remembered: anybody can ask for any name
             rows = rows[self.mask[rows]]
-            found = self.catalog.eligible(title_id, rows) if len(rows) else None
+            found = catalog.eligible(title_id, rows) if len(rows) else None
             self._titles[title_id] = found
             return found
 
@@ -112,7 +116,9 @@ class Catalog:
         view = self._audiences.get(audience)
         if view is None:
             mask = self._eligibility.mask(audience, now)
-            view = self._views.setdefault(np.packbits(mask).tobytes(), View(self, mask))
+            view = self._views.setdefault(
+                np.packbits(mask).tobytes(), View(weakref.ref(self), mask)
+            )
             self._audiences[audience] = view
             while len(self._audiences) > VIEWS_KEPT:
                 _, dropped = self._audiences.popitem(last=False)

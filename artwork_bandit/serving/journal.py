@@ -27,9 +27,9 @@ from typing import TypeVar
 import msgspec
 
 from artwork_bandit.domain import ActionSet, Decisions
-from artwork_bandit.errors import ArtworkBanditError, StoreUnavailable
+from artwork_bandit.errors import ArtworkBanditError, Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.serving import ingest
-from artwork_bandit.serving.batcher import Batcher, Job
+from artwork_bandit.serving.batcher import Batcher, Job, Waiting
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Report
@@ -41,6 +41,7 @@ from artwork_bandit.store.spool import Entry, Spool
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+LOOK_SECONDS = 0.25
 EVENTS_SECONDS = 10.0
 """Longest wait for a commit of events, which may be 5,000 at a time."""
 DRAIN_SECONDS = 0.25
@@ -48,6 +49,8 @@ DRAIN_SECONDS = 0.25
 DRAINED_AT_ONCE = 200
 AGAIN_SECONDS = 2.0
 """An event whose decision is still in another spool is tried again after this long."""
+PUT_OFF_SECONDS = 60.0
+"""An entry that fails for a reason nobody has thought of is tried again after this long."""
 LONGEST_WAIT = dt.timedelta(days=2)
 """After this an event whose decision never came is stored as `no_decision`."""
 MOST_KNOWN_SETS = 1_000_000
@@ -137,7 +140,7 @@ class Journal:
             job: Job[Batch, Report] = Job(batch)
             self._events.put(job)
             try:
-                report = job.wait(EVENTS_SECONDS)
+                report = self._wait(job)
             except StoreUnavailable as error:
                 self._lost(error)
             else:
@@ -148,6 +151,16 @@ class Journal:
         if report.waiting:
             self.spool.add([_entry(EVENTS, replace(batch, events=report.waiting))])
         return report
+
+    def _wait(self, job: Job[Batch, Report]) -> Report:
+        """Return the report, unless it takes too long or the database is found to be away."""
+        deadline = time.monotonic() + EVENTS_SECONDS
+        while self.up and time.monotonic() < deadline:
+            try:
+                return job.wait(LOOK_SECONDS)
+            except Waiting:
+                continue
+        raise StoreUnavailable("the database did not take the events in time")
 
     def spooled(self, request_id: str) -> Row | None:
         """Return a row that waits in this host's spool."""
@@ -161,11 +174,15 @@ class Journal:
         """Return where the rows are, those left out being repeats."""
         if not self.up:
             return self._spooled(rows)
+        abandoned = threading.Event()
         try:
-            new = self._row_writer.call(lambda: self._insert(rows), self._write_seconds)
+            new = self._row_writer.call(lambda: self._insert(rows, abandoned), self._write_seconds)
         except StoreUnavailable as error:
             self._lost(error)
-            return self._spooled(rows)
+            found = self._spooled(rows)
+            if Logged.NOWHERE in found.values():
+                abandoned.set()
+            return found
         except ArtworkBanditError as error:
             if len(rows) > 1:  # one of them; the others must not pay for it
                 return {k: v for row in rows for k, v in self._stored([row]).items()}
@@ -185,13 +202,19 @@ class Journal:
             return dict.fromkeys(ids, Logged.NOWHERE)
         return {i: Logged.SPOOLED for i, is_new in zip(ids, new, strict=True) if is_new}
 
-    def _insert(self, rows: list[Row]) -> set[str]:
+    def _insert(self, rows: list[Row], abandoned: threading.Event) -> set[str]:
+        """Commit rows, unless they have been `abandoned` meanwhile: their members saw defaults."""
+
+        def insert(connection: Connection) -> set[str]:
+            new = self._insert_rows(connection, rows)
+            if abandoned.is_set() and not one_statement:
+                raise StoreUnavailable("the rows were given up")
+            return new
+
         one_statement = all(r.decisions.confirm == "client" for r in rows) and all(
             s.action_set_id in self._known_sets for r in rows for s in r.action_sets
         )
-        return self._written(
-            self._for_rows, lambda c: self._insert_rows(c, rows), one_statement=one_statement
-        )
+        return self._written(self._for_rows, insert, one_statement=one_statement)
 
     def _insert_rows(self, connection: Connection, rows: Sequence[Row]) -> set[str]:
         if not rows:
@@ -254,13 +277,16 @@ class Journal:
     def _drain(self) -> None:
         """Bring what waits into the database; see whether it is back."""
         quick = True
-        with self.spool.draining() as mine:
-            while mine and (entries := self.spool.next(DRAINED_AT_ONCE)):
-                begun = time.monotonic()
-                self._bring(entries)
-                quick = time.monotonic() - begun < self._write_seconds / 2
-                if self._stopped.is_set():
-                    return
+        try:
+            with self.spool.draining() as mine:
+                while mine and (entries := self.spool.next(DRAINED_AT_ONCE)):
+                    begun = time.monotonic()
+                    self._bring(entries)
+                    quick = time.monotonic() - begun < self._write_seconds / 2
+                    if self._stopped.is_set():
+                        return
+        except StoreUnavailable as error:  # the spool's disk, or the database; the next line tells
+            log.debug("drain_failed", extra={"error": str(error)})
         if not self.up and quick:
             self._for_drain.write(lambda _connection: None)
             self.up = True
@@ -276,8 +302,13 @@ class Journal:
                 for entry in entries:
                     self._bring([entry])
                 return
-            log.exception("spool_entry_refused")
-            self.spool.refuse(entries[0], str(error))
+            if isinstance(error, Conflict | InvalidInput | msgspec.DecodeError):
+                log.exception("spool_entry_refused")
+                self.spool.refuse(entries[0], str(error))
+                return
+            log.exception("spool_entry_put_off")
+            later = time.time() + PUT_OFF_SECONDS
+            self.spool.settle(entries, [replace(entries[0], not_before=later)])
             return
         self.spool.settle(entries, again)
 

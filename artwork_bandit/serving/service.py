@@ -11,7 +11,7 @@ is a line in `Rung`: whatever fails behind it, the client gets an answer.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -47,6 +47,7 @@ ANSWER_SECONDS = 10.0
 """Longest wait for the threads of this process itself; they have deadlines of their own."""
 
 
+CHECK_SECONDS = 2.0
 TITLES_AT_ONCE = 2_000
 """A batch of questions is closed once it asks for this many titles: the next waits for it."""
 
@@ -116,6 +117,7 @@ class Service:
             store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
         )
         self._profiles = (Bounded("profile reader"), Held(store))
+        self._checker = Bounded("readiness")
         self._chooser: Batcher[Asking, Chosen] = Batcher(
             "chooser", self._choose, lambda asked: len(asked.question.title_ids), TITLES_AT_ONCE,
             settings.queue_titles,
@@ -129,6 +131,7 @@ class Service:
         if not bounded.overdue:
             bounded.call(held.close, 5)
         bounded.close()
+        self._checker.close()
         self.state.close()
         self.store.close()
 
@@ -161,6 +164,16 @@ class Service:
     def waiting(self) -> int:
         """Titles that wait for their choice."""
         return self._chooser.waiting
+
+    def require_database(self) -> None:
+        """Raise StoreUnavailable if the database is known to be away: a read could hang."""
+        if not self.journal.up:
+            raise StoreUnavailable("the database is away; try again in a moment")
+
+    def check_database(self, check: Callable[[Store], None]) -> None:
+        """Make a check of the database; raises StoreUnavailable if it takes too long, too."""
+        self.require_database()
+        self._checker.call(lambda: check(self.store), CHECK_SECONDS)
 
     def require_room(self) -> None:
         """Raise Overloaded if too much waits already."""
@@ -255,6 +268,7 @@ class Service:
 
     def _logged(self, request_id: str) -> tuple[Decisions, str]:
         """Return a logged request as it was answered; raises NotFound."""
+        self.require_database()
         with self.store.read() as connection:
             decisions, asked_before = request_store.get(connection, request_id)
             ids = {c.action_set_id for c in decisions.choices if c.action_set_id is not None}

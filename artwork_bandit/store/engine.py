@@ -96,7 +96,8 @@ class Held:
                 done = work(connection)
                 connection.exec_driver_sql("COMMIT")
             except BaseException:
-                with contextlib.suppress(sa.exc.DBAPIError):
+                # A connection that was lost cannot roll back; the server has.
+                with contextlib.suppress(sa.exc.SQLAlchemyError):
                     connection.exec_driver_sql("ROLLBACK")
                 raise
             return done
@@ -113,11 +114,10 @@ class Held:
             self._connection = opened.execution_options(isolation_level="AUTOCOMMIT")
         try:
             yield self._connection
-        except sa.exc.DBAPIError as error:
-            if error.connection_invalidated or not isinstance(
-                error, sa.exc.IntegrityError | sa.exc.DataError
-            ):
-                self._drop()
+        except (sa.exc.IntegrityError, sa.exc.DataError):
+            raise  # the row's fault
+        except BaseException:
+            self._drop()
             raise
 
     def _drop(self) -> None:
@@ -283,8 +283,10 @@ def _translated() -> Iterator[None]:
         hint = " (run `artwork-bandit migrate`)" if "no such table" in text else ""
         raise StoreUnavailable(f"the database cannot answer: {text}{hint}") from error
     except sa.exc.ProgrammingError as error:
-        if "does not exist" not in str(error.orig):
-            raise
-        raise StoreUnavailable(
-            f"the database is not migrated: {str(error.orig).strip()}; run `artwork-bandit migrate`"
-        ) from error
+        text = str(error.orig).strip()
+        if "does not exist" in text:
+            text = f"it is not migrated: {text}; run `artwork-bandit migrate`"
+        raise StoreUnavailable(f"the database cannot answer: {text}") from error
+    except (sa.exc.DBAPIError, sa.exc.PendingRollbackError) as error:
+        # Such as a standby that takes no writes: another time, another server may.
+        raise StoreUnavailable(f"the database cannot answer: {error}") from error

@@ -105,8 +105,9 @@ class Spool:
                 "DELETE FROM entries WHERE entry_id = ?", [(e.entry_id,) for e in done]
             )
             connection.executemany(
-                "INSERT INTO entries (kind, payload, spooled_at, not_before) VALUES (?, ?, ?, ?)",
-                [(e.kind, e.payload, time.time(), e.not_before) for e in again],
+                "INSERT INTO entries (kind, key, payload, spooled_at, not_before) "
+                "VALUES (?, ?, ?, ?, ?)",
+                [(e.kind, e.key, e.payload, time.time(), e.not_before) for e in again],
             )
 
         self._write(replace)

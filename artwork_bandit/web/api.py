@@ -188,7 +188,7 @@ def readyz() -> Response:
     here = service()
     without: list[str] = []
     try:
-        require_current(here.store)
+        here.check_database(require_current)
     except InvalidInput as error:
         return bodies.problem(503, "Not ready", str(error))
     except StoreUnavailable as error:

@@ -21,6 +21,11 @@ from artwork_bandit.web.pages import pages
 CHOICES = "artwork_bandit"
 """Name of what the application holds for its views: a `Choices`."""
 CORS = "artwork_bandit_cors"
+WITHOUT_DATABASE = {
+    None, "static", "media", "api.choices", "api.events", "api.livez", "api.readyz",
+    "api.version", "api.prometheus", "api.openapi_document",
+}  # fmt: skip
+"""Endpoints that answer while the database is away."""
 LARGEST_BODY_BYTES = 4 * 2**20
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; img-src 'self' https: data:; style-src 'self'; script-src 'self'; "
@@ -45,6 +50,12 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(api)
     app.register_blueprint(pages)
     bodies.install_error_handlers(app)
+
+    @app.before_request
+    def require_database() -> None:
+        # What reads the database must not hang with it, a thread a request, until none is left.
+        if request.endpoint not in WITHOUT_DATABASE:
+            service.require_database()
 
     @app.get("/media/<path:name>")
     def media(name: str) -> Response:

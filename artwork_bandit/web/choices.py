@@ -74,7 +74,10 @@ class Choices:
         reasons: Sequence[Derived | None] = ()
         if asking.question.explain:
             try:
-                reasons = audit.explanations(self.service, answer.decisions, answer.action_sets)
+                reasons = audit.explanations(
+                    self.service, answer.decisions, answer.action_sets,
+                    repeated=answer.rung is Rung.REPEAT,
+                )  # fmt: skip
             except StoreUnavailable as error:
                 log.warning("not_explained", extra={"error": str(error)})
         self.metrics.answered(answer, time.perf_counter() - begun)

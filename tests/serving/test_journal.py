@@ -3,6 +3,7 @@
 import datetime as dt
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -247,3 +248,105 @@ def test_a_default_that_nobody_could_log_is_one_the_client_can_show(
     assert without.decisions.choices[0].variant_id != "t0-a0"
     assert without.decisions.choices[0].fallback
     assert not quiet.decision_ids.read(plain.decision_ids[0])[2]  # its events wait for no row
+
+
+def test_a_connection_lost_within_a_transaction_costs_no_entry(
+    quiet: Service, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("a file does not hang up")
+    away(quiet)
+    names = [f"r{i}" for i in range(20)]
+    for name in names:
+        ask(quiet, name)
+    insert = request_store.insert_action_sets
+
+    def cut(connection: object, sets: object) -> None:
+        insert(connection, sets)
+        with quiet.store.engine.connect() as other:
+            other.exec_driver_sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND datname = current_database()"
+            )
+
+    monkeypatch.setattr(request_store, "insert_action_sets", cut)
+    quiet.journal._drain()
+    assert rows(quiet) == []
+    assert quiet.spool.depth() == len(names)
+    monkeypatch.setattr(request_store, "insert_action_sets", insert)
+    quiet.journal._drain()
+    assert sorted(rows(quiet)) == sorted(names)
+    assert quiet.journal.up
+
+
+def test_a_database_that_takes_no_writes_is_one_that_is_away(quiet: Service, store: Store) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("standbys are PostgreSQL's")
+    name = store.engine.url.database
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(
+            f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'
+        )
+        connection.commit()
+    quiet.store.engine.dispose()
+    for held in (quiet.journal._for_rows, quiet.journal._for_drain):
+        held._drop()
+    assert ask(quiet, "r1").rung is Rung.SPOOLED
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        quiet.journal._bring(quiet.spool.next(10))
+    assert quiet.spool.depth() == 1  # not refused
+
+
+def test_a_spool_that_cannot_be_used_does_not_keep_the_database_away(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    monkeypatch.setattr(
+        quiet.spool, "draining", lambda: (_ for _ in ()).throw(StoreUnavailable("read-only"))
+    )
+    quiet.journal._drain()
+    assert quiet.journal.up
+    assert ask(quiet, "r1").rung is Rung.FULL
+
+
+def test_rows_that_were_given_up_are_not_committed_behind_the_clients_back(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, done = threading.Event(), threading.Event()
+    insert = quiet.journal._insert_rows
+
+    def slow(connection: object, wanted: object) -> set[str]:
+        assert go_on.wait(10)
+        try:
+            return insert(connection, wanted)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(quiet.journal, "_insert_rows", slow)
+    monkeypatch.setattr(quiet.journal, "_write_seconds", 0.1)
+    monkeypatch.setattr(
+        quiet.spool, "add", lambda *_: (_ for _ in ()).throw(StoreUnavailable("the disk is full"))
+    )
+    assert ask(quiet, "r1", confirm="server").rung is Rung.FALLBACK
+    go_on.set()
+    assert done.wait(10)
+    while quiet.journal._row_writer.overdue:
+        time.sleep(0.001)
+    assert rows(quiet) == []
+
+
+def test_old_catalogues_are_let_go(quiet: Service) -> None:
+    from dataclasses import replace
+
+    from artwork_bandit.store import catalog
+
+    old = []
+    for number in range(5):
+        ask(quiet, f"r{number}")
+        old.append(weakref.ref(quiet.state.current.catalogs["artwork"]))
+        with quiet.store.write() as connection:
+            variant = catalog.get_variant(connection, "t0", "t0-a1")
+            catalog.put_variants(connection, [replace(variant, uri=f"/{number}.svg")], NOW)
+        quiet.state.refresh()
+    # Without a collection: `gc.freeze` keeps the collector from what a cycle would hold.
+    assert [ref() for ref in old] == [None] * 5

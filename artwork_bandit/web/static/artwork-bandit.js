@@ -11,7 +11,7 @@
 // are sent in batches, again with the same ids until they are acknowledged, and by sendBeacon when
 // the page is hidden. Bodies are sent as text/plain, which needs no CORS preflight.
 
-const LARGEST_BATCH = 200; // a beacon may have 64 kB
+const LARGEST_BYTES = 50000; // browsers refuse beacons and keepalive bodies of over 64 kB
 const MOST_WAITING = 5000;
 const LONGEST_PAUSE = 30000;
 
@@ -89,7 +89,7 @@ export class ArtworkBandit {
     this.#sending = true;
     clearTimeout(this.#timer);
     this.#timer = null;
-    const batch = this.#waiting.slice(0, LARGEST_BATCH);
+    const batch = this.#batch();
     try {
       const response = await this.#post("/v1/events", { events: batch }, { keepalive: true });
       if (!response.ok && (response.status >= 500 || response.status === 429 || response.status === 408)) {
@@ -138,11 +138,21 @@ export class ArtworkBandit {
   // The page may never come back. What also goes out by fetch is harmless: the ids are the same.
   #beacon() {
     while (this.#waiting.length) {
-      const batch = this.#waiting.slice(0, LARGEST_BATCH);
+      const batch = this.#batch();
       const body = new Blob([JSON.stringify({ events: batch })], { type: "text/plain" });
       if (!navigator.sendBeacon(`${this.#address}/v1/events`, body)) return;
       this.#waiting = this.#waiting.slice(batch.length);
     }
+  }
+
+  // The oldest events that fit, at least one.
+  #batch() {
+    let bytes = 0;
+    const end = this.#waiting.findIndex((event) => {
+      bytes += new TextEncoder().encode(JSON.stringify(event)).length + 1;
+      return bytes > LARGEST_BYTES;
+    });
+    return end < 0 ? this.#waiting.slice() : this.#waiting.slice(0, Math.max(end, 1));
   }
 
   #later(milliseconds) {
