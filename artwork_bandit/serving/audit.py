@@ -150,7 +150,7 @@ def _find(
     try:
         decisions, _ = request_store.get(connection, request_id)
     except NotFound:
-        row = service.journal.spooled(request_id)
+        row = service.journal.answered(request_id)
         if row is None:
             raise
         return row.decisions, {s.action_set_id: s for s in row.action_sets}

@@ -19,6 +19,7 @@ import datetime as dt
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
@@ -54,6 +55,8 @@ PUT_OFF_SECONDS = 60.0
 LONGEST_WAIT = dt.timedelta(days=2)
 """After this an event whose decision never came is stored as `no_decision`."""
 MOST_KNOWN_SETS = 1_000_000
+TITLES_REMEMBERED = 20_000
+"""Choices of recent requests that a worker keeps, to know a repeat by."""
 REQUEST, EVENTS = "request", "events"
 
 
@@ -95,6 +98,9 @@ class Journal:
         self._write_seconds = write_seconds
         self._known_sets: set[int] = set()
         """Ids of action sets known to be committed."""
+        self._recent: OrderedDict[str, Row] = OrderedDict()
+        """Rows of clients' own request ids, the oldest first."""
+        self._recent_titles = 0
         self._for_rows, self._for_events, self._for_drain = Held(store), Held(store), Held(store)
         self._row_writer = Bounded("log writer")
         self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
@@ -121,7 +127,7 @@ class Journal:
         first: dict[str, Row] = {}
         for row in rows:
             # Another worker may have spooled it; only ids that clients make come twice.
-            if not (row.asked and self.spooled(row.decisions.request_id)):
+            if not (row.asked and self.answered(row.decisions.request_id)):
                 first.setdefault(row.decisions.request_id, row)
         new: dict[str, Logged] = {}
         if first:
@@ -162,8 +168,13 @@ class Journal:
                 continue
         raise StoreUnavailable("the database did not take the events in time")
 
-    def spooled(self, request_id: str) -> Row | None:
-        """Return a row that waits in this host's spool."""
+    def answered(self, request_id: str) -> Row | None:
+        """Return a row that this worker wrote a moment ago, or that waits in this host's spool.
+
+        So that a repeat is one even while the database, which has the first, is away.
+        """
+        if (recent := self._recent.get(request_id)) is not None:
+            return recent
         try:
             found = self.spool.find(request_id)
         except StoreUnavailable:
@@ -191,7 +202,17 @@ class Journal:
         if len(self._known_sets) > MOST_KNOWN_SETS:
             self._known_sets.clear()
         self._known_sets.update(s.action_set_id for row in rows for s in row.action_sets)
+        for row in rows:
+            if row.asked and row.decisions.request_id in new:
+                self._remember(row)
         return dict.fromkeys(new, Logged.STORED)
+
+    def _remember(self, row: Row) -> None:
+        self._recent[row.decisions.request_id] = row
+        self._recent_titles += len(row.decisions.choices)
+        while self._recent_titles > TITLES_REMEMBERED:
+            _, old = self._recent.popitem(last=False)
+            self._recent_titles -= len(old.decisions.choices)
 
     def _spooled(self, rows: list[Row]) -> dict[str, Logged]:
         ids = [row.decisions.request_id for row in rows]

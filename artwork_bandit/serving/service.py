@@ -255,7 +255,7 @@ class Service:
         )  # fmt: skip
 
     def _repeat(self, request_id: str, asked: str) -> Answer:
-        row = self.journal.spooled(request_id)
+        row = self.journal.answered(request_id)
         if row is not None:
             decisions, asked_before = row.decisions, row.asked
         else:

@@ -70,10 +70,29 @@ def test_rows_wait_in_the_spool_and_are_drained_once(quiet: Service) -> None:
 def test_a_commit_that_seemed_to_fail_but_did_not_is_no_second_row(quiet: Service) -> None:
     made = ask(quiet, "r1")
     away(quiet)
+    quiet.journal._recent.clear()  # another worker, or this one after a restart
     again = ask(quiet, "r1")  # the client never had its answer
     assert again.decisions.choices == made.decisions.choices  # the same draw
     quiet.journal._drain()
     assert rows(quiet) == ["r1"]
+
+
+def test_a_repeat_is_known_while_the_database_that_has_the_first_is_away(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ask(quiet, "r1").decision_ids[0]
+    send(quiet, event("e1", "play"), decision=first)
+    with_profile = ask(quiet, "r2")
+    away(quiet)
+    again = ask(quiet, "r2")
+    assert again.rung is Rung.REPEAT
+    assert again.decisions == with_profile.decisions
+    with pytest.raises(Conflict, match="another question"):
+        ask(quiet, "r2", "somebody else")
+    quiet.journal.up = True
+    monkeypatch.setattr("artwork_bandit.serving.journal.TITLES_REMEMBERED", 5)
+    ask(quiet, "r3")
+    assert list(quiet.journal._recent) == ["r3"]  # bounded
 
 
 def test_a_drain_that_died_after_its_commit_changes_nothing(

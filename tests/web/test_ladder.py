@@ -383,4 +383,5 @@ def test_a_full_disk_gives_defaults_and_acknowledges_no_event(
         assert ask(settings.port, {"events": [shown]}, "/v1/events")[1]["accepted"] == 1
         unjoined = {"not_logged": 1}  # once the spool has been drained
         path = "/v1/events/unjoined"
-        until(lambda: json.loads(get(settings.port, path))["by_reason"] == unjoined, "a reason")
+        until(lambda: drained(settings), "draining")
+        assert json.loads(get(settings.port, path))["by_reason"] == unjoined
