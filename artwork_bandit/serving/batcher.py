@@ -11,9 +11,10 @@ from typing import Generic, TypeVar
 
 from artwork_bandit.errors import ArtworkBanditError, Overloaded, StoreUnavailable
 
-GATHER_SECONDS = 0.0005
+GATHER_SECONDS = 0.001
 """How long a batch gathers after one that several shared. Without it every second batch is small:
-the first to ask again does not wait for the others (a tenth fewer answers a second)."""
+the first to ask again does not wait for the others. Longer gathers larger batches, whose cost a
+request is less, until the cores wait for the batch."""
 
 J = TypeVar("J")
 R = TypeVar("R")
