@@ -229,11 +229,13 @@ def growth(plots: Path) -> Table:
         bench = Bench(here, base.log, base.bundle)
         found["variants per title"][1].append(cpu(bench.page(bench.state(here.variants), 800), 20))
     sizes = [1_000, 10_000, 50_000, 200_000]
-    found["catalogue"] = (sizes, [])
+    found["catalogue, a page of 100"] = (sizes, [])
     for n in sizes:
-        here = setting(max(800, n // 9), 9 if n > 7_200 else max(1, n // 800), 1)
+        here = setting(n // 9, 9, 1)
         bench = Bench(here, base.log, base.bundle)
-        found["catalogue"][1].append(cpu(bench.page(bench.state(here.variants), 800), 20))
+        found["catalogue, a page of 100"][1].append(
+            cpu(bench.page(bench.state(here.variants), 100), 30)
+        )
     for what, (at, seconds) in found.items():
         table.add_row(
             what, " ".join(f"{n:,}" for n in at), " ".join(f"{s * 1e3:.2f}" for s in seconds)
@@ -252,7 +254,7 @@ def _plot(found: dict[str, tuple[list[int], list[float]]], path: Path) -> None:
     for panel, (what, (at, seconds)) in zip(panels, found.items(), strict=True):
         panel.plot(at, [s * 1e3 for s in seconds], marker="o")
         panel.set_xlabel(what)
-        panel.set_xscale("log")
+        panel.set_xscale("log" if "catalogue" in what else "linear")
         panel.set_ylim(0)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("CPU of a page, ms")
