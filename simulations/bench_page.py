@@ -1,8 +1,9 @@
 """A homepage chosen in process, beside Vowpal Wabbit's `predict` and MABWiser on the same titles.
 
-VW gets every help: the variants' text is ready, the context's is made once a page, one `predict`
-(`--cb_explore_adf --squarecb`) a title. The loop asks the model that serves, a logistic regression,
-variant by variant. Ours chooses, draws and makes the answer's values; theirs only give pmfs.
+VW answers with one `predict` (`--cb_explore_adf --squarecb`) a title, the context's text made once
+a page; once with the variants' text made from their features, as a caller does, once with all of
+it ready. The loop asks the model that serves, a logistic regression, variant by variant. Ours
+chooses, draws and makes the answer's values; theirs only give pmfs.
 """
 
 from __future__ import annotations
@@ -131,7 +132,8 @@ def beside_peers(table: Table, bench: Bench) -> None:
     plain = encoded[: len(contexts.genres) + len(contexts.categories)]
     what = f"page of 800 titles x 9 of {len(here.variants):,} variants, CPU"
     for peer, seconds in (
-        ("VW predict, one a title", _vw(plain, columns, rows)),
+        ("VW predict, one a title", _vw(plain, catalog, rows, ready=False)),
+        ("VW predict, all text ready", _vw(plain, catalog, rows, ready=True)),
         ("loop over VW, one a variant", _vw_loop(bench, policy, encoded, columns, rows)),
         ("MABWiser LinUCB", _mabwiser(plain, rows)),
     ):
@@ -142,14 +144,20 @@ def beside_peers(table: Table, bench: Bench) -> None:
         table.add_row(what, f"{ours * 1e3:.2f} ms", f"{shown}, {peer}", ratio)
 
 
-def _vw(encoded: Floats, columns: Floats, rows: list[np.ndarray]) -> float:
+def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: bool) -> float:
     """Return the CPU seconds of VW's own exploration over the page."""
     import vowpalwabbit
 
     vw = vowpalwabbit.Workspace(
         "--cb_explore_adf --squarecb --cb_type mtr -q ut --quiet --power_t 0.3 -l 0.005"
     )
-    lines = [f"|t {vowpal.columns_text(columns[row])}" for row in range(len(columns))]
+
+    def line(row: int) -> str:
+        features = catalog.variants[row].features
+        words = [f"{k}:{v}" if isinstance(v, int) else f"{k}={v}" for k, v in features.items()]
+        return "|t " + " ".join(words).replace(" & ", "_")
+
+    lines = [line(row) for row in range(len(catalog.variants))]
     rng = np.random.default_rng(1)
     for _ in range(200):
         some = rows[int(rng.integers(len(rows)))]
@@ -163,8 +171,8 @@ def _vw(encoded: Floats, columns: Floats, rows: list[np.ndarray]) -> float:
 
     def page() -> None:
         shared = f"shared |u {vowpal.columns_text(encoded)}"
-        for of_title in texts:
-            vw.predict([shared, *of_title])
+        for some, of_title in zip(rows, texts, strict=True):
+            vw.predict([shared, *(of_title if ready else [line(r) for r in some.tolist()])])
 
     found = cpu(page, 5)
     vw.finish()
