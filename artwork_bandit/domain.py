@@ -114,6 +114,8 @@ class Context:
     """Local day, Monday is 0."""
     genres: Mapping[str, float] = field(default_factory=dict)
     """Decayed viewing weight per genre, in plays."""
+    played: Mapping[str, float] = field(default_factory=dict)
+    """Titles watched last -> decayed watched share, in (0, 1]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from artwork_bandit.training import examples
+from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
 from simulations import bench_http, bench_page
@@ -30,17 +30,15 @@ PLOTS = Path("plots")
 
 
 def retraining(table: Table, log: UniformLog) -> None:
+    how = training.Settings(priors=lambda rows: Priors())
     begun = time.perf_counter()
-    training.train(lambda: [log.block], log.lookup, SLOT, training.Settings())
+    training.train(lambda: [log.block], log.lookup, SLOT, how)
     whole = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder, "x.txt")
-        found = examples.survey(lambda: [log.block], log.lookup)
-        with text.open("w") as out:
-            half_life = training.Settings().half_life
-            examples.write(out, lambda: [log.block], log.lookup, found, SLOT, half_life)
+        form = bench_page.write_examples(text, log, how)
         begun = time.perf_counter()
-        runner.train(text, Path(folder, "m.vw"), runner.ARGUMENTS, 1)
+        runner.train(text, Path(folder, "m.vw"), f"{runner.ARGUMENTS} {form.interactions}", 1, 20)
         alone = time.perf_counter() - begun
     table.add_row(
         f"training on {len(log.block):,} decisions", f"{whole:.1f} s",

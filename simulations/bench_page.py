@@ -25,6 +25,7 @@ from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.cells import reallocate
 from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.serving.catalog import Catalog
 from artwork_bandit.serving.chooser import Question, choose
 from artwork_bandit.serving.state import State
@@ -32,11 +33,12 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import examples
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.survey import survey
 from simulations.worlds import START, Setting, UniformLog, uniform_log
 
 SLOT = SLOTS["artwork"]
 DEVICES = ("tv", "phone", "tablet", "web")
-HOW = training.Settings(products=("device*genre",))
+HOW = training.Settings(products=("device*genre",), priors=lambda rows: Priors())
 """With the products some 200 context columns."""
 
 
@@ -161,7 +163,7 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
     rng = np.random.default_rng(1)
     for _ in range(200):
         some = rows[int(rng.integers(len(rows)))]
-        shared = f"shared |u {vowpal.columns_text(encoded)}"
+        shared = f"shared |u {vowpal.columns_texts(encoded[None])[0]}"
         shown = int(rng.integers(len(some)))
         label = f"{shown}:{-int(rng.random() < 0.2)}:{1 / len(some)} "
         vw.learn(
@@ -170,13 +172,22 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
     texts = [[lines[r] for r in some] for some in rows]
 
     def page() -> None:
-        shared = f"shared |u {vowpal.columns_text(encoded)}"
+        shared = f"shared |u {vowpal.columns_texts(encoded[None])[0]}"
         for some, of_title in zip(rows, texts, strict=True):
             vw.predict([shared, *(of_title if ready else [line(r) for r in some.tolist()])])
 
     found = cpu(page, 5)
     vw.finish()
     return found
+
+
+def write_examples(path: Path, log: UniformLog, how: training.Settings) -> Form:
+    """Write a log as VW's text; return its form."""
+    found = survey(lambda: [log.block], log.lookup, SLOT.reward.bounds, how.products)
+    form = Form.of(Priors(), found.contexts, found.pairs(SLOT.genre_feature))
+    with path.open("w") as out:
+        examples.write(out, [log.block], log.lookup, found, form, SLOT, how.half_life)
+    return form
 
 
 def _vw_loop(
@@ -186,15 +197,12 @@ def _vw_loop(
     log = bench.log
     with tempfile.TemporaryDirectory() as folder:
         text, model = Path(folder, "x.txt"), Path(folder, "m.vw")
-        found = examples.survey(lambda: [log.block], log.lookup, HOW.products)
-        with text.open("w") as out:
-            examples.write(out, lambda: [log.block], log.lookup, found, SLOT, HOW.half_life)
-        runner.train(text, model, runner.ARGUMENTS, 1)
-        pairs = found.pairs(SLOT.genre_feature)
+        form = write_examples(text, log, HOW)
+        runner.train(text, model, f"{runner.ARGUMENTS} {form.interactions}", 1, 22)
 
         def page() -> None:
             for of_title in rows:
-                scores = [predict(vowpal.line(encoded, columns[r], None, pairs)) for r in of_title]
+                scores = [predict(form.line(encoded, columns[r], None)) for r in of_title]
                 policy.exploration.pmf(np.array(scores), np.array([0, len(scores)]))
 
         with runner.predictor(model) as predict:

@@ -1,16 +1,21 @@
-"""How much of what could be gained does a trained model capture, by size of log and settings?
+"""How much of what could be gained does a trained model capture, by size of log?
 
-    python -m simulations.learning --movielens DIR [--rows 20000,100000] [--seeds 3]
+    python -m simulations.learning --movielens DIR [--world A|B] [--rows 20000,100000,300000]
 
-Prints the share of the headroom between uniform and the contextual oracle that the greedy policy
-captures, on members and titles as in the log, beside the truly best single variant of each title
-and VW's own `--cb_adf`. World: MovieLens members, 300 titles x 6 variants, beta 0.5.
+Prints, with 95% intervals over seeds, the share of the headroom between uniform and the contextual
+oracle that the greedy policy captures, on members and titles as in the log, beside the truly best
+single variant of each title, ranking by affinity without any training, and VW's own `--cb_adf` on
+the same features; saves `plots/learning-A.png`. Worlds: MovieLens members, 300 titles x 6 variants,
+beta 0.5; in world B a third of the genre tags are missing or wrong, and members have a taste beyond
+the tags that only their histories reveal.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,22 +29,24 @@ from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
-from artwork_bandit.policies.segments import maximum, total
+from artwork_bandit.policies.segments import first_maximum, maximum, total
+from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.training import examples
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
-from artwork_bandit.training.vowpal import ARGUMENTS
+from artwork_bandit.training.survey import Survey, survey
 from simulations.worlds import START, UniformLog, movielens, uniform_log
 
-CONTENDERS = {
-    "default": ARGUMENTS,
-    "without interactions": "--loss_function logistic --freegrad",
-    "coin": "--loss_function logistic --coin -q gv",
-    "VW as it comes": "--loss_function logistic -q gv",
+SLOT = SLOTS["artwork"]
+PLOTS = Path("plots")
+T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
+"""Student's t by number of seeds."""
+DEFAULT = training.Settings(priors=lambda rows: Priors())
+OURS = {
+    "artwork-bandit": DEFAULT,
+    "artwork-bandit, without audiences": replace(DEFAULT, with_audiences=False),
 }
-
-
+TUNED = {"artwork-bandit, priors chosen on the log": training.Settings()}
 CB_ADF = {
     "VW --cb_adf, as it comes": "--cb_adf --cb_type mtr -q gv",
     "VW --cb_adf, freegrad": "--cb_adf --cb_type mtr --freegrad -q gv",
@@ -56,37 +63,60 @@ def captured(log: UniformLog, value: float) -> float:
     return float((value - uniform) / (oracle - uniform))
 
 
-def greedy_value(log: UniformLog, arguments: str, seed: int) -> float:
+def greedy_value(log: UniformLog, how: training.Settings) -> float:
     """Train on the log; return the true value of always showing the best-scored variant."""
-    how = training.Settings(arguments=arguments, seed=seed)
-    made = training.train(lambda: [log.block], log.lookup, SLOTS["artwork"], how).bundle
+    made = training.train(lambda: [log.block], log.lookup, SLOT, how).bundle
     greedy = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
     return log.value(ModelPolicy(made.model, greedy))
 
 
+def encoded(log: UniformLog) -> tuple[Survey, Actions, Floats, Floats]:
+    """Return the survey, the actions, and contexts and variants in columns."""
+    found = survey(lambda: [log.block], log.lookup, SLOT.reward.bounds)
+    actions = Actions.of(log.block, log.lookup)
+    contexts = found.contexts.encode(log.block.contexts)
+    return found, actions, contexts, found.variants.encode(actions.columns.features)
+
+
+def affinity_value(log: UniformLog) -> float:
+    """Return the true value of the variant whose genre the member likes most: no training."""
+    found, actions, contexts, variants = encoded(log)
+    of_context, of_variant = found.pairs(SLOT.genre_feature)
+    row = np.repeat(np.arange(len(log.block)), np.diff(actions.offsets))
+    liked = np.empty(len(row))
+    for some in np.array_split(np.arange(len(row)), max(1, len(row) // 200_000)):
+        liked[some] = np.einsum(
+            "ij,ij->i",
+            variants[actions.rows[some]][:, of_variant],
+            contexts[row[some]][:, of_context],
+        )
+    return float(log.truth[first_maximum(liked, actions.offsets)].mean())
+
+
 def cb_adf_value(log: UniformLog, arguments: str) -> float:
     """Return the true value of VW's own `--cb_adf` on the same features, greedily."""
-    found = examples.survey(lambda: [log.block], log.lookup)
-    block = log.block.take(np.arange(len(log.block)))
-    actions = Actions.of(block, log.lookup)
-    contexts = found.contexts.encode(block.contexts)
-    variants = found.variants.encode(actions.columns.features)
+    found, actions, contexts, variants = encoded(log)
+    block = log.block
     numbers = [found.variant_numbers[int(key)] for key in actions.columns.keys]
-    texts = [vowpal.variant_text(x, n) for x, n in zip(variants, numbers, strict=True)]
-    pairs = found.pairs(SLOTS["artwork"].genre_feature)
+    texts = [
+        f"|v{text} |o {number}:0.1"
+        for text, number in zip(vowpal.columns_texts(variants), numbers, strict=True)
+    ]
+    shared = vowpal.columns_texts(contexts)
+    of_context, of_variant = found.pairs(SLOT.genre_feature)
     with tempfile.TemporaryDirectory() as folder:
         text, model, out = (Path(folder, name) for name in ("x.txt", "m.vw", "p.txt"))
         with text.open("w") as file:
             for i in range(len(block)):
                 rows = actions.rows[actions.offsets[i] : actions.offsets[i + 1]]
-                liked = vowpal.affinities(contexts[i], variants[rows], pairs)
-                file.write(f"shared {vowpal.context_text(contexts[i])}\n")
+                liked = variants[rows][:, of_variant] @ contexts[i, of_context]
+                file.write(f"shared |g{shared[i]}\n")
                 for j, (row, affinity) in enumerate(zip(rows, liked.tolist(), strict=True)):
                     label = f"0:{-block.reward[i]}:{block.propensity[i]} "
                     shown = label if j == block.chosen[i] else ""
-                    file.write(f"{shown}{texts[row]} {vowpal.affinity_text(affinity)}\n")
+                    file.write(f"{shown}{texts[row]} |a 0:{affinity:.7g}\n")
                 file.write("\n")
-        runner.train(text, model, arguments, 1)
+        runner.train(text, model, arguments, 1, 22)
         vowpalwabbit.Workspace(f"--quiet -t -i {model} -d {text} -p {out}").finish()
         best = [int(line.split(":", 1)[0]) for line in out.read_text().splitlines() if line]
     # VW prints actions by predicted cost, the cheapest first.
@@ -103,39 +133,87 @@ def best_single(log: UniformLog) -> float:
     return float(table[np.arange(len(table)), best].mean())
 
 
+def contenders(peers: bool, tuned: bool) -> dict[str, Callable[[UniformLog], float]]:
+    """Return what is compared: a name, and the true value of what it makes of a log."""
+    found: dict[str, Callable[[UniformLog], float]] = {
+        "best single variant (known)": best_single,
+        "affinity, no training": affinity_value,
+    }
+    for name, how in (OURS | (TUNED if tuned else {})).items():
+        found[name] = lambda log, how=how: greedy_value(log, how)
+    if peers:
+        for name, text in CB_ADF.items():
+            found[name] = lambda log, text=text: cb_adf_value(log, text)
+    return found
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Return (mean, half width of the 95% interval over seeds)."""
+    n = len(values)
+    half = T_975.get(n, 1.96) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return float(np.mean(values)), float(half)
+
+
+def plot(found: dict[str, list[list[float]]], sizes: list[int], world: str) -> Path:
+    """Save the learning curves with bands; return the file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    for name, columns in found.items():
+        middle, half = np.array([interval(c) for c in columns]).T
+        (line,) = axes.plot(sizes, middle, marker="o", label=name)
+        axes.fill_between(sizes, middle - half, middle + half, color=line.get_color(), alpha=0.15)
+    axes.set(
+        xscale="log", xlabel="uniformly logged decisions", ylabel="share of headroom captured",
+        title=f"World {world}: uniform is 0, the contextual oracle 1",
+    )  # fmt: skip
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower right")
+    path = PLOTS / f"learning-{world}.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    pyplot.close(figure)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--movielens", type=Path, required=True)
-    parser.add_argument("--rows", default="20000,100000")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--world", choices=["A", "B"], default="A")
+    parser.add_argument("--rows", default="20000,100000,300000")
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--beta", type=float, default=0.5)
-    parser.add_argument("--arguments", action="append", default=[], help="more VW arguments to try")
+    parser.add_argument("--no-peers", action="store_true", help="only what is ours")
+    parser.add_argument("--tuned", action="store_true", help="also with priors chosen on the log")
     arguments = parser.parse_args()
-    contenders = CONTENDERS | {extra: extra for extra in arguments.arguments}
     sizes = [int(text) for text in arguments.rows.split(",")]
     table = Table(
-        title=f"Share of headroom captured, beta {arguments.beta}, {arguments.seeds} seeds"
+        title=f"Share of headroom captured, world {arguments.world}, beta {arguments.beta}, "
+        f"{arguments.seeds} seeds, 95% intervals"
     )
     table.add_column("policy")
     for size in sizes:
         table.add_column(f"{size:,} decisions", justify="right")
-    found: dict[str, list[list[float]]] = {}
+    compared = contenders(not arguments.no_peers, arguments.tuned)
+    found: dict[str, list[list[float]]] = {name: [[] for _ in sizes] for name in compared}
     for seed in range(1, arguments.seeds + 1):
         settings = WorldSettings(beta=arguments.beta)
-        setting = movielens(arguments.movielens, START, 300, 6, settings, seed)
+        setting = movielens(
+            arguments.movielens, START, 300, 6, settings, seed, hidden=arguments.world == "B"
+        )
         for at, size in enumerate(sizes):
             log = uniform_log(setting, size, np.random.default_rng([seed, size]))
-            values = {"best single (known)": best_single(log)}
-            for name, text in CB_ADF.items():
-                values[name] = cb_adf_value(log, text)
-            for name, text in contenders.items():
-                values[name] = greedy_value(log, text, seed)
-            for name, value in values.items():
-                found.setdefault(name, [[] for _ in sizes])[at].append(captured(log, value))
+            for name, value in compared.items():
+                found[name][at].append(captured(log, value(log)))
     for name, columns in found.items():
-        cells = [f"{np.mean(c):.2f} ({min(c):.2f} to {max(c):.2f})" for c in columns]
-        table.add_row(name, *cells)
-    Console().print(table)
+        table.add_row(name, *("{:.2f} ± {:.2f}".format(*interval(c)) for c in columns))
+    Console(width=110).print(table)
+    Console().print(f"plot: {plot(found, sizes, arguments.world)}")
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def _run(settings: Settings, *arguments: str) -> str:
     if done.returncode:
         return done.stderr.strip()
     said = json.loads(done.stdout)
-    verdict = "live" if said["promoted"] else "rejected"
+    verdict = said["verdict"]
     return f"model {said['version']} ({said['rows']:,} rows) {verdict}: {said['reason']}"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,16 @@ from artwork_bandit.domain import (
     microseconds,
 )
 from artwork_bandit.operations import imports
-from artwork_bandit.operations.audience import World, WorldSettings
+from artwork_bandit.operations.audience import Hidden, World, WorldSettings
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Policy
 from artwork_bandit.policies.segments import total
 
 COMPOSITIONS = ("close-up", "pair", "ensemble", "landscape", "object")
+MOST_PLAYED = 50
+"""Titles watched last that a context names."""
+HIDDEN_SD = (0.2, 0.15)
+"""Logits per unit of the hidden taste: between compositions, and between variants of one."""
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
 
@@ -46,32 +50,89 @@ class Setting:
 
 
 def movielens(
-    folder: Path, now: dt.datetime, titles: int, per_title: int, settings: WorldSettings, seed: int
-) -> Setting:
-    """Return a world of the folder's members and its most rated films of two genres or more."""
+    folder: Path, now: dt.datetime, titles: int, per_title: int, settings: WorldSettings, seed: int,
+    *, hidden: bool = False,
+) -> Setting:  # fmt: skip
+    """Return a world of the folder's members and its most rated films of two genres or more.
+
+    With `hidden`, a third of the genre tags are missing or wrong, and members have a taste that the
+    tags do not say but their histories reveal ("world B").
+    """
     rng = np.random.default_rng([seed, 11])
     films, ratings = imports.read_movielens(folder, now)
     history = list(ratings)
     genres = {t.title_id: t.genres for t in films}
     seen: dict[str, int] = {}
     tastes: dict[str, dict[str, float]] = {}
+    watched: dict[str, list[tuple[dt.datetime, str, float]]] = {}
     for event in history:
         assert event.member_id, "history names a member"
         assert event.title_id, "history names a title"
         seen[event.title_id] = seen.get(event.title_id, 0) + 1
         share = (event.seconds_watched or 0.0) / (event.duration_seconds or 1.0)
         taste = tastes.setdefault(event.member_id, {})
+        watched.setdefault(event.member_id, []).append((event.occurred_at, event.title_id, share))
         for genre in genres[event.title_id]:
             taste[genre] = taste.get(genre, 0.0) + share
     chosen = [t for t in films if len(t.genres) >= 2 and t.title_id in seen]
     chosen.sort(key=lambda t: (-seen[t.title_id], t.title_id))
     chosen = chosen[:titles]
     variants = invent_variants(chosen, per_title, rng)
-    world = World(variants, tastes, settings, rng)
-    contexts = [Context(genres=tastes[m]) for m in world.members]
+    unsaid = None
+    if hidden:
+        variants, unsaid = _mistagged(variants, tastes, watched, rng)
+    world = World(variants, tastes, settings, rng, unsaid)
+    contexts = [
+        Context(
+            genres=tastes[m],
+            played={t: round(share, 2) for _, t, share in sorted(watched[m])[-MOST_PLAYED:]},
+        )
+        for m in world.members
+    ]  # fmt: skip
     return Setting(
         titles=chosen, variants=variants, world=world, history=history, contexts=contexts
     )
+
+
+def _mistagged(
+    variants: list[Variant], tastes: dict[str, dict[str, float]],
+    watched: dict[str, list[tuple[dt.datetime, str, float]]], rng: np.random.Generator,
+) -> tuple[list[Variant], Hidden]:  # fmt: skip
+    """Return variants with a sixth of the tags missing and a sixth wrong, and the truth.
+
+    The hidden taste is the leading direction of what members watched that their genres leave
+    unexplained; each composition suits it, or not, and each variant does so in its own way.
+    """
+    emphasis = {v.variant_id: str(v.features["genre"]) for v in variants}
+    genres = sorted(set(emphasis.values()))
+    tagged = []
+    for variant in variants:
+        features, luck = dict(variant.features), rng.random()
+        if luck < 1 / 6:
+            del features["genre"]
+        elif luck < 1 / 3:
+            features["genre"] = genres[int(rng.integers(len(genres)))]
+        tagged.append(replace(variant, features=features))
+    titles = sorted({t for rows in watched.values() for _, t, _ in rows})
+    column = {title: i for i, title in enumerate(titles)}
+    table = np.zeros((len(tastes), len(titles)))
+    for i, member in enumerate(tastes):
+        for _, title, share in watched[member]:
+            table[i, column[title]] = share
+    table = table[:, (table > 0).sum(axis=0) >= 20]
+    table = table / np.maximum(table.sum(axis=1, keepdims=True), 1e-9)
+    names = sorted({g for t in tastes.values() for g in t})
+    known = np.array([[t.get(g, 0.0) for g in names] for t in tastes.values()])
+    known = known / known.sum(axis=1, keepdims=True)
+    known = np.concatenate([np.ones((len(known), 1)), known], axis=1)
+    left = table - known @ np.linalg.lstsq(known, table, rcond=None)[0]
+    members = np.linalg.svd(left, full_matrices=False)[0][:, 0]
+    of_composition = {c: rng.normal(0, HIDDEN_SD[0]) for c in COMPOSITIONS}
+    loadings = np.array(
+        [of_composition[v.features["composition"]] + rng.normal(0, HIDDEN_SD[1]) for v in variants]
+    )
+    members = np.clip((members - members.mean()) / members.std(), -3, 3)
+    return tagged, Hidden(emphasis=emphasis, members=members, loadings=loadings)
 
 
 def invent_variants(

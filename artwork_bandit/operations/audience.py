@@ -4,6 +4,7 @@ Response model (strength beta on "this variant emphasises a genre this member li
 
     logit P(quality play) = base[title] + quality[variant] + composition effect
                             + beta x log-lift of the member's share of the emphasised genre
+                            + hidden[member] x loading[variant]
 
 with log-lift = log(member's share / audience's share), shares smoothed. What the service is told
 of a member is viewing events only; the true tastes stay here.
@@ -35,21 +36,35 @@ class WorldSettings:
     beta: float = 0.5
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Hidden:
+    """What the tags do not say: the genres that variants really emphasise, and a taste that only
+    members' histories reveal."""
+
+    emphasis: Mapping[str, str]
+    """Variant id -> genre."""
+    members: Floats
+    """Per member, in the order of the tastes."""
+    loadings: Floats
+    """Per variant, logits per unit of it."""
+
+
 class World:
     """Members, variants and the probability that the one leads to a play by the other."""
 
     def __init__(
         self, variants: Sequence[Variant], tastes: Mapping[str, Mapping[str, float]],
-        settings: WorldSettings, rng: np.random.Generator,
+        settings: WorldSettings, rng: np.random.Generator, hidden: Hidden | None = None,
     ) -> None:  # fmt: skip
         """`tastes`: member id -> genre -> share or weight, >= 0."""
         self.members = list(tastes)
         self.row_of = {v.variant_id: i for i, v in enumerate(variants)}
         self.title_of = [v.title_id for v in variants]
-        genres = sorted({g for t in tastes.values() for g in t} | {_genre(v) for v in variants})
+        shown = [_genre(v) if hidden is None else hidden.emphasis[v.variant_id] for v in variants]
+        genres = sorted({g for t in tastes.values() for g in t} | set(shown))
         self.log_lift = _log_lift(tastes, genres)
         column = {genre: i for i, genre in enumerate(genres)}
-        self._emphasis = np.array([column[_genre(v)] for v in variants])
+        self._emphasis = np.array([column[genre] for genre in shown])
         titles = {
             t: rng.normal(settings.base, settings.base_sd) for t in sorted(set(self.title_of))
         }
@@ -64,11 +79,14 @@ class World:
             ]
         )
         self._beta = settings.beta
+        self._hidden = np.zeros(len(self.members)) if hidden is None else hidden.members
+        self._loading = np.zeros(len(variants)) if hidden is None else hidden.loadings
 
     def probabilities(self, member: int, rows: Sequence[int]) -> Floats:
         """Return the probability of a quality play for variants (rows) shown to a member."""
         at = np.asarray(rows, np.int64)
         logit = self._constant[at] + self._beta * self.log_lift[member][self._emphasis[at]]
+        logit += self._hidden[member] * self._loading[at]
         found: Floats = 1.0 / (1.0 + np.exp(-logit))
         return found
 

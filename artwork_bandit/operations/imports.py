@@ -16,7 +16,7 @@ import msgspec
 from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import CatalogLine
-from artwork_bandit.policies.profile import gains_of
+from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.store import catalog, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
@@ -168,12 +168,12 @@ def import_history(
         else:
             with store.write() as connection:
                 new = event_store.insert(connection, batch, now)
-                gains: dict[str, list[tuple[dt.datetime, Mapping[str, float]]]] = {}
+                signs: dict[str, list[Sign]] = {}
                 for event in batch:
-                    gain = gains_of(event, known_genres[event.title_id or ""])
-                    if event.event_id in new and gain and event.member_id:
-                        gains.setdefault(event.member_id, []).append((event.occurred_at, gain))
-                profiles.add(connection, gains, half_life)
+                    sign = sign_of(event, known_genres[event.title_id or ""])
+                    if event.event_id in new and sign and event.member_id:
+                        signs.setdefault(event.member_id, []).append(sign)
+                profiles.add(connection, signs, half_life)
             fresh = len(new)
         changes.events_new += fresh
         changes.events_known += len(batch) - fresh

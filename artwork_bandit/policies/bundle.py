@@ -17,10 +17,10 @@ import numpy as np
 from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.exploration import Exploration, Form
-from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel, scores
+from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
 
-FORMAT = 2
+FORMAT = 3
 CANARY_TOLERANCE = 1e-5
 """Largest difference between the compiled score and VW's own float32 prediction."""
 
@@ -39,10 +39,10 @@ class Bundle:
     vowpal_arguments: str
 
     def encode(self) -> bytes:
-        """Return format 2: arrays as little-endian bytes."""
+        """Return format 3: arrays as little-endian bytes."""
         model = self.model
         return msgspec.msgpack.encode(
-            _Bundle2(
+            _Bundle3(
                 format=FORMAT,
                 slot=self.slot,
                 context_encoder=model.context_encoder,
@@ -50,6 +50,7 @@ class Bundle:
                 weights=model.weights.astype("<f8").tobytes(),
                 own_keys=model.own_keys.astype("<u8").tobytes(),
                 own_effects=model.own_effects.astype("<f8").tobytes(),
+                own_columns=model.own_columns,
                 form=self.form,
                 strength=self.strength,
                 explored_share=self.explored_share,
@@ -98,7 +99,7 @@ def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
             raise ValueError(f"weights {model.weights.shape}, canaries {contexts.shape[1:]}")
         pairs = np.arange(len(canaries))
         encoded = EncodedVariants.dense(variants, model.own(keys))
-        found = scores(model.weights, contexts, encoded, pairs, pairs)
+        found = model.scores(contexts, encoded, pairs, pairs)
     except (ValueError, IndexError) as error:
         raise BrokenModel(f"model weights do not fit their encoders: {error}") from error
     worst = float(np.max(np.abs(found - [c.score for c in canaries])))
@@ -111,6 +112,8 @@ class _Format(msgspec.Struct):
 
 
 class _Bundle2(msgspec.Struct):
+    """As the second release wrote it: one effect of its own per variant."""
+
     format: int
     slot: str
     context_encoder: ContextEncoder
@@ -135,6 +138,10 @@ class _Bundle2(msgspec.Struct):
             np.frombuffer(self.own_keys, "<u8"),
             np.frombuffer(self.own_effects, "<f8"),
         )
+
+
+class _Bundle3(_Bundle2):
+    own_columns: list[int] = []
 
 
 class _Model1(msgspec.Struct):
@@ -169,7 +176,7 @@ class _Bundle1(msgspec.Struct):
         )
 
 
-_READERS: dict[int, type[_Bundle1] | type[_Bundle2]] = {1: _Bundle1, 2: _Bundle2}
+_READERS: dict[int, type[_Bundle1] | type[_Bundle2]] = {1: _Bundle1, 2: _Bundle2, 3: _Bundle3}
 
 
 def _bundle(
@@ -177,11 +184,13 @@ def _bundle(
     weights: np.ndarray, own_keys: np.ndarray, own_effects: np.ndarray,
 ) -> Bundle:  # fmt: skip
     shape = (1 + len(contexts.columns), 1 + len(variants.columns))
+    own_columns = read.own_columns if isinstance(read, _Bundle3) else []
     return Bundle(
         slot=read.slot,
         model=LinearModel(
             context_encoder=contexts, variant_encoder=variants, weights=weights.reshape(shape),
-            own_keys=own_keys, own_effects=own_effects,
+            own_keys=own_keys, own_effects=own_effects.reshape(len(own_keys), 1 + len(own_columns)),
+            own_columns=own_columns,
         ),
         form=read.form, strength=read.strength, explored_share=read.explored_share,
         canaries=read.canaries, vowpal_model=read.vowpal_model,

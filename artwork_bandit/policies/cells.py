@@ -13,7 +13,7 @@ from artwork_bandit.domain import CellShare, stable_hash
 from artwork_bandit.errors import InvalidInput
 
 BUCKETS = 10_000
-CELLS = ("explore", "baseline", "live")
+CELLS = ("explore", "baseline", "live", "challenger")
 DEFAULT_SHARES: Mapping[str, float] = {"explore": 0.1, "baseline": 0.05, "live": 0.85}
 
 

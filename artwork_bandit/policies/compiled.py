@@ -22,7 +22,7 @@ from artwork_bandit.policies.exploration import Exploration, Form
 from artwork_bandit.policies.linear import Canary, LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
 
-MAGIC = b"artwork3"
+MAGIC = b"artwork4"
 _FIXED = 48
 _ALIGNED = 64
 
@@ -31,7 +31,8 @@ class _Header(msgspec.Struct, frozen=True):
     context_encoder: ContextEncoder
     variant_encoder: VariantEncoder
     own: int
-    """Number of variants with an effect of their own."""
+    """Number of variants with effects of their own."""
+    own_columns: list[int]
     form: Form
     strength: float
     explored_share: float
@@ -44,8 +45,9 @@ def encode(bundle: Bundle) -> bytes:
     header = msgspec.msgpack.encode(
         _Header(
             context_encoder=model.context_encoder, variant_encoder=model.variant_encoder,
-            own=len(model.own_keys), form=bundle.form, strength=bundle.strength,
-            explored_share=bundle.explored_share, canaries=bundle.canaries,
+            own=len(model.own_keys), own_columns=model.own_columns, form=bundle.form,
+            strength=bundle.strength, explored_share=bundle.explored_share,
+            canaries=bundle.canaries,
         )
     )  # fmt: skip
     content = b"".join([
@@ -70,12 +72,14 @@ def decode(data: np.ndarray, version: int) -> ModelPolicy:
     rows, columns = 1 + len(header.context_encoder.columns), 1 + len(header.variant_encoder.columns)
     numbers = data[_begin(length) :]
     cuts = 8 * np.cumsum([rows * columns, header.own])
+    effects = numbers[cuts[1] :].view("<f8")
     model = LinearModel(
         context_encoder=header.context_encoder,
         variant_encoder=header.variant_encoder,
         weights=numbers[: cuts[0]].view("<f8").reshape(rows, columns),
         own_keys=numbers[cuts[0] : cuts[1]].view("<u8"),
-        own_effects=numbers[cuts[1] :].view("<f8"),
+        own_effects=effects.reshape(header.own, 1 + len(header.own_columns)),
+        own_columns=header.own_columns,
     )
     check_canaries(model, header.canaries)
     exploration = Exploration(

@@ -10,6 +10,7 @@ Context columns
                   0 for a member without history, bounded below by log(k / (W + k))
     `device:D`, `surface:S`, `country:C`, `language:L`, `daypart:0`..`5` (local hour div 4),
     `weekend`     indicators
+    `factor:i`, `community:i`   similar audiences (`policies.audiences`), where training made them
     `a*b`         products of two columns above, where training asked for them: scores stay linear
                   in the columns, so what is not linear in the context must be a column
 Variant columns
@@ -28,6 +29,7 @@ import numpy as np
 
 from artwork_bandit.domain import Context, Floats, Ints
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.policies.audiences import Audiences, BoundAudiences
 from artwork_bandit.policies.features import NUMBER, FeatureTable, indicators, numeric
 
 PRIOR_PLAYS = 5.0
@@ -37,7 +39,10 @@ RAREST_SHARE = 0.005
 MOST_VARIANT_COLUMNS = 256
 MOST_GENRES = 128
 MOST_PRODUCTS = 1024
-FIELDS = {"genre", "device", "surface", "country", "language", "daypart", "weekend"}
+GRID = 64.0
+"""Encoded values are multiples of 1/GRID: a training text has few different numbers, and a
+context differs by far more from one day to the next."""
+FIELDS = {"genre", "device", "surface", "country", "language", "daypart", "weekend", "community"}
 """What context columns come from; a product joins two of them."""
 
 
@@ -49,15 +54,15 @@ class ContextEncoder(msgspec.Struct, frozen=True):
     categories: list[str]
     """`field:value` indicators, in column order after the genres."""
     products: list[tuple[int, int]] = []
-    """Pairs of columns above whose products are columns of their own, after the categories."""
+    """Pairs of columns above whose products are columns of their own, after all others."""
+    audiences: Audiences | None = None
+    """Similar audiences, columns after the categories."""
+    grid: float = 0.0
+    """Values are rounded to multiples of 1 / grid; 0 (models of earlier releases) leaves them."""
 
     @staticmethod
-    def learn(contexts: Sequence[Context], products: Sequence[str] = ()) -> ContextEncoder:
-        """Return an encoder with the genres and categories that occur in `contexts`.
-
-        `products` names pairs of fields, such as `device*genre`: each column of the one times
-        each of the other becomes a column.
-        """
+    def learn(contexts: Sequence[Context]) -> ContextEncoder:
+        """Return an encoder with the genres and categories that occur in `contexts`."""
         shares: defaultdict[str, float] = defaultdict(float)
         seen: Counter[str] = Counter()
         for context in contexts:
@@ -69,16 +74,32 @@ class ContextEncoder(msgspec.Struct, frozen=True):
         common = dict(sorted(sorted(shares.items(), key=lambda s: -s[1])[:MOST_GENRES]))
         total = sum(common.values()) or 1.0
         enough = max(1.0, RAREST_SHARE * len(contexts))
-        plain = ContextEncoder(
+        return ContextEncoder(
             genres={genre: share / total for genre, share in common.items()},
             categories=sorted(name for name, count in seen.items() if count >= enough),
+            grid=GRID,
         )
-        pairs = [pair for product in products for pair in _pairs(plain.columns, product)]
-        return msgspec.structs.replace(plain, products=pairs[:MOST_PRODUCTS])
+
+    def with_audiences(self, audiences: Audiences | None) -> ContextEncoder:
+        """Return an encoder with the columns of similar audiences."""
+        return msgspec.structs.replace(self, audiences=audiences)
+
+    def with_products(self, products: Sequence[str]) -> ContextEncoder:
+        """Return an encoder with the products of pairs of fields, such as `device*genre`: each
+        column of the one times each of the other becomes a column."""
+        pairs = [pair for product in products for pair in _pairs(self.columns, product)]
+        return msgspec.structs.replace(self, products=pairs[:MOST_PRODUCTS])
+
+    @property
+    def factors(self) -> list[int]:
+        """The columns that hold taste factors."""
+        first = len(self.genres) + len(self.categories)
+        return [] if self.audiences is None else [*range(first, first + len(self.audiences.center))]
 
     @property
     def columns(self) -> list[str]:
         plain = [f"genre:{genre}" for genre in self.genres] + self.categories
+        plain += [] if self.audiences is None else self.audiences.columns
         return plain + [f"{plain[i]}*{plain[j]}" for i, j in self.products]
 
     def encode(self, contexts: Sequence[Context]) -> Floats:
@@ -96,11 +117,16 @@ class BoundEncoder:
         self.share = np.fromiter(encoder.genres.values(), np.float64, genres)
         self.prior = PRIOR_PLAYS * self.share
         self.products = np.array(encoder.products, np.int64).reshape(-1, 2)
+        made = encoder.audiences
+        self.audiences = None if made is None else BoundAudiences(made)
+        self.audience_columns = 0 if made is None else len(made.columns)
+        self.grid = encoder.grid
 
     def encode(self, contexts: Sequence[Context]) -> Floats:
         """Return [n x columns]."""
         genres = len(self.share)
-        plain = genres + len(self.column)
+        own = genres + len(self.column)
+        plain = own + self.audience_columns
         out = np.zeros((len(contexts), plain + len(self.products)))
         for row, context in zip(out, contexts, strict=True):
             for genre, plays in context.genres.items():
@@ -112,8 +138,15 @@ class BoundEncoder:
         weights = out[:, :genres]
         totals = weights.sum(axis=1, keepdims=True)
         out[:, :genres] = np.log((weights + self.prior) / ((totals + PRIOR_PLAYS) * self.share))
+        if self.grid:
+            out[:, :genres] = np.round(out[:, :genres] * self.grid) / self.grid
+        if self.audiences is not None:
+            found = self.audiences.encode(out[:, :genres], [c.played for c in contexts])
+            out[:, own:plain] = np.round(found * GRID) / GRID
         if len(self.products):
             out[:, plain:] = out[:, self.products[:, 0]] * out[:, self.products[:, 1]]
+            if self.grid:
+                out[:, plain:] = np.round(out[:, plain:] * self.grid) / self.grid
         return out
 
 

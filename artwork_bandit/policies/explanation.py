@@ -83,12 +83,16 @@ def _reasons(
     ]
     above_mean = parts[chosen] - np.mean(parts, axis=0)
     own = model.own(columns.keys)
+    own_above = own[chosen] - own.mean(axis=0)
+    own_above[1:] *= encoded[model.own_columns]
     names = [ANY, *model.context_encoder.columns]
     shown = ["any variant", *model.variant_encoder.columns]
     found = [
         Reason(context=names[i], variant=shown[j], value=float(above_mean[i, j]))
         for i, j in np.argwhere(above_mean)
     ]
-    if len(own) and (value := float(own[chosen] - own.mean())):
-        found.append(Reason(context=ANY, variant=SELF, value=value))
+    acting = [ANY, *(names[1 + i] for i in model.own_columns)]
+    for name, value in zip(acting, own_above.tolist(), strict=True):
+        if value:
+            found.append(Reason(context=name, variant=SELF, value=value))
     return sorted(found, key=lambda r: -abs(r.value))[:STRONGEST]

@@ -1,8 +1,9 @@
 """A compiled model: scores that are linear in the context for a fixed variant.
 
-    score(u, x, v) = [1, u] . weights . [1, x] + own[v]
+    score(u, x, v) = [1, u] . weights . [1, x] + own[v] . [1, f]
 
-with u the encoded context, x the encoded features of variant v. `weights` is found by probing
+with u the encoded context, f some of its columns (the member's taste factors), x the encoded
+features of variant v and own[v] what was learned of that very variant. All are found by probing
 Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predicted rewards,
 linearised, up to a term common to all variants of a title (its own popularity), which no policy
 needs.
@@ -15,7 +16,7 @@ new variant costs one of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
@@ -53,14 +54,45 @@ class LinearModel:
     own_keys: UInt64s
     """64-bit ids of the variants with an effect of their own, increasing."""
     own_effects: Floats
-    """Their effects."""
+    """[their number, 1 + own columns]: for any member, and per unit of each own column."""
+    own_columns: list[int] = field(default_factory=list)
+    """Context columns that act on each variant in its own way."""
 
     def own(self, keys: UInt64s) -> Floats:
-        """Return the own effect per variant id, 0 for those the log never had."""
+        """Return [n, 1 + own columns], 0 for variants the log never had."""
         if not len(self.own_keys):
-            return np.zeros(len(keys))
+            return np.zeros((len(keys), 1 + len(self.own_columns)))
         at = np.minimum(np.searchsorted(self.own_keys, keys), len(self.own_keys) - 1)
-        found: Floats = np.where(self.own_keys[at] == keys, self.own_effects[at], 0.0)
+        found: Floats = self.own_effects[at] * (self.own_keys[at] == keys)[:, None]
+        return found
+
+    def scores(
+        self, contexts: Floats, variants: EncodedVariants, context_of: Ints, rows: Ints
+    ) -> Floats:
+        """Return one score per (context, variant) pair.
+
+        `contexts` [n, c]; pair i joins context `context_of[i]` with variant `rows[i]`. Each pair
+        is summed by itself: a score must not depend on which others are asked for.
+        """
+        z = self.weights[0] + contexts @ self.weights[1:]
+        # `take` is four times as fast as indexing, with 64-bit indices only.
+        columns = variants.columns.take(rows, axis=0)
+        weight = z[0].take(columns) if len(z) == 1 else z[context_of[:, None], columns]
+        found: Floats = np.einsum("ij,ij->i", variants.values.take(rows, axis=0), weight)
+        if self.own_columns:
+            factors = np.ones((len(contexts), 1 + len(self.own_columns)))
+            factors[:, 1:] = contexts[:, self.own_columns]
+            own = variants.own.take(rows, axis=0)
+            if len(factors) == 1:
+                found += np.einsum("ij,j->i", own, factors[0])
+            else:
+                found += np.einsum("ij,ij->i", own, factors.take(context_of, axis=0))
+        else:
+            found += variants.own[:, 0].take(rows)
+        if variants.wide:
+            for i in np.flatnonzero(np.isin(rows, list(variants.wide))).tolist():
+                more, value = variants.wide[int(rows[i])]
+                found[i] += float(value @ z[context_of[i], more])
         return found
 
 
@@ -74,7 +106,7 @@ class EncodedVariants:
     values: Floats
     """[V, K]."""
     own: Floats
-    """V."""
+    """[V, 1 + own columns]."""
     wide: dict[int, tuple[Ints, Floats]]
     """Row -> (columns, values) of its tokens beyond K: a few rows must not widen all."""
 
@@ -102,27 +134,6 @@ class EncodedVariants:
         """Return given rows [V, 1 + f], the first column being 1."""
         columns = np.tile(np.arange(rows.shape[1]), (len(rows), 1))
         return EncodedVariants(columns, rows, own, {})
-
-
-def scores(
-    weights: Floats, contexts: Floats, variants: EncodedVariants, context_of: Ints, rows: Ints
-) -> Floats:
-    """Return one score per (context, variant) pair.
-
-    `weights` [1 + c, 1 + f], `contexts` [n, c]; pair i joins context `context_of[i]` with variant
-    `rows[i]`. Each pair is summed by itself: a score must not depend on which others are asked for.
-    """
-    z = weights[0] + contexts @ weights[1:]
-    # `take` is four times as fast as indexing, with 64-bit indices only.
-    columns = variants.columns.take(rows, axis=0)
-    weight = z[0].take(columns) if len(z) == 1 else z[context_of[:, None], columns]
-    found: Floats = np.einsum("ij,ij->i", variants.values.take(rows, axis=0), weight)
-    found += variants.own.take(rows)
-    if variants.wide:
-        for i in np.flatnonzero(np.isin(rows, list(variants.wide))).tolist():
-            more, value = variants.wide[int(rows[i])]
-            found[i] += float(value @ z[context_of[i], more])
-    return found
 
 
 def contributions(weights: Floats, context: Floats, variant: Floats) -> Floats:

@@ -16,7 +16,7 @@ from artwork_bandit.domain import Context, Floats, Ints
 from artwork_bandit.policies import exploration, segments
 from artwork_bandit.policies.encoding import BoundEncoder
 from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.linear import EncodedVariants, LinearModel, scores
+from artwork_bandit.policies.linear import EncodedVariants, LinearModel
 from artwork_bandit.policies.variants import VariantColumns
 
 
@@ -139,7 +139,7 @@ class BoundModel:
         """Return the flat scores: predicted reward, up to a constant per decision."""
         encoded = self.encoder.encode(contexts)
         of_pair = np.repeat(context_of, segments.sizes(offsets))
-        return scores(self.policy.model.weights, encoded, self.variants, of_pair, rows)
+        return self.policy.model.scores(encoded, self.variants, of_pair, rows)
 
     def pmf(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints

@@ -1,120 +1,210 @@
 """Vowpal Wabbit's text format, and compiling a VW model by asking it.
 
 The model is a logistic regression of the reward on what was shown (the direct method of
-contextual bandits; Beygelzimer and Langford 2009), explored by our own closed forms. Why not
-`--cb_adf`: it writes n lines for each row to learn from one of them, takes no row weights, fits a
-probability by squared loss, and captured less of what can be gained (`simulations.learning`
-prints both). Propensities have their place in evaluation and in the gate, which do not trust
-this model.
+contextual bandits; Beygelzimer and Langford 2009) with a normal prior per group of features: what
+VW's L-BFGS finds is the maximum a posteriori of a hierarchical model, so that a variant's own
+effect, seen a dozen times, stays near what its features say. Scores are explored by our own closed
+forms. Why not `--cb_adf`, and why not one pass of adaptive steps: both captured less of what can
+be gained at every size of log (`simulations.learning` prints all). Propensities have their place in
+evaluation and in the gate, which do not trust this model.
+
+Priors are namespace weights: a feature x in a namespace of weight s has an effect of standard
+deviation s per unit of x under `--l2 1`. The level of a title is given to VW as the example's base,
+so that few passes suffice.
 
 Nothing here loads VW: a predictor is a function from a line to a raw prediction (a logit). Only
 numbers that this module formats reach VW, as `|namespace column:value`; a name from outside never
 does, and neither does a number that is not finite (VW accepts both silently, and learns nonsense).
 
-Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `a`
-its affinity for the member. `g` and `v` interact (`-q gv`). For a fixed variant the raw
-prediction is linear in the context, so unit contexts against unit variants recover every weight,
-to VW's float32.
+Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
+the member's taste factors, `a` affinities. `g` interacts with `v` and `f` with `o`. Genres are
+not in `g`: four times as many columns as the factors have, nearly collinear, of which affinity
+says the most; crossing them too lost more than it found at every size of log. For a fixed
+variant the raw prediction is linear in the context, so unit contexts against unit variants recover
+every weight, to VW's float32.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.errors import BrokenModel
+from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.policies.linear import Canary
 
 Predictor = Callable[[str], float]
 """From one line without label to VW's raw prediction."""
 
-OWN_VALUE = 0.1
-"""Value of a variant's own feature: small, so that its effect is shrunk towards what its features
-and its title say until it has been shown often (adaptive steps would fit a handful of plays)."""
+
+UNCROSSED = 0.1
+"""Weight of a namespace that interacts with nothing."""
 
 
-def columns_text(values: Floats) -> str:
-    """Return ` i:value` for each non-zero column; raises ValueError unless all are finite."""
-    if not np.all(np.isfinite(values)):
-        raise ValueError("a value for Vowpal Wabbit is not finite")
-    at = np.flatnonzero(values)
-    return "".join(f" {i}:{x:.7g}" for i, x in zip(at.tolist(), values[at].tolist(), strict=True))
+class Priors(msgspec.Struct, frozen=True):
+    """Standard deviations of effects, in logits; 0 leaves a group of effects out."""
+
+    title: float = 0.5
+    """Of a title's level, beyond its own mean."""
+    variant: float = 0.1
+    """Of one variant column, for everybody."""
+    own: float = 0.13
+    """Of a variant's own effect, beyond what its features say."""
+    affinity: float = 0.5
+    """Of one unit of log-lift of the genre a variant emphasises."""
+    cross: float = 0.01
+    """Of one unit of a context column times one of a variant column."""
+    own_cross: float = 0.03
+    """Of one standard deviation of a taste factor on one variant."""
 
 
-def context_text(context: Floats) -> str:
-    return f"|g{columns_text(context)}"
+class Form(msgspec.Struct, frozen=True):
+    """How examples are written: whatever has to be the same in training and in probing."""
+
+    priors: Priors
+    pairs: tuple[Ints, Ints]
+    """Context and variant columns of affinity (`encoding.affinity_pairs`)."""
+    crossed: list[int]
+    """Context columns that act on variant columns."""
+    factors: list[int]
+    """Context columns that act on each variant in its own way."""
+
+    @staticmethod
+    def of(priors: Priors, contexts: ContextEncoder, pairs: tuple[Ints, Ints]) -> Form:
+        columns = range(len(contexts.columns))
+        return Form(priors, pairs, list(columns[len(contexts.genres) :]), contexts.factors)
+
+    @property
+    def interactions(self) -> str:
+        """VW's arguments."""
+        named = (("-q gv", self.crosses), ("-q fo", self.own_crosses))
+        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gf"))
+
+    @property
+    def crosses(self) -> bool:
+        return self.priors.cross > 0 and self.priors.variant > 0 and bool(self.crossed)
+
+    @property
+    def own_crosses(self) -> bool:
+        return self.priors.own_cross > 0 and self.priors.own > 0 and bool(self.factors)
+
+    @property
+    def heads(self) -> dict[str, str]:
+        """Namespace -> how it begins in a line, its weight included."""
+        p = self.priors
+        weights = {
+            "t": p.title, "v": p.variant, "o": p.own, "a": p.affinity,
+            "g": p.cross / p.variant if self.crosses else UNCROSSED,
+            "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
+        }  # fmt: skip
+        return {name: f"|{name}:{weight:.7g}" for name, weight in weights.items()}
+
+    def context_texts(self, contexts: Floats) -> list[str]:
+        """Return what does not depend on the variant, for each row [n, columns]."""
+        g, f = self.heads["g"], self.heads["f"]
+        found = [f"{g}{text}" for text in columns_texts(contexts[:, self.crossed])]
+        if self.factors:
+            factors = columns_texts(contexts[:, self.factors])
+            found = [f"{text} {f}{more}" for text, more in zip(found, factors, strict=True)]
+        return found
+
+    def variant_texts(self, variants: Floats, owns: Sequence[int | None]) -> list[str]:
+        """Return what does not depend on the context; `owns` are the variants' numbers."""
+        v, o = self.heads["v"], self.heads["o"]
+        return [
+            f"{v}{text}" + ("" if own is None else f" {o} {own}")
+            for text, own in zip(columns_texts(variants), owns, strict=True)
+        ]
+
+    def affinities(self, contexts: Floats, variants: Floats) -> Floats:
+        """Return, per row of both, how much the member likes the genres it emphasises."""
+        found: Floats = np.einsum(
+            "ij,ij->i", variants[:, self.pairs[1]], contexts[:, self.pairs[0]]
+        )
+        return found
+
+    def affinity_texts(self, affinities: Floats) -> list[str]:
+        _require_finite(affinities)
+        head = self.heads["a"]
+        # A namespace without features at the end of a line is malformed for VW.
+        return [f"{head} 0:{x:.7g}" if x else "" for x in affinities.tolist()]
+
+    def title_text(self, number: int) -> str:
+        return f"{self.heads['t']} {number}"
+
+    def line(self, context: Floats, variant: Floats, own: int | None) -> str:
+        """Return one example without label and title."""
+        context, variant = context[None], variant[None]
+        affinity = self.affinity_texts(self.affinities(context, variant))
+        parts = (self.context_texts(context), self.variant_texts(variant, [own]), affinity)
+        return " ".join(part[0] for part in parts)
 
 
-def variant_text(variant: Floats, own: int | None) -> str:
-    """Return what does not depend on the context; `own` is the variant's number, or None."""
-    own_text = "" if own is None else f" |o {own}:{OWN_VALUE}"
-    return f"|v{columns_text(variant)}{own_text}"
+def columns_texts(values: Floats) -> list[str]:
+    """Return ` i:value` for each non-zero column, per row; raises ValueError unless all are finite.
+
+    Columns of a training log have few different values: each is formatted once.
+    """
+    _require_finite(values)
+    n, columns = values.shape
+    if not n or not columns:
+        return [""] * n
+    texts = np.empty(values.shape, object)
+    for i in range(columns):
+        found, place = np.unique(values[:, i], return_inverse=True)
+        written = np.array([f" {i}:{x:.7g}" if x else "" for x in found.tolist()], object)
+        texts[:, i] = written[place]
+    return ["".join(row) for row in texts.tolist()]
 
 
-def affinity_text(affinity: float) -> str:
-    """Return the affinity namespace."""
-    if not np.isfinite(affinity):
-        raise ValueError("an affinity for Vowpal Wabbit is not finite")
-    return f"|a 0:{affinity:.7g}" if affinity else "|a"
+def labels(reward: float, weight: float, base: float) -> list[str]:
+    """Return the labels of one row: a reward strictly between 0 and 1 is a part of each class.
 
-
-def labels(reward: float, weight: float) -> list[str]:
-    """Return the labels of one row: a reward strictly between 0 and 1 is a part of each class."""
-    if not 0 <= reward <= 1 or not 0 < weight < np.inf:
-        raise ValueError(f"label with reward {reward} and weight {weight}")
+    `base` is the logit that the example starts from.
+    """
+    if not 0 <= reward <= 1 or not 0 < weight < np.inf or not np.isfinite(base):
+        raise ValueError(f"label with reward {reward}, weight {weight} and base {base}")
     parts = (("1", reward * weight), ("-1", (1 - reward) * weight))
-    return [f"{label} {part:.7g}" for label, part in parts if part > 0]
-
-
-def affinities(context: Floats, variants: Floats, pairs: tuple[Ints, Ints]) -> Floats:
-    """Return per variant [n] how much the context's member likes the genres it emphasises."""
-    found: Floats = np.einsum("ij,j->i", variants[:, pairs[1]], context[pairs[0]])
-    return found
-
-
-def line(context: Floats, variant: Floats, own: int | None, pairs: tuple[Ints, Ints]) -> str:
-    """Return one example without label and title."""
-    affinity = float(affinities(context, variant[None], pairs)[0])
-    return " ".join((context_text(context), variant_text(variant, own), affinity_text(affinity)))
+    return [f"{label} {part:.7g} {base:.5f}" for label, part in parts if part > 0]
 
 
 def compile_weights(
-    predict: Predictor, context_columns: int, variant_columns: int, pairs: tuple[Ints, Ints]
+    predict: Predictor, form: Form, context_columns: int, variant_columns: int
 ) -> Floats:
-    """Return logit weights [1 + context columns, 1 + variant columns], NaN where VW's are."""
+    """Return logit weights [1 + context columns, 1 + variant columns]."""
     contexts = np.vstack([np.zeros(context_columns), np.eye(context_columns)])
     variants = np.vstack([np.zeros(variant_columns), np.eye(variant_columns)])
-    table = np.array([[predict(line(u, x, None, pairs)) for x in variants] for u in contexts])
-    table[is_forced(table, table[0, 0])] = np.nan
+    table = np.array([[predict(form.line(u, x, None)) for x in variants] for u in contexts])
     weights = table.copy()
     weights[1:] -= table[0]
     weights[:, 1:] -= weights[:, :1]
-    return weights
+    return _finite(weights)
 
 
-def compile_own(predict: Predictor, numbers: Sequence[int]) -> Floats:
-    """Return the own effect of each variant number, as a logit, NaN where VW's is."""
-    nothing = np.zeros(0)
-    intercept = predict(variant_text(nothing, None))
-    raw = np.array([predict(variant_text(nothing, number)) for number in numbers], np.float64)
-    raw[is_forced(raw, intercept)] = np.nan
-    return raw - intercept
-
-
-def is_forced(raw: Floats, intercept: float) -> npt.NDArray[np.bool_]:
-    """Return where a prediction of a trained model is no prediction.
-
-    `--freegrad` leaves a NaN weight now and then (a few in ten thousand, features seen a handful
-    of times), and VW answers NaN with exactly 0, saying nothing.
-    """
-    return np.asarray((raw == 0.0) & (intercept != 0.0))
+def compile_own(
+    predict: Predictor, form: Form, context_columns: int, numbers: Sequence[int]
+) -> Floats:
+    """Return [numbers, 1 + own columns]: each variant's own effects, as logits."""
+    acting = form.factors if form.own_crosses else []
+    contexts = np.zeros((1 + len(acting), context_columns))
+    contexts[np.arange(1, 1 + len(acting)), acting] = 1.0
+    before = form.context_texts(contexts)
+    plain = np.array([predict(text) for text in before])
+    head = form.heads["o"]
+    table = np.array(
+        [[predict(f"{text} {head} {n}") for text in before] for n in numbers], np.float64
+    ).reshape(len(numbers), len(before))
+    own = table - plain
+    own[:, 1:] -= own[:, :1]
+    return _finite(own)
 
 
 def canaries(
-    predict: Predictor, contexts: Floats, variants: Floats, owns: Sequence[int | None],
-    keys: Mapping[int, int], pairs: tuple[Ints, Ints], scale: float,
+    predict: Predictor, form: Form, contexts: Floats, variants: Floats,
+    owns: Sequence[int | None], keys: Mapping[int, int], scale: float,
 ) -> list[Canary]:  # fmt: skip
     """Return VW's predictions, times `scale`, for each (context, variant, own number) row."""
     return [
@@ -122,7 +212,18 @@ def canaries(
             context=u.tolist(),
             variant=x.tolist(),
             variant_key=None if own is None else keys[own],
-            score=scale * predict(line(u, x, own, pairs)),
+            score=scale * predict(form.line(u, x, own)),
         )
         for u, x, own in zip(contexts, variants, owns, strict=True)
     ]
+
+
+def _require_finite(values: Floats) -> None:
+    if not np.all(np.isfinite(values)):
+        raise ValueError("a value for Vowpal Wabbit is not finite")
+
+
+def _finite(weights: Floats) -> Floats:
+    if not np.all(np.isfinite(weights)):
+        raise BrokenModel("Vowpal Wabbit predicts numbers that are not finite; not registered")
+    return weights

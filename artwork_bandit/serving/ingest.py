@@ -7,12 +7,11 @@ which batches that come at the same time share, before the answer; sending it ag
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies.profile import GAINS, gains_of
+from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
@@ -117,15 +116,15 @@ def check_alone(decision_ids: DecisionIds, batch: Batch) -> Report:
 
 
 def update_profiles(connection: Connection, events: list[Event], half_life: dt.timedelta) -> None:
-    """Add what events say about tastes to their members' genre profiles."""
-    telling = [e for e in events if e.type in GAINS and e.member_id and e.title_id]
+    """Add what events say about tastes to their members' profiles."""
+    telling = [e for e in events if e.member_id and e.title_id]
     genres = catalog_store.title_genres(connection, {e.title_id for e in telling if e.title_id})
-    gains: dict[str, list[tuple[dt.datetime, Mapping[str, float]]]] = {}
+    signs: dict[str, list[Sign]] = {}
     for event in telling:
-        gain = gains_of(event, genres.get(event.title_id or "", ()))
-        if gain and event.member_id:
-            gains.setdefault(event.member_id, []).append((event.occurred_at, gain))
-    profiles.add(connection, gains, half_life)
+        sign = sign_of(event, genres.get(event.title_id or "", ()))
+        if sign is not None and event.member_id:
+            signs.setdefault(event.member_id, []).append(sign)
+    profiles.add(connection, signs, half_life)
 
 
 def _checked(

@@ -241,8 +241,12 @@ class Service:
     def _asked(self, asked: Asking, found: Mapping[str, Profile]) -> Asked:
         question = asked.question
         if not asked.genres_given and (profile := found.get(question.member_id)) is not None:
-            genres = profile.at(asked.now, self.half_life)
-            question = replace(question, context=replace(question.context, genres=genres))
+            context = replace(
+                question.context,
+                genres=profile.at(asked.now, self.half_life),
+                played=profile.played_at(asked.now, self.half_life),
+            )
+            question = replace(question, context=context)
         seconds = self.settings.period_seconds or question.slot.period.total_seconds()
         return Asked(question=question, now=asked.now, period_seconds=seconds)
 

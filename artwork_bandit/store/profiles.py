@@ -1,4 +1,4 @@
-"""Members' genre profiles, one row each."""
+"""Members' profiles, one row each."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import msgspec
 import sqlalchemy as sa
 
 from artwork_bandit.domain import instant
-from artwork_bandit.policies.profile import Profile
+from artwork_bandit.policies.profile import Play, Profile, Sign
 from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
 
-_POSTGRESQL = "SELECT member_id, as_of, genres FROM profiles WHERE member_id = ANY(%s)"
+_POSTGRESQL = "SELECT member_id, as_of, genres, played FROM profiles WHERE member_id = ANY(%s)"
 _SQLITE = (
-    "SELECT member_id, as_of, genres FROM profiles "
+    "SELECT member_id, as_of, genres, played FROM profiles "
     "WHERE member_id IN (SELECT value FROM json_each(?))"
 )
 _genres = msgspec.json.Decoder(dict[str, float])
+_played = msgspec.json.Decoder(dict[str, Play])
 
-Gains = Mapping[str, list[tuple[dt.datetime, Mapping[str, float]]]]
-"""member -> (moment, gain per genre) pairs."""
+Signs = Mapping[str, list[Sign]]
+"""member -> what events say."""
 
 
 def get(connection: Connection, member_id: str) -> Profile:
@@ -33,7 +34,7 @@ def first(connection: Connection, most: int) -> dict[str, Profile]:
     """Return some profiles, by member id."""
     query = sa.select(profiles).order_by(profiles.c.member_id).limit(most)
     return {
-        row.member_id: Profile(as_of=row.as_of, genres=_genres.decode(row.genres))
+        row.member_id: _profile(row.as_of, row.genres, row.played)
         for row in connection.execute(query)
     }
 
@@ -49,8 +50,7 @@ def get_many(
         if for_update:
             query = query.with_for_update()
         for row in connection.execute(query):
-            genres = _genres.decode(row.genres)
-            found[row.member_id] = Profile(as_of=row.as_of, genres=genres)
+            found[row.member_id] = _profile(row.as_of, row.genres, row.played)
     return found
 
 
@@ -63,14 +63,14 @@ def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile
         else:
             cursor.execute(_SQLITE, (msgspec.json.encode(wanted).decode(),))
         return {
-            member: Profile(as_of=instant(as_of), genres=_genres.decode(genres))
-            for member, as_of, genres in cursor.fetchall()
+            member: _profile(instant(as_of), genres, played)
+            for member, as_of, genres, played in cursor.fetchall()
         }
 
 
-def add(connection: Connection, gains: Gains, half_life: dt.timedelta) -> None:
-    """Add gains to members' profiles, in any order and from any number of writers."""
-    members = sorted(member for member, pairs in gains.items() if pairs)
+def add(connection: Connection, signs: Signs, half_life: dt.timedelta) -> None:
+    """Add signs to members' profiles, in any order and from any number of writers."""
+    members = sorted(member for member, some in signs.items() if some)
     if connection.dialect.name == "postgresql":
         # Rows must exist to be locked.
         blank = {"as_of": dt.datetime(1970, 1, 1, tzinfo=dt.UTC), "genres": "{}"}
@@ -78,7 +78,14 @@ def add(connection: Connection, gains: Gains, half_life: dt.timedelta) -> None:
     before = get_many(connection, members, for_update=True)
     rows = []
     for member in members:
-        after = before.get(member, Profile()).add(gains[member], half_life)
-        genres = msgspec.json.encode(after.genres, order="sorted").decode()
-        rows.append({"member_id": member, "as_of": after.as_of, "genres": genres})
+        after = before.get(member, Profile()).add(signs[member], half_life)
+        genres, played = (
+            msgspec.json.encode(told, order="sorted").decode()
+            for told in (after.genres, after.played)
+        )
+        rows.append({"member_id": member, "as_of": after.as_of, "genres": genres, "played": played})
     upsert(connection, profiles, rows, "member_id")
+
+
+def _profile(as_of: dt.datetime, genres: str | bytes, played: str | bytes) -> Profile:
+    return Profile(as_of=as_of, genres=_genres.decode(genres), played=_played.decode(played))

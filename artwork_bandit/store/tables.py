@@ -221,6 +221,7 @@ profiles = sa.Table(
     sa.Column("member_id", sa.Text, primary_key=True),
     sa.Column("as_of", Instant, nullable=False),
     sa.Column("genres", sa.Text, nullable=False),
+    sa.Column("played", sa.Text, nullable=False, server_default=sa.text("'{}'")),
 )  # fmt: skip
 
 models = sa.Table(
@@ -241,6 +242,13 @@ models = sa.Table(
              sqlite_where=sa.text("status = 'live'"),
              postgresql_where=sa.text("status = 'live'")),
     _one_of("status", ["candidate", "live", "rejected", "retired"], "status_known"),
+)  # fmt: skip
+
+challengers = sa.Table(
+    "challengers", metadata,
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("model_version", sa.Integer, sa.ForeignKey("models.version"), nullable=False),
+    sa.Column("since", Instant, nullable=False),
 )  # fmt: skip
 
 promotions = sa.Table(

@@ -6,32 +6,29 @@ The same log, settings and seed give the same bytes.
 from __future__ import annotations
 
 import datetime as dt
-import logging
 import math
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from artwork_bandit.domain import instant
-from artwork_bandit.errors import BrokenModel, NotEnoughData
-from artwork_bandit.policies import bundle, vowpal
+from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.policies import bundle, exploration, vowpal
 from artwork_bandit.policies.block import Lookup
 from artwork_bandit.policies.bundle import Bundle
-from artwork_bandit.policies.exploration import Form
 from artwork_bandit.policies.linear import LinearModel
+from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
-from artwork_bandit.training.examples import Blocks, Survey
-
-log = logging.getLogger(__name__)
+from artwork_bandit.training.survey import Blocks, Survey, survey
+from artwork_bandit.training.tuning import Progress, Tuned, tune
 
 FEWEST_ROWS = 200
 CANARIES = 32
-MOST_LOST = 0.01
-"""Share of variants whose own effect VW may lose to a NaN; they keep what their features say."""
 GAMMA_SCALE = 100.0
 """SquareCB's gamma is this times the square root of the number of rows (Foster and Rakhlin
 2020 set it proportional to the root of the horizon). Large, because the explore cell and the floor
@@ -43,12 +40,16 @@ class Settings:
     """How to train; stored with the model."""
 
     arguments: str = runner.ARGUMENTS
-    """Vowpal Wabbit's."""
+    """Vowpal Wabbit's, without the interactions that the priors ask for."""
+    priors: Callable[[int], Priors | None] = lambda rows: None
+    """From the number of rows to the priors; None chooses them on the log (`training.tuning`)."""
     half_life: dt.timedelta = dt.timedelta(days=30)
     """After this long a row weighs half."""
     products: tuple[str, ...] = ()
     """Pairs of context fields whose products are columns too, such as `device*genre`."""
-    form: Form = "squarecb"
+    with_audiences: bool = True
+    """Learn similar audiences, and use them as context."""
+    form: exploration.Form = "squarecb"
     explored_share: float = 0.05
     seed: int = 1
 
@@ -64,57 +65,73 @@ class Trained:
     window_from: dt.datetime
     window_to: dt.datetime
     """Instant of the last row."""
+    priors: Priors
+    tuned: Tuned | None
+    """How the priors were chosen; None if they were given."""
 
 
-def train(blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings) -> Trained:
-    """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach."""
-    found = examples.survey(blocks, lookup, settings.products)
+def silent(what: str, share: float) -> None:
+    """Show no progress."""
+
+
+def train(
+    blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings, progress: Progress = silent
+) -> Trained:
+    """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach.
+
+    Memory does not grow with the log: it is read in blocks, and VW reads text from a file.
+    """
+    progress("reading the log", 0.0)
+    found = survey(
+        blocks, lookup, slot.reward.bounds, settings.products,
+        with_audiences=settings.with_audiences, seed=settings.seed,
+    )  # fmt: skip
     if found.rows < FEWEST_ROWS or found.first is None or found.last is None:
         raise NotEnoughData(
             f"the log has {found.rows} rows that can teach, of at least {FEWEST_ROWS} needed "
             f"({found.left_out} left out: one eligible variant)"
         )
     with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
+        tuned, priors = None, settings.priors(found.rows)
+        if priors is None:
+            tuned = tune(
+                Path(folder), blocks, lookup, found, slot, settings.half_life,
+                settings.arguments, settings.seed, progress,
+            )  # fmt: skip
+            priors = tuned.priors
+        form = Form.of(priors, found.contexts, found.pairs(slot.genre_feature))
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
+        progress("writing examples", 0.0)
         with text.open("w", encoding="ascii") as out:
-            examples.write(out, blocks, lookup, found, slot, settings.half_life)
-        runner.train(text, model, settings.arguments, settings.seed)
-        try:
-            made = _compile(model, found, slot, settings)
-        except BrokenModel as error:
-            # freegrad loses weights to NaN, more of them the more context columns there are.
-            log.warning("retrained_without_nan", extra={"error": str(error)})
-            sound = replace(settings, arguments=runner.NEVER_NAN)
-            runner.train(text, model, sound.arguments, sound.seed)
-            made = _compile(model, found, slot, sound)
+            examples.write(out, blocks(), lookup, found, form, slot, settings.half_life)
+        progress("training", 0.0)
+        arguments = f"{settings.arguments} {form.interactions}".strip()
+        runner.train(text, model, arguments, settings.seed, runner.bits(found.features))
+        progress("compiling", 0.0)
+        made = _compile(model, found, form, slot, settings, arguments)
     bundle.check_canaries(made.model, made.canaries)
+    progress("trained", 1.0)
     return Trained(
-        bundle=made,
-        rows=found.rows,
-        left_out=found.left_out,
-        window_from=instant(found.first),
-        window_to=instant(found.last),
-    )
+        bundle=made, rows=found.rows, left_out=found.left_out, window_from=instant(found.first),
+        window_to=instant(found.last), priors=priors, tuned=tuned,
+    )  # fmt: skip
 
 
-def _compile(model: Path, found: Survey, slot: Slot, settings: Settings) -> Bundle:
-    pairs = found.pairs(slot.genre_feature)
+def _compile(
+    model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str
+) -> Bundle:
     n_contexts, n_variants = len(found.contexts.columns), len(found.variants.columns)
     key_of = {number: key for key, number in found.variant_numbers.items()}
     rng = np.random.default_rng(settings.seed)
     # Random contexts and features of everyday size, half of them with a variant's own effect.
-    contexts = rng.normal(0, 1, (CANARIES, n_contexts))
+    contexts = np.round(rng.normal(0, 1, (CANARIES, n_contexts)), 3)
     variants = rng.random((CANARIES, n_variants)) * (rng.random((CANARIES, n_variants)) < 0.3)
+    owns = [int(rng.integers(len(key_of))) if i % 2 else None for i in range(CANARIES)]
     scale = _reward_per_logit(found, slot)
     with runner.predictor(model) as predict:
-        weights = scale * vowpal.compile_weights(predict, n_contexts, n_variants, pairs)
-        own = scale * vowpal.compile_own(predict, sorted(key_of))
-        sound = np.flatnonzero(np.isfinite(own))
-        owns = [int(rng.choice(sound)) if i % 2 and len(sound) else None for i in range(CANARIES)]
-        canaries = vowpal.canaries(predict, contexts, variants, owns, key_of, pairs, scale)
-    if not np.all(np.isfinite(weights)) or len(sound) < (1 - MOST_LOST) * len(own):
-        raise BrokenModel("Vowpal Wabbit predicts numbers that are not finite; not registered")
-    own = np.where(np.isfinite(own), own, 0.0)
+        weights = scale * vowpal.compile_weights(predict, form, n_contexts, n_variants)
+        own = scale * vowpal.compile_own(predict, form, n_contexts, sorted(key_of))
+        canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
     keys = np.array([key_of[number] for number in range(len(own))], np.uint64)
     order = np.argsort(keys)
     return Bundle(
@@ -125,13 +142,14 @@ def _compile(model: Path, found: Survey, slot: Slot, settings: Settings) -> Bund
             weights=weights,
             own_keys=keys[order],
             own_effects=own[order],
+            own_columns=form.factors if form.own_crosses else [],
         ),
         form=settings.form,
         strength=GAMMA_SCALE * math.sqrt(found.rows),
         explored_share=settings.explored_share,
         canaries=canaries,
         vowpal_model=model.read_bytes(),
-        vowpal_arguments=settings.arguments,
+        vowpal_arguments=arguments,
     )
 
 
@@ -141,5 +159,4 @@ def _reward_per_logit(found: Survey, slot: Slot) -> float:
     Scores are logits times this: predicted rewards, linearised, up to the title's own level.
     """
     low, high = slot.reward.bounds
-    mean = min(max((found.earned / found.rows - low) / (high - low), 1e-3), 1 - 1e-3)
-    return mean * (1 - mean) * (high - low)
+    return found.mean * (1 - found.mean) * (high - low)

@@ -172,8 +172,15 @@ def cells() -> Response:
 def member(member_id: str) -> Response:
     with service().store.read() as connection:
         profile = profiles.get(connection, member_id)
-    genres = profile.at(now(), service().half_life)
-    return bodies.write({"member_id": member_id, "as_of": profile.as_of, "genres": genres})
+    moment, half_life = now(), service().half_life
+    return bodies.write(
+        {
+            "member_id": member_id,
+            "as_of": profile.as_of,
+            "genres": profile.at(moment, half_life),
+            "played": profile.played_at(moment, half_life),
+        }
+    )
 
 
 @api.get("/livez")

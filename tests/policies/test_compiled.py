@@ -10,7 +10,7 @@ from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies import compiled
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
-from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel, scores
+from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.variants import VariantColumns
 from tests.samples import small_catalog
 
@@ -27,11 +27,13 @@ def made(seed: int = 1) -> Bundle:
     model = LinearModel(
         context_encoder=contexts, variant_encoder=encoder,
         weights=rng.normal(size=(1 + len(contexts.columns), 1 + len(encoder.columns))),
-        own_keys=columns.keys[order], own_effects=rng.normal(size=len(order)),
+        own_keys=columns.keys[order], own_effects=rng.normal(size=(len(order), 2)),
+        own_columns=[1],
     )  # fmt: skip
     u, x = rng.normal(size=len(contexts.columns)), rng.random(len(encoder.columns))
     key = int(columns.keys[2])
-    value = np.array([1.0, *u]) @ model.weights @ [1.0, *x] + model.own(columns.keys[2:3])[0]
+    value = np.array([1.0, *u]) @ model.weights @ [1.0, *x]
+    value += model.own(columns.keys[2:3])[0] @ [1.0, u[1]]
     canary = Canary(context=u.tolist(), variant=x.tolist(), variant_key=key, score=float(value))
     return Bundle(
         slot="artwork", model=model, form="squarecb", strength=50.0, explored_share=0.05,
@@ -79,9 +81,10 @@ def test_a_variant_with_many_features_is_scored_by_all_of_them() -> None:
     columns = VariantColumns.of([*variants, rich])
     context = np.random.default_rng(3).normal(size=(1, len(weights) - 1))
     rows = np.arange(13)
-    found = scores(weights, context, EncodedVariants.of(model, columns), rows * 0, rows)
+    found = model.scores(context, EncodedVariants.of(model, columns), rows * 0, rows)
     x = np.hstack([np.ones((13, 1)), encoder.encode(columns.features)])
-    expected = np.array([1.0, *context[0]]) @ weights @ x.T + model.own(columns.keys)
+    expected = np.array([1.0, *context[0]]) @ weights @ x.T
+    expected = expected + model.own(columns.keys) @ [1.0, context[0, 1]]
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -91,9 +94,9 @@ def test_a_pairs_score_does_not_depend_on_its_company() -> None:
     encoded = EncodedVariants.of(bundle.model, VariantColumns.of(variants))
     contexts = np.random.default_rng(1).normal(size=(5, len(bundle.model.context_encoder.columns)))
     context_of, rows = np.repeat(np.arange(5), 12), np.tile(np.arange(12), 5)
-    together = scores(bundle.model.weights, contexts, encoded, context_of, rows)
+    together = bundle.model.scores(contexts, encoded, context_of, rows)
     alone = [
-        scores(bundle.model.weights, contexts[[c]], encoded, np.zeros(1, int), np.array([r]))[0]
+        bundle.model.scores(contexts[[c]], encoded, np.zeros(1, int), np.array([r]))[0]
         for c, r in zip(context_of, rows, strict=True)
     ]
     assert np.max(np.abs(together - alone)) < 1e-12  # equal after rounding to the score grid

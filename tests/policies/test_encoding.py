@@ -65,7 +65,7 @@ def test_a_table_changed_row_by_row_is_the_table_made_at_once() -> None:
 
 def test_products_of_context_fields_are_columns() -> None:
     contexts = [Context(device="tv", genres={"a": 9.0}), Context(device="web", genres={"b": 2.0})]
-    encoder = ContextEncoder.learn(contexts, ["device*genre"])
+    encoder = ContextEncoder.learn(contexts).with_products(["device*genre"])
     assert encoder.columns[-4:] == [
         "device:tv*genre:a", "device:tv*genre:b", "device:web*genre:a", "device:web*genre:b",
     ]  # fmt: skip
@@ -73,4 +73,4 @@ def test_products_of_context_fields_are_columns() -> None:
     assert rows[0, 4:].tolist() == [rows[0, 0], rows[0, 1], 0, 0]
     assert rows[1, 4:].tolist() == [0, 0, rows[1, 0], rows[1, 1]]
     with pytest.raises(InvalidInput, match="fields are"):
-        ContextEncoder.learn(contexts, ["device*colour"])
+        encoder.with_products(["device*colour"])

@@ -8,34 +8,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artwork_bandit.domain import Event, EventType
-from artwork_bandit.policies.profile import Profile, gains_of
+from artwork_bandit.policies.profile import MOST_PLAYED, Profile, Sign, sign_of
 
 DAY = dt.timedelta(days=1)
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
-gain = st.tuples(
-    st.integers(0, 400), st.dictionaries(st.sampled_from("abc"), st.floats(-2, 2), max_size=3)
+signs = st.builds(
+    Sign,
+    moment=st.integers(0, 400).map(lambda days: START + days * DAY),
+    genres=st.dictionaries(st.sampled_from("abc"), st.floats(-2, 2), max_size=3),
+    played=st.dictionaries(st.integers(1, 60).map(str), st.floats(0.01, 1), max_size=30),
 )
 
 
 def test_a_play_counts_half_after_a_half_life() -> None:
-    profile = Profile().add([(START, {"a": 1.0})], 30 * DAY)
+    profile = Profile().add([Sign(moment=START, genres={"a": 1.0})], 30 * DAY)
     assert profile.at(START + 30 * DAY, 30 * DAY) == pytest.approx({"a": 0.5})
 
 
-@given(st.lists(gain, min_size=1, max_size=12), st.randoms(use_true_random=False))
-def test_the_order_of_events_does_not_matter(
-    events: list[tuple[int, dict[str, float]]], rng: random.Random
-) -> None:
-    pairs = [(START + days * DAY, per_genre) for days, per_genre in events]
-    together = Profile().add(pairs, 30 * DAY)
-    rng.shuffle(pairs)
+@given(st.lists(signs, min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_the_order_of_events_does_not_matter(events: list[Sign], rng: random.Random) -> None:
+    together = Profile().add(events, 30 * DAY)
+    rng.shuffle(events)
     one_by_one = Profile()
-    for pair in pairs:
-        one_by_one = one_by_one.add([pair], 30 * DAY)
+    for sign in events:
+        one_by_one = one_by_one.add([sign], 30 * DAY)
+    assert one_by_one.played == together.played
+    assert len(together.played) <= MOST_PLAYED
     at = START + 500 * DAY
     a, b = together.at(at, 30 * DAY), one_by_one.at(at, 30 * DAY)
     for genre in set(a) | set(b):
-        assert a.get(genre, 0.0) == pytest.approx(b.get(genre, 0.0), abs=2e-6)
+        assert a.get(genre, 0.0) == pytest.approx(b.get(genre, 0.0), abs=1e-9)
 
 
 def test_a_play_counts_by_its_watched_share() -> None:
@@ -43,9 +45,31 @@ def test_a_play_counts_by_its_watched_share() -> None:
         event_id="e", type=EventType.PLAY, occurred_at=START, seconds_watched=30,
         duration_seconds=120,
     )  # fmt: skip
-    assert gains_of(play, ["a", "b"]) == {"a": 0.25, "b": 0.25}
+    assert sign_of(play, ["a", "b"]) == Sign(moment=START, genres={"a": 0.25, "b": 0.25})
 
 
-def test_events_that_say_nothing_about_taste_add_nothing() -> None:
-    pause = Event(event_id="e", type=EventType.PAUSE, occurred_at=START)
-    assert gains_of(pause, ["a"]) == {}
+def test_a_title_is_remembered_with_its_latest_play_and_fades() -> None:
+    def play(days: int, seconds: float) -> Sign:
+        event = Event(
+            event_id="e", type=EventType.PLAY, occurred_at=START + days * DAY, title_id="t",
+            seconds_watched=seconds, duration_seconds=100,
+        )  # fmt: skip
+        sign = sign_of(event, [])
+        assert sign is not None
+        return sign
+
+    profile = Profile().add([play(10, 50), play(3, 100)], 30 * DAY)
+    assert profile.played_at(START + 10 * DAY, 30 * DAY) == {"t": 0.5}
+    assert profile.played_at(START + 40 * DAY, 30 * DAY) == {"t": 0.25}
+    assert profile.played_at(START + 400 * DAY, 30 * DAY) == {}
+
+
+@pytest.mark.parametrize("kind", list(EventType))
+def test_every_type_of_event_says_something(kind: EventType) -> None:
+    sign = sign_of(Event(event_id="e", type=kind, occurred_at=START, title_id="t"), ["a"])
+    assert sign is not None
+    assert sign.genres["a"] != 0
+
+
+def test_a_title_without_genres_says_nothing_until_it_is_played() -> None:
+    assert sign_of(Event(event_id="e", type=EventType.CLICK, occurred_at=START), []) is None

@@ -5,9 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.linear import EncodedVariants, scores
+from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.linear import EncodedVariants, LinearModel
+from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.training import vowpal as runner
+
+NOTHING = np.empty(0, np.int64)
+FORM = Form(Priors(), (NOTHING, NOTHING), [0, 1], [1])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -17,29 +23,37 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     rng = np.random.default_rng(seed)
     n_context, n_variant, n_own = 12, 9, 20
     pairs = (np.array([0, 3, 5]), np.array([1, 2, 7]))
+    form = Form(Priors(cross=0.3, own_cross=0.3), pairs, list(range(4, 12)), [6, 7])
     lines = []
     for _ in range(3_000):
         u, x = rng.normal(size=n_context), (rng.random(n_variant) < 0.4) * rng.random(n_variant)
         own = int(rng.integers(n_own))
-        reward = float(rng.random() < 1 / (1 + np.exp(-(u[0] * x[1] + u[3] - 0.5))))
-        label = vowpal.labels(reward, 1.0)[0]
-        lines.append(f"{label} |t 1 {vowpal.line(u, x, own, pairs).strip()}\n")
+        reward = float(
+            rng.random() < 1 / (1 + np.exp(-(u[0] * x[1] + u[6] * (own - 10) / 5 - 0.5)))
+        )
+        label = vowpal.labels(reward, 1.0, -0.2)[0]
+        lines.append(f"{label} {form.title_text(1)} {form.line(u, x, own)}\n")
     text, model = tmp_path / "examples.txt", tmp_path / "model.vw"
     text.write_text("".join(lines))
-    runner.train(text, model, runner.ARGUMENTS, seed)
+    runner.train(text, model, f"{runner.ARGUMENTS} {form.interactions}", seed, 18)
     contexts = rng.normal(size=(200, n_context)) * 2
     variants = rng.random((200, n_variant))
     numbers = rng.integers(n_own, size=200)
     with runner.predictor(model) as predict:
-        weights = vowpal.compile_weights(predict, n_context, n_variant, pairs)
-        own = vowpal.compile_own(predict, range(n_own))
+        weights = vowpal.compile_weights(predict, form, n_context, n_variant)
+        own = vowpal.compile_own(predict, form, n_context, range(n_own))
         expected = [
-            predict(vowpal.line(u, x, int(k), pairs))
+            predict(form.line(u, x, int(k)))
             for u, x, k in zip(contexts, variants, numbers, strict=True)
         ]
     table = np.hstack([np.ones((200, 1)), variants])
     index = np.arange(200)
-    found = scores(weights, contexts, EncodedVariants.dense(table, own[numbers]), index, index)
+    compiled = LinearModel(
+        context_encoder=ContextEncoder({}, []), variant_encoder=VariantEncoder([], {}),
+        weights=weights, own_keys=np.empty(0, np.uint64), own_effects=own, own_columns=[6, 7],
+    )  # fmt: skip
+    encoded = EncodedVariants.dense(table, own[numbers])
+    found = compiled.scores(contexts, encoded, index, index)
     # float32: about 1e-7 of the sum of some hundred terms of size 1.
     assert np.max(np.abs(found - expected)) < 5e-5
     assert np.std(expected) > 0.1
@@ -48,26 +62,40 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
-        vowpal.columns_text(np.array([0.0, bad]))
+        vowpal.columns_texts(np.array([[0.0, bad]]))
     with pytest.raises(ValueError, match="not finite"):
-        vowpal.affinity_text(bad)
+        FORM.affinity_texts(np.array([bad]))
 
 
 @pytest.mark.parametrize(
-    ("reward", "weight"), [(np.nan, 1), (1.1, 1), (-0.1, 1), (1, 0), (1, np.inf)]
+    ("reward", "weight", "base"),
+    [(np.nan, 1, 0), (1.1, 1, 0), (-0.1, 1, 0), (1, 0, 0), (1, np.inf, 0), (1, 1, np.nan)],
 )
-def test_labels_out_of_range_never_reach_vw(reward: float, weight: float) -> None:
+def test_labels_out_of_range_never_reach_vw(reward: float, weight: float, base: float) -> None:
     with pytest.raises(ValueError, match="label"):
-        vowpal.labels(reward, weight)
+        vowpal.labels(reward, weight, base)
 
 
 def test_a_reward_between_0_and_1_is_a_part_of_each_class() -> None:
-    assert vowpal.labels(0.25, 2.0) == ["1 0.5", "-1 1.5"]
-    assert vowpal.labels(0.0, 1.0) == ["-1 1"]
+    assert vowpal.labels(0.25, 2.0, -1.5) == ["1 0.5 -1.50000", "-1 1.5 -1.50000"]
+    assert vowpal.labels(0.0, 1.0, 0.0) == ["-1 1 0.00000"]
 
 
-def test_a_weight_that_vw_lost_to_nan_is_seen_though_vw_answers_zero() -> None:
-    def predict(line: str) -> float:  # VW with a NaN weight for variant number 1
-        return 0.0 if "|o 1:" in line else -0.4 + 0.5 * line.count("|o")
+def test_a_model_with_numbers_that_are_not_finite_is_refused() -> None:
+    def predict(line: str) -> float:
+        return np.nan if " 1" in line.partition("|o")[2] else -0.4
 
-    assert vowpal.compile_own(predict, [0, 1, 2]) == pytest.approx([0.5, np.nan, 0.5], nan_ok=True)
+    with pytest.raises(BrokenModel, match="not finite"):
+        vowpal.compile_own(predict, FORM, 2, [0, 1, 2])
+
+
+def test_a_prior_of_0_leaves_a_group_out() -> None:
+    assert "gv" in FORM.interactions
+    none = Form(Priors(cross=0, own_cross=0), FORM.pairs, FORM.crossed, FORM.factors)
+    assert "gv" not in none.interactions
+    assert "fo" not in none.interactions
+
+
+def test_columns_are_written_once_each_and_zeros_not_at_all() -> None:
+    rows = np.array([[0.5, 0.0], [-1.25, 3.0], [0.0, 0.0]])
+    assert vowpal.columns_texts(rows) == [" 0:0.5", " 0:-1.25 1:3", ""]

@@ -361,6 +361,15 @@ def test_events_update_the_profile_and_the_next_choice_sees_it(service: Service)
     assert logged.context.genres == pytest.approx({"TV Horror": 1.0, "TV Dramas": 1.0})
 
 
+def test_titles_watched_are_part_of_the_next_choices_context(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("e1", "play", seconds_watched=600, duration_seconds=800), decision=first)
+    ask(service, "r2", now=NOW + service.half_life)
+    with service.store.read() as connection:
+        logged, _ = request_store.get(connection, "r2")
+    assert logged.context.played == {"t0": 0.375}
+
+
 def test_what_comes_after_its_unit_was_settled_is_marked_late(service: Service) -> None:
     first = ask(service, "r1").decision_ids[0]
     send(service, event("e1", "impression"), decision=first)

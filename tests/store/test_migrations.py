@@ -10,7 +10,7 @@ from artwork_bandit.domain import Context
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import catalog, generations, migrate
+from artwork_bandit.store import catalog, generations, migrate, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import metadata, rewards
@@ -89,9 +89,12 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
         connection.exec_driver_sql(
             "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
         )
-    assert migrate.migrate(store) == ("0001", "0002")
+        connection.exec_driver_sql("INSERT INTO profiles VALUES ('m', 0, '{\"a\": 2.0}')")
+    assert migrate.migrate(store) == ("0001", "0003")
     migrate.check(store)
     with store.read() as connection:
+        assert profiles.get(connection, "m").genres == {"a": 2.0}
+        assert profiles.get(connection, "m").played == {}
         assert [v.variant_id for v in catalog.list_variants(connection)] == ["v0", "v1"]
         assert not catalog.get_title(connection, "t").exploration_paused
         assert request_store.get_action_sets(connection, [7])[7].default is None

@@ -1,0 +1,212 @@
+"""From a log to a model: priors that hold back, priors chosen on the log, similar audiences."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from artwork_bandit.domain import ActionSet, Context, ReplayBlock, Variant, microseconds
+from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.policies.bundle import decode, sha256
+from artwork_bandit.policies.encoding import ContextEncoder
+from artwork_bandit.policies.exploration import Exploration
+from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.variants import VariantColumns
+from artwork_bandit.policies.vowpal import Priors
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.training import audiences, train
+from artwork_bandit.training.survey import base_logits
+from tests.samples import NOW
+
+ARTWORK = SLOTS["artwork"]
+GENRES = ("TV Horror", "TV Dramas")
+DEFAULT = train.Settings(priors=lambda rows: Priors())
+
+
+def variants(titles: int = 3) -> list[list[Variant]]:
+    return [
+        [
+            Variant(
+                variant_id=f"t{i}-a{j}", title_id=f"t{i}", slot="artwork", uri="/x",
+                features={"genre": GENRES[j % 2], "faces": j},
+            )
+            for j in range(4)
+        ]
+        for i in range(titles)
+    ]  # fmt: skip
+
+
+def lookup(sets: Sequence[ActionSet]) -> list[list[Variant]]:
+    per_title = {v[0].title_id: v for v in variants(30)}
+    return [per_title[s.title_id] for s in sets]
+
+
+def log(rows: int, seed: int = 1, titles: int = 3, liking: float = 1.5) -> ReplayBlock:
+    """Members like one genre each; what they watched says the same."""
+    rng = np.random.default_rng(seed)
+    horror = rng.random(rows) < 0.5
+    title, chosen = rng.integers(titles, size=rows), rng.integers(4, size=rows)
+    suits = (chosen % 2 == 0) == horror
+    chance = 1 / (1 + np.exp(1.5 - liking * suits))
+    contexts = tuple(
+        Context(genres={GENRES[0 if h else 1]: 8.0}, played={f"film-{int(h)}{i % 9}": 1.0})
+        for i, h in enumerate(horror.tolist())
+    )
+    sets = tuple(
+        ActionSet(
+            action_set_id=i, title_id=v[0].title_id, slot="artwork", revision_ids=(),
+            variant_ids=tuple(x.variant_id for x in v),
+        )
+        for i, v in enumerate(variants(titles))
+    )  # fmt: skip
+    return ReplayBlock(
+        decision_ids=np.array([f"d{i}" for i in range(rows)], object),
+        occurred_at=microseconds(NOW) + np.arange(rows, dtype=np.int64),
+        member_ids=np.array([f"m{i}" for i in range(rows)], object),
+        action_sets=sets,
+        set_of_row=title,
+        chosen=chosen,
+        propensity=np.full(rows, 0.25),
+        reward=(rng.random(rows) < chance).astype(float),
+        contexts=contexts,
+        cells=np.full(rows, "explore", object),
+    )
+
+
+def test_a_model_learns_who_likes_what_and_survives_storing() -> None:
+    block = log(3_000)
+    made = train.train(lambda: [block], lookup, ARTWORK, DEFAULT)
+    data = made.bundle.encode()
+    model = decode(data, sha256(data)).model
+    assert model.own_columns == made.bundle.model.own_columns != []
+    fan = model.context_encoder.encode([Context(genres={"TV Horror": 8.0})])[0]
+    x = np.array([[1.0, *row] for row in np.eye(len(model.variant_encoder.columns))])
+    score = np.array([1.0, *fan]) @ model.weights @ x.T
+    columns = model.variant_encoder.columns
+    assert score[columns.index("genre=TV Horror")] > score[columns.index("genre=TV Dramas")]
+
+
+def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
+    block = log(2_000)
+    parts = [block.take(np.arange(i, i + 500)) for i in range(0, 2_000, 500)]
+    whole, cut = (
+        train.train(lambda blocks=blocks: blocks, lookup, ARTWORK, DEFAULT).bundle.encode()
+        for blocks in ([block], parts)
+    )
+    assert whole == cut
+
+
+def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
+    """The hierarchical model written down once more, with scipy as its independent solver."""
+    priors = Priors(cross=0, own_cross=0, own=0.4)
+    block = log(2_000, titles=5)
+    settings = train.Settings(
+        arguments=train.Settings().arguments.replace("--passes 12", "--passes 60"),
+        priors=lambda rows: priors, half_life=dt.timedelta(days=36_500), with_audiences=False,
+    )  # fmt: skip
+    model = train.train(lambda: [block], lookup, ARTWORK, settings).bundle.model
+    columns = VariantColumns.of([v for title in variants(5) for v in title])
+    greedy = Exploration(form="greedy", strength=0, explored_share=0.1)
+    bound = ModelPolicy(model, greedy).bind(columns)
+    n, width = len(block), 4
+    contexts = model.context_encoder.encode(block.contexts)
+    features = model.variant_encoder.encode(columns.features)
+    shown = block.set_of_row * width + block.chosen
+    genre = [
+        model.variant_encoder.columns.index(f"genre={g}") for g in model.context_encoder.genres
+    ]
+    affinity = np.einsum("ij,ij->i", contexts[:, : len(genre)], features[shown][:, genre])
+    design = np.concatenate(
+        [
+            np.ones((n, 1)), 0.5 * np.eye(5)[block.set_of_row], 0.1 * features[shown],
+            0.4 * np.eye(20)[shown], 0.5 * affinity[:, None],
+        ],
+        axis=1,
+    )  # fmt: skip
+    rows = np.bincount(block.set_of_row)
+    base = base_logits(rows, np.bincount(block.set_of_row, block.reward))[block.set_of_row]
+
+    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+        z = base + design @ w
+        slope = 1 / (1 + np.exp(-z)) - block.reward
+        return np.logaddexp(0, z).sum() - block.reward @ z + w @ w / 2, design.T @ slope + w
+
+    best = minimize(loss, np.zeros(design.shape[1]), jac=True, method="BFGS").x
+    expected = 0.1 * features @ best[6 : 6 + features.shape[1]]
+    expected = expected + 0.4 * best[6 + features.shape[1] : -1]
+    stranger = bound.scores([Context()], np.zeros(5, int), np.arange(20), np.arange(0, 21, 4))
+    p = block.reward.mean()
+    found = (stranger / (p * (1 - p))).reshape(5, 4)
+    expected = expected.reshape(5, 4)
+    # Up to a constant of each title; VW's weights are float32, and its search stops early.
+    centered = [x - x.mean(axis=1, keepdims=True) for x in (found, expected)]
+    assert np.std(centered[1]) > 0.1
+    assert np.max(np.abs(centered[0] - centered[1])) < 0.01
+
+
+def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
+    block = log(4_000, liking=3.0)
+    said: list[str] = []
+    made = train.train(
+        lambda: [block], lookup, ARTWORK, train.Settings(), lambda what, share: said.append(what)
+    )
+    assert made.tuned is not None
+    assert made.tuned.losses["default"] > 0
+    assert len(made.tuned.losses) > 5
+    assert made.tuned.rows == 1_000
+    assert "choosing priors" in said
+    assert made.priors == made.tuned.priors
+
+
+def test_titles_levels_are_shrunken_logits() -> None:
+    found = base_logits(np.array([20, 0]), np.array([10.0, 0.0]))
+    assert found == pytest.approx([0.0, 0.0])  # 20 rows of a mean of a half, and none
+    assert base_logits(np.array([0]), np.array([0.0]))[0] < -6
+
+
+def test_recent_rows_weigh_more() -> None:
+    old, new = log(1_500, liking=3.0), log(1_500, seed=2, liking=-3.0)
+    new = replace(new, occurred_at=new.occurred_at + microseconds(NOW) // 100)
+    settings = replace(DEFAULT, half_life=dt.timedelta(days=1))
+    made = train.train(lambda: [old, new], lookup, ARTWORK, settings).bundle.model
+    fan = made.context_encoder.encode([Context(genres={"TV Horror": 8.0})])[0]
+    columns = made.variant_encoder.columns
+    score = (np.array([1.0, *fan]) @ made.weights)[1:]
+    assert score[columns.index("genre=TV Horror")] < score[columns.index("genre=TV Dramas")]
+
+
+def test_bad_logs_are_refused_in_words() -> None:
+    with pytest.raises(NotEnoughData, match="of at least 200"):
+        train.train(lambda: [log(100)], lookup, ARTWORK, DEFAULT)
+    wrong = replace(log(300), reward=np.full(300, 7.0))
+    with pytest.raises(InvalidInput, match="rewards from"):
+        train.train(lambda: [wrong], lookup, ARTWORK, DEFAULT)
+
+
+def test_audiences_tell_apart_members_whom_no_genre_tells_apart() -> None:
+    contexts = [
+        Context(genres={"a": 5.0}, played={f"{i % 2}-{(i + k) % 12}": 1.0 for k in range(6)})
+        for i in range(400)
+    ]
+    encoder = ContextEncoder.learn(contexts)
+    learned = audiences.learn(contexts, encoder, 1)
+    assert learned is not None
+    encoder = encoder.with_audiences(learned)
+    rows = encoder.encode(contexts)
+    factors = rows[:, encoder.factors]
+    group = np.arange(400) % 2 * 2.0 - 1
+    assert max(abs(np.corrcoef(f, group)[0, 1]) for f in factors.T) > 0.9
+    communities = rows[:, -len(learned.communities) :].argmax(axis=1)
+    mixed = sum(len(set(group[communities == c])) > 1 for c in set(communities))
+    assert mixed == 0
+    newcomer = encoder.encode([Context()])[0]
+    assert np.abs(newcomer[encoder.factors]).max() < 4.0
+
+
+def test_too_few_members_make_no_audiences() -> None:
+    contexts = [Context(genres={"a": 1.0})] * 10
+    encoder = ContextEncoder.learn(contexts)
+    assert audiences.learn(contexts, encoder, 1) is None
