@@ -50,6 +50,10 @@ class Settings:
     """After this long a logged decision weighs half in training."""
     explored_share: float = 0.05
     """Total probability spread evenly over the eligible variants by a model policy, (0, 1]."""
+    join_seconds: float = 30.0
+    """How often the worker joins rewards and watches the live model."""
+    train_seconds: float = 6 * 3600.0
+    """How old the newest model is before the worker trains another."""
     context_products: str = ""
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     attribution_window_seconds: float = 0.0
@@ -72,6 +76,7 @@ class Settings:
             ("profile_half_life_days", 1e-6, 1e6), ("training_half_life_days", 1e-6, 1e6),
             ("explored_share", 1e-6, 1.0), ("attribution_window_seconds", 0, 1e9),
             ("period_seconds", 0, 1e9), ("reload_seconds", 0.01, 3600),
+            ("join_seconds", 0.1, 86_400), ("train_seconds", 1, 1e8),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
             ("queue_titles", 1, 1e9),
         ):  # fmt: skip

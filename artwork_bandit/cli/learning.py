@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,34 +16,50 @@ from artwork_bandit.cli.options import (
     json_flag,
     open_store,
     print_json,
+    progress_shown,
     slot_option,
     utc_now,
 )
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
+if TYPE_CHECKING:
+    from artwork_bandit.operations.retrain import Tune
+
 
 @click.command()
 @click.option("--log", type=PATH, help="Parquet file or folder; else the database's log.")
 @slot_option
 @click.option("--seed", default=1, show_default=True)
+@click.option(
+    "--tune",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Choose priors on the log; auto: when it has doubled.",
+)
 @json_flag
 @click.pass_obj
 def train(
-    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, as_json: bool
-) -> None:
+    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, tune: Tune,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Join rewards, train a candidate, promote it if the held-out log says so."""
     from artwork_bandit.operations.retrain import retrain
     from artwork_bandit.slots import slot_named
 
     chosen = load()
-    outcome = retrain(open_store(chosen), slot_named(slot), chosen, utc_now(), seed=seed, log=log)
+    store = open_store(chosen)
+    with progress_shown() as progress:
+        outcome = retrain(
+            store, slot_named(slot), chosen, utc_now(), seed=seed, log=log, tune=tune,
+            progress=progress,
+        )  # fmt: skip
     if as_json:
         print_json(asdict(outcome))
     else:
-        verdict = "live" if outcome.promoted else "rejected"
         click.echo(f"joined {outcome.joined:,} rewards")
-        click.echo(f"model {outcome.version}, trained on {outcome.rows:,} rows: {verdict}")
+        click.echo(f"model {outcome.version}, trained on {outcome.rows:,} rows: {outcome.verdict}")
         click.echo(outcome.reason)
 
 
@@ -91,6 +108,19 @@ def models_promote(load: Callable[..., Settings], version: int, reason: str) -> 
         registry.load(connection, version)
         registry.promote(connection, version, reason, utc_now())
     click.echo(f"model {version} is live")
+
+
+@models.command("challenge")
+@click.argument("version", type=VERSION)
+@click.pass_obj
+def models_challenge(load: Callable[..., Settings], version: int) -> None:
+    """Make a model the challenger of its slot: it serves the challenger cell."""
+    from artwork_bandit.store import registry
+
+    with open_store(load()).write() as connection:
+        registry.load(connection, version)
+        registry.challenge(connection, version, utc_now())
+    click.echo(f"model {version} is the challenger; `cells set` gives its cell members")
 
 
 @models.command("rollback")

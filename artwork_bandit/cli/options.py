@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,23 @@ def open_store(chosen: Settings) -> Store:
     store = Store(chosen.database_url)
     require_current(store)
     return store
+
+
+@contextmanager
+def progress_shown() -> Iterator[Callable[[str, float], None]]:
+    """Give a function that shows what is going on, on standard error if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task("", total=None)
+
+        def progress(what: str, share: float) -> None:
+            shown.update(task, description=f"{what} {share:.0%}" if share else what)
+
+        yield progress
 
 
 def utc_now() -> dt.datetime:

@@ -60,6 +60,41 @@ def serve(
     run(chosen)
 
 
+@click.command()
+@click.option("--once", is_flag=True, help="Do what is due and end: for a scheduler of yours.")
+@json_flag
+@click.pass_obj
+def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
+    """Join rewards, train, demote, drain the spool: on a schedule, until told to stop."""
+    import signal
+    import threading
+
+    from artwork_bandit.operations.worker import Worker
+    from artwork_bandit.web.logs import configure
+
+    chosen = load()
+    made = Worker(open_store(chosen), chosen)
+    if once:
+        done = made.once(utc_now())
+        made.close()
+        if as_json:
+            print_json({"leads": done is not None, "done": [asdict(d) for d in done or ()]})
+            return
+        click.echo("another worker leads: nothing done" if done is None else "done:")
+        for each in done or ():
+            click.echo(f"  {each.slot}: joined {each.joined:,} rewards")
+            for said in (each.demoted, each.trained):
+                if said:
+                    click.echo(f"  {each.slot}: {said}")
+        return
+    configure(chosen.log_level)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    made.run(stopped, utc_now)
+    made.close()
+
+
 def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reason: str) -> None:
     from artwork_bandit.slots import SLOTS, slot_named
     from artwork_bandit.store import pauses

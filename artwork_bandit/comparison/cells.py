@@ -50,7 +50,8 @@ def compare(
         for cell in CELLS
         for found in [counts.get(cell, none)]
     }
-    rows = [_row(cell, rates[cell], rates["explore"]) for cell in CELLS]
+    shown = [cell for cell in CELLS if cell != "challenger" or rates[cell].count]
+    rows = [_row(cell, rates[cell], rates["explore"]) for cell in shown]
     return CellComparison(slot=slot, since=since, until=until, cells=rows)
 
 

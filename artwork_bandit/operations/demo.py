@@ -183,14 +183,14 @@ def _train_until(stop: threading.Event, progress: Progress, chosen: Settings) ->
 
 def _train(chosen: Settings, slot: str, progress: Progress) -> None:
     """Run the real `train` command in a process of its own; note what it said."""
-    arguments, environment = command(chosen, "train", "--slot", slot, "--json")
+    arguments, environment = command(chosen, "train", "--slot", slot, "--tune", "never", "--json")
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
         progress.trainings.append(f"{slot}: {said[-1] if said else 'training failed'}")
         return
     outcome = json.loads(done.stdout)
-    verdict = "live" if outcome["promoted"] else "rejected"
+    verdict = outcome["verdict"]
     progress.trainings.append(
         f"{slot} model {outcome['version']} ({outcome['rows']:,} rows) {verdict}: "
         f"{outcome['reason']}"

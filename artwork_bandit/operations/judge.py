@@ -14,7 +14,7 @@ from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.features import names_only
 
-FORMS = "live, uniform, best-single, baseline, model:VERSION, variant:ID or column:NAME"
+FORMS = "live, challenger, uniform, best-single, baseline, model:VERSION, variant:ID or column:NAME"
 BEST_SINGLE_CHOSEN_ON = 0.5
 """Share of the log, from its start, that `best-single` is chosen on."""
 
@@ -44,14 +44,13 @@ def _target(source: ReplaySource, name: str) -> Target:
             return Target(name=name, policy=Fixed(variant_id), variant_id=variant_id)
         case "column", str(column) if column:
             return Target(name=name)
-        case "live", "":
+        case "live" | "challenger", "":
             store = _require_store(source, name)
+            find = registry.live if kind == "live" else registry.challenger
             with store.read() as connection:
-                record = registry.live(connection, source.window.slot)
+                record = find(connection, source.window.slot)
             if record is None:
-                raise InvalidInput(
-                    f"slot {source.window.slot!r} has no live model yet; `train` one"
-                )
+                raise InvalidInput(f"slot {source.window.slot!r} has no {kind} model; `train` one")
             return model_target(store, record.version, name)
         case "model", str(version) if version.isascii() and version.isdigit():
             return model_target(_require_store(source, name), int(version), name)
@@ -83,4 +82,4 @@ def _require_store(source: ReplaySource, name: str) -> Store:
 
 def needs_database(name: str) -> bool:
     """Tell whether a target of that name is or rests on something the database holds."""
-    return name in ("live", "baseline") or name.startswith("model:")
+    return name in ("live", "challenger", "baseline") or name.startswith("model:")

@@ -2,11 +2,13 @@
 
 The gate, a first simple one: the candidate is trained on the earlier part of the log and valued
 on the later part against what serves now (the live model, or uniform before there is one), by the
-paired doubly robust difference clustered by member. It goes live if
+paired doubly robust difference clustered by member:
 
-    the log supports the comparison (verdict not REFUSE), and
-    the estimated difference is above 0, and
-    its 95% interval is above -margin x the incumbent's value (non-inferiority).
+    rejected    if the log does not support the comparison (verdict REFUSE), if the estimated
+                difference is below -margin x the incumbent's value, or if it is surely not above 0
+    live        if the difference is above 0 and its 95% interval above -margin x the incumbent's
+                value (non-inferiority)
+    challenger  otherwise: it may be better, and the challenger cell can tell, if it has members
 
 The promoted model is the one that was judged: it is not trained again on all of the log.
 """
@@ -16,9 +18,11 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from artwork_bandit.domain import microseconds
+import msgspec
+
+from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.evaluate import Judged, evaluate
 from artwork_bandit.evaluation.targets import Target
@@ -26,12 +30,14 @@ from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.policy import Uniform
+from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
-from artwork_bandit.store import registry, rewards
+from artwork_bandit.store import registry, replay, rewards
 from artwork_bandit.store.engine import Store
 from artwork_bandit.training import train as training
 from artwork_bandit.training.train import Trained
+from artwork_bandit.training.tuning import Progress
 
 HELD_OUT_SHARE = 0.25
 """Share of the log, at its end, that judges the candidate."""
@@ -42,6 +48,13 @@ At 2% the noise of a few ten thousand held-out rows kept a better model, trained
 rows, from going live (`simulations.loop`)."""
 
 
+FEWEST_TUNED = 20_000
+"""Rows below which a log cannot tell one prior from another."""
+TUNED_AGAIN = 2
+"""Priors are chosen again when the log has grown by this factor."""
+Tune = Literal["auto", "always", "never"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What a retraining did."""
@@ -50,6 +63,8 @@ class Outcome:
     """Rewards joined first."""
     version: int
     promoted: bool
+    verdict: str
+    """`live`, `challenger` or `rejected`."""
     reason: str
     rows: int
     """Rows trained on."""
@@ -65,27 +80,33 @@ def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime)
 
 def retrain(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
-    log: Path | None = None,
+    log: Path | None = None, tune: Tune = "auto", progress: Progress = training.silent,
 ) -> Outcome:  # fmt: skip
     """Run the whole flow, on the database's log or a Parquet log made elsewhere.
 
-    Raises NotEnoughData if the log is too small to train on.
+    `tune` says whether priors are chosen on the log: `auto` if it is large enough to tell and has
+    doubled since they were. Raises NotEnoughData if the log is too small to train on.
     """
+    progress("joining rewards", 0.0)
     joined = join_rewards(store, slot, settings, now)
     source = ReplaySource.of(store, log, slot.name, settled_by=now)
     split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:
         incumbent = registry.live(connection, slot.name)
+        before = registry.list_all(connection, slot.name)
     if split is None:
         raise NotEnoughData("the replay log is empty: no impression's window has closed yet")
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
+        priors=lambda rows: _priors(tune, before, rows),
         seed=seed,
     )
-    trained = training.train(source.narrowed(None, split).blocks, source.lookup, slot, how)
-    version = _register(store, slot, trained, how, now)
+    earlier = source.narrowed(None, split)
+    trained = training.train(earlier.blocks, source.lookup, slot, how, progress)
+    progress("judging", 0.0)
+    version = _register(store, slot, trained, how, now, _size(source))
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -98,25 +119,51 @@ def retrain(
     )
     held_out = source.narrowed(split, None).blocks()
     report = evaluate(held_out, [candidate, against], source.lookup, "incumbent")
-    promoted, reason, metrics = gate(
+    verdict, reason, metrics = gate(
         report.targets["candidate"],
         report.targets["incumbent"],
         "uniform" if incumbent is None else f"model {incumbent.version}",
     )
     with store.write() as connection:
-        if promoted:
+        if verdict == "live":
             registry.promote(connection, version, reason, now, metrics)
+        elif verdict == "challenger":
+            registry.judge(connection, version, "candidate", reason, metrics)
+            registry.challenge(connection, version, now)
         else:
             registry.judge(connection, version, "rejected", reason, metrics)
     return Outcome(
-        joined=joined, version=version, promoted=promoted, reason=reason, rows=trained.rows,
-        metrics=metrics,
+        joined=joined, version=version, promoted=verdict == "live", verdict=verdict,
+        reason=reason, rows=trained.rows, metrics=metrics,
     )  # fmt: skip
 
 
+def _priors(tune: Tune, before: list[ModelRecord], rows: int) -> Priors | None:
+    """Return the priors to train with; None to choose them on the log."""
+    if tune == "always":
+        return None
+    if tune == "never" or rows < FEWEST_TUNED:
+        return Priors()
+    for record in before:  # the newest first
+        if (tuned := record.settings.get("tuned_on_rows")) is not None:
+            known = msgspec.convert(record.settings["priors"], Priors)
+            return known if rows < TUNED_AGAIN * tuned else None
+    return None
+
+
+def _size(source: ReplaySource) -> int | None:
+    """Return the number of rows of the database's log, by which its growth is measured."""
+    if source.store is None or source.path is not None:
+        return None
+    with source.store.read() as connection:
+        found = replay.span(connection, source.window)
+    return None if found is None else found[0]
+
+
 def _register(
-    store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime
-) -> int:
+    store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime,
+    log_rows: int | None,
+) -> int:  # fmt: skip
     """Store a candidate with how it was made; return its version."""
     with store.write() as connection:
         return registry.register(
@@ -127,6 +174,9 @@ def _register(
             rows=trained.rows,
             settings={
                 "vowpal_arguments": trained.bundle.vowpal_arguments,
+                "priors": msgspec.to_builtins(trained.priors),
+                "tuned_on_rows": None if trained.tuned is None else trained.rows,
+                "tuning_losses": None if trained.tuned is None else trained.tuned.losses,
                 "half_life_days": how.half_life / dt.timedelta(days=1),
                 "context_products": list(how.products),
                 "exploration": how.form,
@@ -134,6 +184,7 @@ def _register(
                 "explored_share": how.explored_share,
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,
+                "log_rows": log_rows,
             },
             now=now,
         )
@@ -141,8 +192,8 @@ def _register(
 
 def gate(
     candidate: Judged, incumbent: Judged, incumbent_name: str
-) -> tuple[bool, str, dict[str, Any]]:
-    """Return (promote?, the reason in a sentence, the numbers it rests on)."""
+) -> tuple[str, str, dict[str, Any]]:
+    """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on)."""
     value = candidate.estimators["dr"]
     before = incumbent.estimators["dr"].estimate
     difference = candidate.difference
@@ -163,14 +214,24 @@ def gate(
         because = refused and next(
             (c.message for c in refused.checks if c.status is Verdict.REFUSE), "the log is refused"
         )
-        return False, f"the held-out log cannot judge it: {because or difference.reason}", metrics
+        return (
+            "rejected",
+            f"the held-out log cannot judge it: {because or difference.reason}",
+            metrics,
+        )
     margin = -MARGIN * abs(before or 0.0)
     seen = (
         f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
         f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
     )
+    if difference.estimate < margin:
+        return "rejected", f"{seen}: worse by more than {-margin:.4f}", metrics
+    if difference.upper is not None and difference.upper <= 0:
+        return "rejected", f"{seen}: no better", metrics
     if difference.lower < margin:
-        return False, f"{seen}: could be worse by more than {-margin:.4f}", metrics
-    if difference.estimate <= 0:
-        return False, f"{seen}: no better", metrics
-    return True, seen, metrics
+        because = f"could be worse by more than {-margin:.4f}"
+    elif difference.estimate <= 0:
+        because = "no better"
+    else:
+        return "live", seen, metrics
+    return "challenger", f"{seen}: {because}; the challenger cell may tell", metrics

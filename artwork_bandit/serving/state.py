@@ -82,6 +82,7 @@ class LiveState:
         self._files = files
         self._stopped = threading.Event()
         self._models: dict[str, Policy] = {}
+        self._challengers: dict[str, Policy] = {}
         self.broken: dict[str, int] = {}
         """slot -> the live version that cannot be served: another serves in its place."""
         self.serving: dict[str, ModelRecord] = {}
@@ -123,6 +124,7 @@ class LiveState:
             still = catalog_store.paused_titles(connection)
             for slot in SLOTS:
                 self._models[slot] = self._live_policy(connection, slot)
+                self._challengers[slot] = self._challenger(connection, slot)
         return State(
             generations=found,
             catalogs=catalogs,
@@ -172,6 +174,7 @@ class LiveState:
             "explore": Uniform(),
             "baseline": Fixed(),
             "live": self._models[slot],
+            "challenger": self._challengers[slot],
         }
         assert set(by_cell) == set(CELLS), "every cell has a policy"
         return by_cell | {PAUSED: Fixed(name=PAUSED)}
@@ -198,6 +201,20 @@ class LiveState:
                 return now  # what serves already is known to be sound
         self.serving.pop(slot, None)
         return Uniform()
+
+    def _challenger(self, connection: Connection, slot: str) -> Policy:
+        """Return the challenger; without a sound one its cell is served by the live policy."""
+        record = registry.challenger(connection, slot)
+        if record is None:
+            return self._models[slot]
+        now = self._challengers.get(slot)
+        if now is not None and now.model_version == record.version:
+            return now
+        try:
+            return self._files.policy(connection, record)
+        except BrokenModel as error:
+            log.error("challenger_broken", extra={"version": record.version, "error": str(error)})
+            return self._models[slot]
 
     def _settle(self) -> None:
         """Keep the garbage collector away from the catalogue: a full collection would stop every

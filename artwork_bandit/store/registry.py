@@ -1,4 +1,7 @@
-"""Trained models: bytes with hash, status, training window, metrics; at most one live per slot."""
+"""Trained models: bytes with hash, status, training window, metrics; at most one live per slot.
+
+One more may be the slot's challenger: it serves the challenger cell, and stays a candidate.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,8 @@ from artwork_bandit.errors import Conflict, NotFound
 from artwork_bandit.policies import bundle
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.store import generations
-from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.tables import models, promotions
+from artwork_bandit.store.engine import Connection, upsert
+from artwork_bandit.store.tables import challengers, models, promotions
 
 _RECORD = [c for c in models.c if c.name != "bundle"]
 
@@ -66,8 +69,24 @@ def promote(
     values: dict[str, Any] = {"status": "live", "reason": reason}
     if metrics is not None:
         values["metrics"] = dict(metrics)
+    connection.execute(sa.delete(challengers).where(challengers.c.model_version == version))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
     _record_promotion(connection, record.slot, version, reason, now)
+
+
+def challenge(connection: Connection, version: int, now: dt.datetime) -> None:
+    """Make a model its slot's challenger, in place of the one before; raises NotFound."""
+    slot = get(connection, version).slot
+    row = {"slot": slot, "model_version": version, "since": now}
+    upsert(connection, challengers, [row], "slot")
+    generations.bump(connection, "models")
+
+
+def challenger(connection: Connection, slot: str) -> ModelRecord | None:
+    """Return the record of the slot's challenger."""
+    query = sa.select(challengers.c.model_version).where(challengers.c.slot == slot)
+    version = connection.execute(query).scalar()
+    return None if version is None else get(connection, version)
 
 
 def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) -> int | None:
@@ -143,6 +162,18 @@ def load(connection: Connection, version: int) -> Bundle:
     if row is None:
         raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
     return bundle.decode(bytes(row.bundle), row.sha256)
+
+
+def live_since(connection: Connection, slot: str) -> dt.datetime | None:
+    """Return when the slot's live model went live; None if there is none."""
+    query = (
+        sa.select(promotions.c.promoted_at, promotions.c.model_version)
+        .where(promotions.c.slot == slot)
+        .order_by(promotions.c.promotion_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None or row.model_version is None else row.promoted_at
 
 
 def first_promotion(connection: Connection, slot: str) -> dt.datetime | None:

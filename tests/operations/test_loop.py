@@ -13,11 +13,11 @@ from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.retrain import gate, join_rewards, retrain
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store import cells, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
 from artwork_bandit.store.replay import Window
@@ -103,6 +103,64 @@ def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> 
     with store.read() as connection:
         assert registry.get(connection, again.version).status == "rejected"
         assert registry.live(connection, "artwork").version == first.version
+
+
+def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
+    def judged(lower: float, estimate: float, upper: float) -> tuple[str, str]:
+        value = Estimate(estimate=0.1, lower=0.09, upper=0.11)
+        difference = Estimate(estimate=estimate, lower=lower, upper=upper)
+        candidate = replace(sound, estimators={"dr": value}, difference=difference)
+        incumbent = replace(sound, estimators={"dr": value})
+        verdict, reason, _ = gate(candidate, incumbent, "model 1")
+        return verdict, reason
+
+    simulation.visits(800)
+    join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+    report, _ = judge(source(simulation), ["uniform"])
+    sound = report.targets["uniform"]
+    Estimate = type(sound.estimators["dr"])  # noqa: N806
+    assert judged(0.001, 0.004, 0.007)[0] == "live"
+    assert judged(-0.009, 0.004, 0.007)[0] == "live"
+    assert judged(-0.011, 0.004, 0.02)[0] == "challenger"  # could be worse by more than 10%
+    assert judged(-0.009, -0.004, 0.001)[0] == "challenger"
+    assert judged(-0.02, -0.011, 0.001)[0] == "rejected"
+    assert judged(-0.009, -0.004, -0.001)[0] == "rejected"
+    assert judged(0.0, 0.0, 0.0)[1].endswith("no better")
+    refused = replace(sound, verdict=Verdict.REFUSE)
+    assert gate(refused, sound, "uniform")[:1] == ("rejected",)
+
+
+def test_the_challenger_serves_its_cell_and_nobody_else(simulation: Simulation) -> None:
+    store, state = simulation.service.store, simulation.service.state
+    simulation.visits(800)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    assert first.verdict == "live"
+    with store.write() as connection:
+        cells.set_shares(connection, {"live": 0.5, "challenger": 0.5})
+    state.refresh()
+    policies = state.current.policies
+    assert policies["artwork", "challenger"][0].model_version == first.version  # there is none yet
+    simulation.visits(200)
+    second = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    with store.write() as connection:
+        registry.challenge(connection, second.version, simulation.later())
+    state.refresh()
+    version = {
+        cell: policy.model_version for (_, cell), (policy, _) in state.current.policies.items()
+    }
+    with store.read() as connection:
+        live = registry.live(connection, "artwork")
+    simulation.visits(100)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    _, versions = judge(source(simulation), ["uniform", "challenger"])
+    assert versions == [second.version]
+    policies = state.current.policies
+    assert policies["artwork", "challenger"][0].model_version == second.version
+    assert policies["artwork", "live"][0].model_version == live.version
+    assert set(version) == {"explore", "baseline", "live", "challenger", "paused"}
+    with store.write() as connection:
+        registry.promote(connection, second.version, "it won", simulation.later())
+        assert registry.challenger(connection, "artwork") is None
 
 
 def test_a_log_too_small_is_refused_in_words(simulation: Simulation) -> None:

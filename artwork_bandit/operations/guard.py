@@ -1,0 +1,74 @@
+"""Automatic demotion: a live model that does worse than one fixed picture must not stay.
+
+The live cell's take fraction since its model went live is compared with the baseline cell's over
+the same time. Members of different cells are different people, so this is a plain A/B comparison,
+clustered by member, at whatever moment the worker looks: the interval is a confidence sequence
+(`estimators.sequence`), or looking every few minutes would demote good models by chance alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+from artwork_bandit.estimators.proportion import Proportion, proportion
+from artwork_bandit.estimators.sequence import half_width
+from artwork_bandit.slots import Slot
+from artwork_bandit.store import aggregates, registry
+from artwork_bandit.store.engine import Store
+
+ALPHA = 0.01
+"""Probability that a model no worse than the baseline is ever demoted."""
+FEWEST_PLAYS = 60
+"""Quality plays in each cell before the first look."""
+TIGHTEST = 20_000
+"""Units at which the interval is tightest."""
+Z_95 = 1.96
+
+
+def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
+    """Roll the slot's live model back if its cell is surely below the baseline cell.
+
+    Returns the reason, which the registry keeps, or None.
+    """
+    with store.write() as connection:
+        live = registry.live(connection, slot.name)
+        since = registry.live_since(connection, slot.name)
+        if live is None or since is None:
+            return None
+        counts = aggregates.by_cell(connection, slot.name, since, None)
+        none = aggregates.Counts.none()
+        found, baseline = (
+            proportion(cell.units, cell.quality_plays)
+            for cell in (counts.get("live", none), counts.get("baseline", none))
+        )
+        worse = surely_worse(found, baseline)
+        if worse is None:
+            return None
+        reason = f"model {live.version} demoted: {worse}"
+        registry.roll_back(connection, slot.name, reason, now)
+    return reason
+
+
+def surely_worse(live: Proportion, baseline: Proportion) -> str | None:
+    """Return why the live cell is surely below the baseline cell, or None if it is not."""
+    if min(live.successes, baseline.successes) < FEWEST_PLAYS:
+        return None
+    assert live.rate is not None, "a rate that was counted"
+    assert baseline.rate is not None, "a rate that was counted"
+    difference = live.rate - baseline.rate
+    error = math.hypot(_error(live), _error(baseline))
+    upper = difference + half_width(error, live.count + baseline.count, 2 * ALPHA, TIGHTEST)
+    if upper >= 0:
+        return None
+    return (
+        f"take fraction {live.rate:.4f} against {baseline.rate:.4f} in the baseline cell; at any "
+        f"look the difference is below {upper:+.4f} with {1 - ALPHA:.0%} confidence"
+    )
+
+
+def _error(rate: Proportion) -> float:
+    """Return the standard error of a rate, from its interval."""
+    assert rate.lower is not None, "a rate that was counted"
+    assert rate.upper is not None, "a rate that was counted"
+    return (rate.upper - rate.lower) / (2 * Z_95)

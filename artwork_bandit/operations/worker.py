@@ -1,0 +1,139 @@
+"""The worker: joins rewards, trains, watches the live model, drains this host's spool.
+
+Any number of workers may run; one leads (`store.leader`), the others wait for it to end. What is
+due is read from the database, never kept in memory, and every step is a transaction of its own, so
+a worker may be killed at any moment: the next one goes on where the log is.
+
+    join    every `join_seconds`: impressions whose window has closed become units of replay
+    guard   after each join: the live model goes if it is surely worse than the baseline
+    train   when the newest model is older than `train_seconds` and the log has grown by a tenth
+    drain   always, on each worker's own host, leader or not
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
+from artwork_bandit.operations.guard import demote_if_worse
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.serving.decision_ids import DecisionIds
+from artwork_bandit.serving.journal import Journal
+from artwork_bandit.serving.state import Keys
+from artwork_bandit.settings import Settings, local_folder
+from artwork_bandit.slots import SLOTS, Slot
+from artwork_bandit.store import registry, replay
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.leader import Leader
+from artwork_bandit.store.replay import Window
+from artwork_bandit.store.spool import Spool
+from artwork_bandit.training.train import FEWEST_ROWS
+
+log = logging.getLogger(__name__)
+
+GROWN = 0.1
+"""Share by which the log must have grown since the newest model, to train again."""
+LEADER_SECONDS = 2.0
+"""How often a worker that waits looks whether the lead is free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What one round did for a slot."""
+
+    slot: str
+    joined: int = 0
+    demoted: str | None = None
+    trained: str | None = None
+    """What became of a new model."""
+
+
+class Worker:
+    """The work of one process."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._leader = Leader(store, "worker")
+        self._journal = _journal(store, settings)
+
+    def close(self) -> None:
+        self._leader.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def run(self, stopped: threading.Event, now: Callable[[], dt.datetime]) -> None:
+        """Work until stopped."""
+        led = False
+        while not stopped.is_set():
+            leads = self._leader.lead()
+            if leads != led:
+                log.info("leader_changed", extra={"leads": leads})
+            led = leads
+            if leads:
+                self.round(now(), stopped)
+            stopped.wait(self._settings.join_seconds if leads else LEADER_SECONDS)
+
+    def once(self, now: dt.datetime) -> list[Done] | None:
+        """Do what is due; None if another worker leads."""
+        return self.round(now, threading.Event()) if self._leader.lead() else None
+
+    def round(self, now: dt.datetime, stopped: threading.Event) -> list[Done]:
+        """Do for every slot what is due now. A slot that fails holds no other up."""
+        done = []
+        for slot in SLOTS.values():
+            if stopped.is_set():
+                break
+            try:
+                done.append(self._slot(slot, now))
+            except ArtworkBanditError as error:
+                log.warning("worker_failed", extra={"slot": slot.name, "error": str(error)})
+        return done
+
+    def _slot(self, slot: Slot, now: dt.datetime) -> Done:
+        joined = join_rewards(self._store, slot, self._settings, now)
+        demoted = demote_if_worse(self._store, slot, now) if joined else None
+        if demoted is not None:
+            log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
+        trained = self._train(slot, now) if self._is_due(slot, now) else None
+        found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained)
+        if joined or trained:
+            log.info(
+                "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}
+            )
+        return found
+
+    def _is_due(self, slot: Slot, now: dt.datetime) -> bool:
+        with self._store.read() as connection:
+            models = registry.list_all(connection, slot.name)
+            span = replay.span(connection, Window(slot=slot.name, settled_by=now))
+        rows = 0 if span is None else span[0]
+        if not models:
+            return rows >= FEWEST_ROWS
+        newest = models[0]
+        age = (now - newest.created_at).total_seconds()
+        seen = newest.settings.get("log_rows") or newest.rows
+        return age >= self._settings.train_seconds and rows >= (1 + GROWN) * seen
+
+    def _train(self, slot: Slot, now: dt.datetime) -> str:
+        try:
+            outcome = retrain(self._store, slot, self._settings, now)
+        except NotEnoughData as error:
+            return f"not trained: {error}"
+        return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
+
+
+def _journal(store: Store, settings: Settings) -> Journal | None:
+    """Return what drains this host's spool, if there is one: its servers may never come back."""
+    path = Path(local_folder(settings)) / "spool.db"
+    if not path.exists():
+        return None
+    keys = Keys.of(store, settings.decision_key)
+    half_life = dt.timedelta(days=settings.profile_half_life_days)
+    ids = DecisionIds(keys.decision)
+    return Journal(store, Spool(path), ids, half_life, settings.write_seconds)

@@ -1,0 +1,177 @@
+"""The worker: one leads, what is due is done once, a bad model goes, a kill loses nothing."""
+
+import datetime as dt
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.operations.guard import demote_if_worse, surely_worse
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.server_process import command
+from artwork_bandit.operations.worker import Worker
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import cells, registry
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.leader import Leader
+from artwork_bandit.store.tables import impressions, rewards
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+@pytest.fixture
+def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
+    begun = Simulation.begin(store, database_url)
+    yield begun
+    begun.service.close()
+
+
+def shown_units(store: Store) -> int:
+    """Return the number of (member, title, slot, period) that were shown."""
+    unit = (impressions.c.member_id, impressions.c.title_id, impressions.c.period)
+    with store.read() as connection:
+        distinct = sa.select(*unit).distinct().subquery()
+        return int(connection.execute(sa.select(sa.func.count()).select_from(distinct)).scalar())
+
+
+def test_one_leads_until_it_ends(store: Store, database_url: str) -> None:
+    other = Store(database_url)
+    first, second = Leader(store, "worker"), Leader(other, "worker")
+    assert first.lead()
+    assert not second.lead()
+    assert first.lead()
+    assert Leader(other, "another work").lead()
+    first.close()
+    assert second.lead()
+    assert not first.lead()
+    second.close()
+    other.close()
+
+
+def test_a_leader_whose_connection_was_lost_knows_it(store: Store, database_url: str) -> None:
+    if store.dialect == "sqlite":
+        pytest.skip("a file lock cannot be lost")
+    first, second = Leader(store, "worker"), Leader(store, "worker")
+    assert first.lead()
+    with store.write() as connection:
+        ends = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        connection.exec_driver_sql(ends)
+    assert second.lead()
+    assert not first.lead()
+    second.close()
+
+
+def test_what_is_due_is_done_once(simulation: Simulation) -> None:
+    store = simulation.service.store
+    settings = replace(simulation.settings, train_seconds=3600)
+    worker = Worker(store, settings)
+    simulation.visits(800)
+    now = simulation.later()
+    done = worker.once(now)
+    assert done is not None
+    artwork = next(d for d in done if d.slot == "artwork")
+    assert artwork.joined == shown_units(store)
+    assert artwork.trained is not None
+    assert " live: " in artwork.trained
+    for later in (now, now + dt.timedelta(hours=2)):  # no new log: nothing to learn from
+        again = worker.once(later)
+        assert again is not None
+        assert all(d.trained is None and d.joined == 0 for d in again)
+    simulation.visits(200)
+    recent = worker.once(simulation.later())
+    assert recent is not None
+    assert all(d.trained is None for d in recent)  # the log has grown, the model is young
+    grown = worker.once(simulation.later() + dt.timedelta(hours=2))
+    assert grown is not None
+    assert any(d.trained for d in grown)
+    worker.close()
+
+
+def test_a_worker_that_waits_takes_over_and_stops_when_told(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(50)
+    first = Worker(store, simulation.settings)
+    assert first.once(simulation.later()) is not None
+    other_store = Store(simulation.settings.database_url)
+    other = Worker(other_store, simulation.settings)
+    assert other.once(simulation.later()) is None
+    first.close()
+    stopped = threading.Event()
+    thread = threading.Thread(target=other.run, args=(stopped, simulation.later))
+    thread.start()
+    stopped.set()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    other.close()
+    other_store.close()
+
+
+def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(800)
+    outcome = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    with store.read() as connection:
+        good = registry.load(connection, outcome.version)
+    worst = replace(
+        good,
+        model=replace(good.model, weights=-good.model.weights, own_effects=-good.model.own_effects),
+        canaries=[msgspec.structs.replace(c, score=-c.score) for c in good.canaries],
+    )
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, {"baseline": 0.5, "live": 0.5})
+        version = registry.register(
+            connection, slot="artwork", data=worst.encode(), window=(None, None), rows=1,
+            settings={}, now=simulation.now,
+        )  # fmt: skip
+        registry.promote(connection, version, "a mistake", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(50)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too early to tell
+    simulation.visits(2_500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    reason = demote_if_worse(store, ARTWORK, simulation.later())
+    assert reason is not None
+    assert "demoted" in reason
+    with store.read() as connection:
+        live = registry.live(connection, "artwork")
+    assert live is None or live.version != version
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+
+
+def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
+    units, many, few = np.full(256, 100.0), np.full(256, 12.0), np.full(256, 8.0)
+    assert surely_worse(proportion(units, many), proportion(units, few)) is None
+    assert surely_worse(proportion(units, few), proportion(units, many)) is not None
+    scarce = np.zeros(256)
+    scarce[:10] = 1
+    assert surely_worse(proportion(units, scarce), proportion(units, many)) is None
+
+
+def test_killed_at_any_moment_nothing_is_lost_or_counted_twice(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(400)
+    arguments, environment = command(simulation.settings, "worker")
+    for seconds in (0.6, 0.9, 1.2, 1.5):
+        process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    line, environment = command(simulation.settings, "worker", "--once", "--json")
+    said = subprocess.run(line, env=environment, capture_output=True, check=True).stdout
+    assert msgspec.json.decode(said)["leads"]  # the killed ones hold nothing up
+    with store.read() as connection:
+        units = connection.execute(sa.select(sa.func.count()).select_from(rewards)).scalar()
+        open_ = sa.select(sa.func.count()).where(~impressions.c.settled)
+        assert connection.execute(open_).scalar() == 0
+    assert units == shown_units(store)
