@@ -100,7 +100,7 @@ def retrain(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
-        priors=lambda rows: _priors(tune, before, rows),
+        priors=lambda rows: priors_for(tune, before, rows),
         seed=seed,
     )
     earlier = source.narrowed(None, split)
@@ -138,7 +138,7 @@ def retrain(
     )  # fmt: skip
 
 
-def _priors(tune: Tune, before: list[ModelRecord], rows: int) -> Priors | None:
+def priors_for(tune: Tune, before: list[ModelRecord], rows: int) -> Priors | None:
     """Return the priors to train with; None to choose them on the log."""
     if tune == "always":
         return None

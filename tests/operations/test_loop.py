@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,8 +14,9 @@ from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import gate, join_rewards, retrain
+from artwork_bandit.operations.retrain import gate, join_rewards, priors_for, retrain
 from artwork_bandit.policies.policy import Fixed, Uniform
+from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, parquet, registry, replay
@@ -128,6 +130,24 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     assert judged(0.0, 0.0, 0.0)[1].endswith("no better")
     refused = replace(sound, verdict=Verdict.REFUSE)
     assert gate(refused, sound, "uniform")[:1] == ("rejected",)
+
+
+def test_priors_are_chosen_again_when_the_log_has_doubled(simulation: Simulation) -> None:
+    store = simulation.service.store
+    chosen = Priors(own=0.4)
+    with store.write() as connection:
+        registry.register(
+            connection, slot="artwork", data=b"", window=(None, None), rows=30_000,
+            settings={"priors": msgspec.to_builtins(chosen), "tuned_on_rows": 30_000},
+            now=simulation.now,
+        )  # fmt: skip
+        before = registry.list_all(connection, "artwork")
+    assert priors_for("auto", before, 40_000) == chosen
+    assert priors_for("auto", before, 60_000) is None
+    assert priors_for("auto", [], 40_000) is None
+    assert priors_for("auto", before, 10_000) == Priors()  # too few to tell
+    assert priors_for("always", before, 10_000) is None
+    assert priors_for("never", before, 10**6) == Priors()
 
 
 def test_the_challenger_serves_its_cell_and_nobody_else(simulation: Simulation) -> None:

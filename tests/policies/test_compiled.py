@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
 from artwork_bandit.domain import Context
 from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies import compiled
-from artwork_bandit.policies.bundle import Bundle
+from artwork_bandit.policies.bundle import Bundle, decode, sha256
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.variants import VariantColumns
@@ -100,3 +101,30 @@ def test_a_pairs_score_does_not_depend_on_its_company() -> None:
         for c, r in zip(context_of, rows, strict=True)
     ]
     assert np.max(np.abs(together - alone)) < 1e-12  # equal after rounding to the score grid
+
+
+def test_models_of_earlier_releases_still_serve() -> None:
+    now = made()
+    plain = replace(now.model, own_effects=now.model.own_effects[:, :1], own_columns=[])
+    context, variant = np.array([now.canaries[0].context]), [1.0, *now.canaries[0].variant]
+    own = plain.own(np.array([now.canaries[0].variant_key], np.uint64))
+    zero = np.zeros(1, np.int64)
+    score = plain.scores(context, EncodedVariants.dense(np.array([variant]), own), zero, zero)
+    canaries = [msgspec.structs.replace(now.canaries[0], score=float(score[0]))]
+    more = {
+        "slot": "artwork", "form": "squarecb", "strength": 50.0, "explored_share": 0.05,
+        "canaries": canaries, "vowpal_model": b"vw", "vowpal_arguments": "",
+    }  # fmt: skip
+    encoders = {"context_encoder": plain.context_encoder, "variant_encoder": plain.variant_encoder}
+    second = encoders | {
+        "weights": plain.weights.tobytes(), "own_keys": plain.own_keys.tobytes(),
+        "own_effects": plain.own_effects.tobytes(),
+    }  # fmt: skip
+    effects = zip(plain.own_keys.tolist(), plain.own_effects[:, 0].tolist(), strict=True)
+    first = encoders | {"weights": plain.weights.tolist(), "own": dict(effects)}
+    for form, body in ((1, {"model": first}), (2, second)):
+        data = msgspec.msgpack.encode({"format": form, **body, **more})
+        model = decode(data, sha256(data)).model
+        assert model.weights.tolist() == plain.weights.tolist()
+        assert model.own_effects.tolist() == plain.own_effects.tolist()
+        assert model.own_columns == []
