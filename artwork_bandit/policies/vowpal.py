@@ -40,6 +40,8 @@ Predictor = Callable[[str], float]
 """From one line without label to VW's raw prediction."""
 
 
+FEW = 16
+"""Rows that are formatted as they come."""
 UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
 
@@ -150,8 +152,8 @@ def columns_texts(values: Floats) -> list[str]:
     """
     _require_finite(values)
     n, columns = values.shape
-    if not n or not columns:
-        return [""] * n
+    if n < FEW:
+        return ["".join(f" {i}:{x:.7g}" for i, x in enumerate(row) if x) for row in values.tolist()]
     texts = np.empty(values.shape, object)
     for i in range(columns):
         found, place = np.unique(values[:, i], return_inverse=True)
@@ -177,7 +179,15 @@ def compile_weights(
     """Return logit weights [1 + context columns, 1 + variant columns]."""
     contexts = np.vstack([np.zeros(context_columns), np.eye(context_columns)])
     variants = np.vstack([np.zeros(variant_columns), np.eye(variant_columns)])
-    table = np.array([[predict(form.line(u, x, None)) for x in variants] for u in contexts])
+    of_contexts = form.context_texts(contexts)
+    of_variants = form.variant_texts(variants, [None] * len(variants))
+    liked = contexts[:, form.pairs[0]] @ variants[:, form.pairs[1]].T
+    table = np.array(
+        [
+            [predict(f"{u} {x} {a}") for x, a in zip(of_variants, affinities, strict=True)]
+            for u, affinities in zip(of_contexts, map(form.affinity_texts, liked), strict=True)
+        ]
+    )
     weights = table.copy()
     weights[1:] -= table[0]
     weights[:, 1:] -= weights[:, :1]
