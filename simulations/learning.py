@@ -173,7 +173,7 @@ def plot(found: dict[str, list[list[float]]], sizes: list[int], world: str) -> P
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="best")
     path = PLOTS / f"learning-{world}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=120, bbox_inches="tight")
