@@ -20,8 +20,9 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Title, Variant
+from artwork_bandit.domain import EventType, Title, Variant
 from artwork_bandit.operations.server_process import free_port, serving
+from artwork_bandit.policies.profile import GAINS
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import catalog, migrate
 from artwork_bandit.store.engine import Store
@@ -166,7 +167,8 @@ def test_a_database_that_goes_away_costs_no_answer_and_no_row(
         ).scalar_one()
     store.close()
     assert sorted(stored) == sorted(sent)
-    assert json.loads(genres)["TV Dramas"] == pytest.approx(2.0, rel=1e-3)  # both plays, once
+    both = 2 * (GAINS[EventType.PLAY] + GAINS[EventType.IMPRESSION])  # each once
+    assert json.loads(genres)["TV Dramas"] == pytest.approx(both, rel=1e-3)
 
 
 def test_a_database_that_hangs_is_waited_for_once(

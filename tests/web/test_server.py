@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from artwork_bandit.domain import EventType
 from artwork_bandit.operations.server_process import command, free_port, serving
+from artwork_bandit.policies.profile import GAINS
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import cells
 from artwork_bandit.store.engine import Store
@@ -102,7 +104,9 @@ def test_what_was_acknowledged_survives_kill_9(
     assert set(done["events"]) <= stored
     assert shown == plays  # a batch is whole or absent
     total = sum(json.loads(each)["TV Horror"] for each in genres)
-    assert total == pytest.approx(plays, rel=1e-3)  # profiles hold exactly the stored plays
+    # Profiles hold exactly the stored plays and impressions.
+    expected = plays * GAINS[EventType.PLAY] + shown * GAINS[EventType.IMPRESSION]
+    assert total == pytest.approx(expected, rel=1e-3)
 
 
 def test_changes_reach_a_running_server(store: Store, settings: Settings, tmp_path: Path) -> None:
