@@ -28,9 +28,10 @@ ARGUMENTS = (
 )
 """See `policies.vowpal`. Without `--holdout_off` VW would keep every tenth row back and stop early:
 at 100,000 rows that cost a tenth of what can be gained."""
-FEWEST_BITS, MOST_BITS = 18, 22
+FEWEST_BITS, MOST_BITS = 14, 22
 ROOM = 16
-"""Places in VW's weight table per feature, so that few share theirs; at 22 bits its L-BFGS takes
+"""Places in VW's weight table per feature, so that few share theirs; each pass costs as much as
+the table is large, and at 22 bits L-BFGS takes
 some 350 MB."""
 
 
