@@ -9,6 +9,7 @@ must still be safe without this: a leader that lost its connection learns of it 
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -50,7 +51,7 @@ class Leader:
             return self._held.enter_context(host_lock.held(path, wait=False))
         try:
             opened = self._store.engine.connect()
-            self._held.callback(_forget, opened)
+            self._held.callback(_forget, opened, opened.connection.driver_connection)
             self._connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             key = stable_hash("leader", self._work) >> 1
             taken = sa.select(sa.func.pg_try_advisory_lock(key))
@@ -68,8 +69,10 @@ class Leader:
         return True
 
 
-def _forget(connection: sa.Connection) -> None:
-    """End a connection for good: one that went back to its pool would keep the lock."""
+def _forget(connection: sa.Connection, driver: Any) -> None:
+    """End a connection for good: one that went back to its pool would keep the lock, and one that
+    the server has ended is still open here."""
     with contextlib.suppress(sa.exc.SQLAlchemyError):
         connection.invalidate()
     connection.close()
+    driver.close()
