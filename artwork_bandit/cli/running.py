@@ -75,8 +75,10 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
     chosen = load()
     made = Worker(open_store(chosen), chosen)
     if once:
-        done = made.once(utc_now())
-        made.close()
+        try:
+            done = made.once(utc_now())
+        finally:
+            made.close()
         if as_json:
             print_json({"leads": done is not None, "done": [asdict(d) for d in done or ()]})
             return
@@ -91,8 +93,10 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    made.run(stopped, utc_now)
-    made.close()
+    try:
+        made.run(stopped, utc_now)
+    finally:
+        made.close()
 
 
 def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reason: str) -> None:

@@ -1,9 +1,9 @@
 """Automatic demotion: a live model that does worse than one fixed picture must not stay.
 
-The live cell's take fraction since its model went live is compared with the baseline cell's over
-the same time. Members of different cells are different people, so this is a plain A/B comparison,
-clustered by member, at whatever moment the worker looks: the interval is a confidence sequence
-(`estimators.sequence`), or looking every few minutes would demote good models by chance alone.
+The take fraction of what the live model chose in its cell is compared with the baseline cell's
+since it went live. Members of different cells are different people, so this is a plain A/B
+comparison, clustered by member, at whatever moment the worker looks: the interval is a confidence
+sequence (`estimators.sequence`), or looking every few minutes would demote good models by chance.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         since = registry.live_since(connection, slot.name)
         if live is None or since is None:
             return None
-        counts = aggregates.by_cell(connection, slot.name, since, None)
-        none = aggregates.Counts.none()
-        found, baseline = (
-            proportion(cell.units, cell.quality_plays)
-            for cell in (counts.get("live", none), counts.get("baseline", none))
+        cells = aggregates.by_cell(connection, slot.name, since, None)
+        counts = (
+            # What the model before chose while this one was trained is not this one's.
+            aggregates.of_model(connection, slot.name, "live", live.version),
+            cells.get("baseline", aggregates.Counts.none()),
         )
+        found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
         worse = surely_worse(found, baseline)
         if worse is None:
             return None

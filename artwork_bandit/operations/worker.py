@@ -61,11 +61,12 @@ class Worker:
         self._settings = settings
         self._leader = Leader(store, "worker")
         self._journal = _journal(store, settings)
+        self._tried: dict[str, dt.datetime] = {}
+        """Slot -> when training last failed: what cannot succeed is not tried at every join."""
 
     def close(self) -> None:
         self._leader.close()
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
 
     def run(self, stopped: threading.Event, now: Callable[[], dt.datetime]) -> None:
         """Work until stopped."""
@@ -80,7 +81,8 @@ class Worker:
             stopped.wait(self._settings.join_seconds if leads else LEADER_SECONDS)
 
     def once(self, now: dt.datetime) -> list[Done] | None:
-        """Do what is due; None if another worker leads."""
+        """Drain the spool and do what is due; None if another worker leads."""
+        self._journal.drain()
         return self.round(now, threading.Event()) if self._leader.lead() else None
 
     def round(self, now: dt.datetime, stopped: threading.Event) -> list[Done]:
@@ -91,7 +93,8 @@ class Worker:
                 break
             try:
                 done.append(self._slot(slot, now))
-            except ArtworkBanditError as error:
+            except (ArtworkBanditError, OSError) as error:  # a full disk, say
+                self._tried[slot.name] = now
                 log.warning("worker_failed", extra={"slot": slot.name, "error": str(error)})
         return done
 
@@ -109,6 +112,9 @@ class Worker:
         return found
 
     def _is_due(self, slot: Slot, now: dt.datetime) -> bool:
+        tried = self._tried.get(slot.name)
+        if tried is not None and (now - tried).total_seconds() < self._settings.train_seconds:
+            return False
         with self._store.read() as connection:
             models = registry.list_all(connection, slot.name)
             span = replay.span(connection, Window(slot=slot.name, settled_by=now))
@@ -124,15 +130,14 @@ class Worker:
         try:
             outcome = retrain(self._store, slot, self._settings, now)
         except NotEnoughData as error:
+            self._tried[slot.name] = now
             return f"not trained: {error}"
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 
-def _journal(store: Store, settings: Settings) -> Journal | None:
-    """Return what drains this host's spool, if there is one: its servers may never come back."""
+def _journal(store: Store, settings: Settings) -> Journal:
+    """Return what drains this host's spool: its servers may never come back."""
     path = Path(local_folder(settings)) / "spool.db"
-    if not path.exists():
-        return None
     keys = Keys.of(store, settings.decision_key)
     half_life = dt.timedelta(days=settings.profile_half_life_days)
     ids = DecisionIds(keys.decision)

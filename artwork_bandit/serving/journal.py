@@ -286,6 +286,13 @@ class Journal:
             self.up = False
             log.error("database_lost", extra={"error": str(error)})
 
+    def drain(self) -> None:
+        """Bring what waits in the spool into the database now, as far as that can be."""
+        try:
+            self._drain()
+        except StoreUnavailable as error:
+            log.warning("drain_failed", extra={"error": str(error)})
+
     def _drain_for_ever(self) -> None:
         while not self._stopped.wait(DRAIN_SECONDS):
             try:

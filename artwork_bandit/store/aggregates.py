@@ -39,6 +39,15 @@ def by_cell(
     return {cell: counts for (cell,), counts in keyed.items()}
 
 
+def of_model(connection: Connection, slot: str, cell: str, version: int) -> Counts:
+    """Return the settled units of a cell that one model chose."""
+    keyed = _by(
+        connection, [rewards.c.cell], slot, None, None, None,
+        rewards.c.cell == cell, rewards.c.model_version == version,
+    )  # fmt: skip
+    return keyed.get((cell,), Counts.none())
+
+
 def by_variant(
     connection: Connection, title_id: str, slot: str,
     since: dt.datetime | None, until: dt.datetime | None,
@@ -89,10 +98,11 @@ def sizes(connection: Connection) -> dict[str, int]:
 def _by(
     connection: Connection, keys: Sequence[sa.Column[str]], slot: str, title_id: str | None,
     since: dt.datetime | None, until: dt.datetime | None,
+    *conditions: sa.ColumnElement[bool],
 ) -> dict[tuple[str, ...], Counts]:  # fmt: skip
     query = sa.select(
         *keys, rewards.c.member_bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play)
-    ).where(rewards.c.slot == slot, rewards.c.confirm == "client")
+    ).where(rewards.c.slot == slot, rewards.c.confirm == "client", *conditions)
     if title_id is not None:
         query = query.where(rewards.c.title_id == title_id)
     if since is not None:

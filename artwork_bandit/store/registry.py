@@ -69,7 +69,8 @@ def promote(
     values: dict[str, Any] = {"status": "live", "reason": reason}
     if metrics is not None:
         values["metrics"] = dict(metrics)
-    connection.execute(sa.delete(challengers).where(challengers.c.model_version == version))
+    # Whoever challenged the one before has not been compared with this one.
+    connection.execute(sa.delete(challengers).where(challengers.c.slot == record.slot))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
     _record_promotion(connection, record.slot, version, reason, now)
 

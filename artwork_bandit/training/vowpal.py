@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,10 +47,8 @@ def train(examples: Path, model: Path, arguments: str, seed: int, table_bits: in
     """
     partial, cache = model.with_suffix(".partial"), model.with_suffix(".cache")
     partial.unlink(missing_ok=True)
-    _run(
-        f"{arguments} --bit_precision {table_bits} --random_seed {seed} --quiet "
-        f"--kill_cache --cache_file {cache} -d {examples} -f {partial}"
-    )
+    asked = f"{arguments} --bit_precision {table_bits} --random_seed {seed} --quiet --kill_cache"
+    _run(asked, {"--cache_file": cache, "-d": examples, "-f": partial})
     cache.unlink(missing_ok=True)
     if not partial.exists() or partial.stat().st_size == 0:
         raise BrokenModel(f"Vowpal Wabbit wrote no model to {partial}; is the disk full?")
@@ -62,10 +60,8 @@ def train(examples: Path, model: Path, arguments: str, seed: int, table_bits: in
 def predictions(model: Path, examples: Path) -> Floats:
     """Return the probability that the model gives to each line of a text file."""
     out = model.with_suffix(".predictions")
-    _run(
-        f"--quiet --testonly --predict_only_model --link logistic --initial_regressor {model} "
-        f"-d {examples} -p {out}"
-    )
+    asked = "--quiet --testonly --predict_only_model --link logistic"
+    _run(asked, {"--initial_regressor": model, "-d": examples, "-p": out})
     found: Floats = np.loadtxt(out, usecols=0, ndmin=1)
     return found
 
@@ -74,7 +70,13 @@ def predictions(model: Path, examples: Path) -> Floats:
 def predictor(model: Path) -> Iterator[Predictor]:
     """Give a function from an example's line to the raw prediction."""
     workspace = vowpalwabbit.Workspace(
-        f"--quiet --testonly --predict_only_model --initial_regressor {model}"
+        arg_list=[
+            "--quiet",
+            "--testonly",
+            "--predict_only_model",
+            "--initial_regressor",
+            str(model),
+        ]
     )
 
     def predict(line: str) -> float:
@@ -90,8 +92,9 @@ def predictor(model: Path) -> Iterator[Predictor]:
         workspace.finish()
 
 
-def _run(arguments: str) -> None:
-    line = [sys.executable, "-m", "vowpalwabbit", *arguments.split()]
+def _run(arguments: str, files: Mapping[str, Path]) -> None:
+    named = [part for name, path in files.items() for part in (name, str(path))]
+    line = [sys.executable, "-m", "vowpalwabbit", *arguments.split(), *named]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines()[-4:]

@@ -1,7 +1,6 @@
 """The loop: a log made by the service trains, is judged, goes live; and what is judged is true."""
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,13 +27,6 @@ from artwork_bandit.training import train as training
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
-
-
-@pytest.fixture
-def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
-    begun = Simulation.begin(store, database_url)
-    yield begun
-    begun.service.close()
 
 
 def source(simulation: Simulation) -> ReplaySource:

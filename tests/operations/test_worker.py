@@ -5,34 +5,32 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from artwork_bandit.domain import Event, EventType
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.guard import demote_if_worse, surely_worse
 from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.operations.server_process import command
 from artwork_bandit.operations.worker import Worker
+from artwork_bandit.serving.ingest import Batch, Incoming
+from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, registry
+from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
+from artwork_bandit.store.spool import Entry, Spool
 from artwork_bandit.store.tables import impressions, rewards
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
-
-
-@pytest.fixture
-def simulation(store: Store, database_url: str) -> Iterator[Simulation]:
-    begun = Simulation.begin(store, database_url)
-    yield begun
-    begun.service.close()
 
 
 def shown_units(store: Store) -> int:
@@ -149,6 +147,43 @@ def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> N
         live = registry.live(connection, "artwork")
     assert live is None or live.version != version
     assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+
+
+def test_a_spool_left_behind_is_drained_whoever_leads(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    play = Event(
+        event_id="left", type=EventType.PLAY, occurred_at=simulation.now, member_id="m",
+        title_id="t0",
+    )  # fmt: skip
+    batch = Batch(events=[Incoming(index=0, event=play)], now=simulation.now)
+    worker, leader = Worker(store, settings), Leader(store, "worker")
+    assert leader.lead()
+    Spool(Path(local_folder(settings)) / "spool.db").add(
+        [Entry(kind="events", payload=msgspec.msgpack.encode(batch))]
+    )
+    assert worker.once(simulation.later()) is None
+    with store.read() as connection:
+        assert event_store.existing(connection, ["left"]) == {"left"}
+    worker.close()
+    leader.close()
+
+
+def test_what_cannot_be_trained_is_not_tried_at_every_join(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def full(*_: object) -> None:
+        tried.append(1)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.retrain", full)
+    simulation.visits(100)
+    worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=3600))
+    for minutes in (0, 1, 2, 61):
+        assert worker.once(simulation.later() + dt.timedelta(minutes=minutes)) is not None
+    assert len(tried) == 2
+    worker.close()
 
 
 def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:

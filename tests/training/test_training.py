@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +88,15 @@ def test_a_model_learns_who_likes_what_and_survives_storing() -> None:
     score = np.array([1.0, *fan]) @ model.weights @ x.T
     columns = model.variant_encoder.columns
     assert score[columns.index("genre=TV Horror")] > score[columns.index("genre=TV Dramas")]
+
+
+def test_a_temporary_folder_may_have_a_space_in_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my jobs").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "my jobs"))
+    block = log(300)
+    assert train.train(lambda: [block], lookup, ARTWORK, DEFAULT).rows == 300
 
 
 def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
