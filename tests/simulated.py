@@ -11,9 +11,10 @@ import numpy as np
 from artwork_bandit.domain import Context, Event, EventType, Title, Variant
 from artwork_bandit.operations.audience import World, WorldSettings, invent_tastes
 from artwork_bandit.policies.policy import Policy
+from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.chooser import Question
 from artwork_bandit.serving.ingest import Incoming
-from artwork_bandit.serving.service import Service
+from artwork_bandit.serving.service import Asking, Chosen, Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, secrets
@@ -24,6 +25,8 @@ WINDOW = dt.timedelta(seconds=5)
 """Shorter than the time between two visits: a unit's reward is of one look of known chance."""
 SETTINGS = {"attribution_window_seconds": WINDOW.total_seconds(), "reload_seconds": 3600}
 STEP = dt.timedelta(seconds=10)
+TOGETHER = 50
+"""Visits that are sent together: a commit for each would be most of the time of a test."""
 
 
 @dataclass(slots=True)
@@ -60,8 +63,15 @@ class Simulation:
         )  # fmt: skip
 
     def visits(self, count: int) -> None:
-        """Let members come one after another, each looking at every title."""
+        """Let members come one after another, each looking at every title; what so many of them
+        did reaches the service together."""
+        for first in range(0, count, TOGETHER):
+            self._visits(min(TOGETHER, count - first))
+        self.service.state.refresh()
+
+    def _visits(self, count: int) -> None:
         ids = tuple(t.title_id for t in self.titles)
+        jobs: list[tuple[int, Job[Asking, Chosen]]] = []
         for _ in range(count):
             self.now += STEP
             member = int(self.rng.integers(len(self.world.members)))
@@ -71,20 +81,22 @@ class Simulation:
                 slot=SLOTS["artwork"], title_ids=ids,
                 context=Context(genres={g: 50 * s for g, s in self.tastes[name].items()}),
             )  # fmt: skip
-            answer = self.service.answer(question, genres_given=True, now=self.now)
-            shown = answer.decisions.choices
-            rows = [self.world.row_of[c.variant_id] for c in shown]
+            asking = self.service.asking(question, genres_given=True, now=self.now, own_id=False)
+            jobs.append((member, Job(asking)))
+            self.service.begin(jobs[-1][1])
+        batch: list[Incoming] = []
+        for member, job in jobs:
+            answer = self.service.finish(job.asked, job.wait(30))
+            rows = [self.world.row_of[c.variant_id] for c in answer.decisions.choices]
             played = self.rng.random(len(rows)) < self.world.probabilities(member, rows)
-            batch: list[Incoming] = []
             for decision, plays in zip(answer.decision_ids, played.tolist(), strict=True):
                 for kind in ["impression", *(["click", "play"] if plays else [])]:
                     event = Event(
                         event_id=uuid.UUID(bytes=self.rng.bytes(16)).hex, type=EventType(kind),
-                        occurred_at=self.now,
+                        occurred_at=job.asked.now,
                     )  # fmt: skip
                     batch.append(Incoming(index=len(batch), event=event, decision_id=decision))
-            assert not self.service.take_in(batch, self.now).rejected
-        self.service.state.refresh()
+        assert not self.service.take_in(batch, self.now).rejected
 
     def later(self) -> dt.datetime:
         """Return a time when every window has closed."""
@@ -99,12 +111,16 @@ class Simulation:
             for t in self.titles
         ]
         rows = np.concatenate(by_title)
-        offsets = np.cumsum([0, *(len(r) for r in by_title)])
-        of_page = np.zeros(len(by_title), np.int64)
+        sizes = np.array([len(r) for r in by_title])
+        world_rows = [self.world.row_of[catalog.variants[r].variant_id] for r in rows]
         total = 0.0
-        for i, name in enumerate(self.world.members):
-            context = Context(genres={g: 50 * s for g, s in self.tastes[name].items()})
-            pmf = bound.pmf([context], of_page, rows, offsets)
-            world_rows = [self.world.row_of[catalog.variants[r].variant_id] for r in rows]
-            total += float(pmf @ self.world.probabilities(i, world_rows))
-        return total / len(self.titles) / len(self.world.members)
+        for first in range(0, len(self.world.members), TOGETHER):
+            members = range(first, min(first + TOGETHER, len(self.world.members)))
+            tastes = [self.tastes[self.world.members[i]] for i in members]
+            contexts = [Context(genres={g: 50 * s for g, s in taste.items()}) for taste in tastes]
+            offsets = np.concatenate([[0], np.cumsum(np.tile(sizes, len(members)))])
+            of_page = np.repeat(np.arange(len(members)), len(sizes))
+            pmf = bound.pmf(contexts, of_page, np.tile(rows, len(members)), offsets)
+            chance = [self.world.probabilities(i, world_rows) for i in members]
+            total += float(pmf @ np.concatenate(chance))
+        return total / len(by_title) / len(self.world.members)

@@ -244,7 +244,7 @@ def test_train_list_show_promote_roll_back_export(
 
     store = Store(sqlite_url)
     simulation = Simulation.begin(store, sqlite_url)
-    simulation.visits(800)
+    simulation.visits(1500)
     simulation.service.close()
     monkeypatch.setenv("ARTWORK_BANDIT_ATTRIBUTION_WINDOW_SECONDS", "5")
     outcome = json.loads(run("train", "--json", database=sqlite_url))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import itertools
 import json
 import subprocess
 import tempfile
@@ -40,12 +41,14 @@ TRAILER_EVERY = 4
 """Every so many visits the member also browses trailers."""
 SHARES = {"explore": 0.3, "baseline": 0.1, "live": 0.6}
 WORLD = WorldSettings(base=-2.2, beta=1.0, quality_sd=0.2, composition_sd=0.15)
-FIRST_TRAINING, TRAINING_EVERY = 600, 1_200
+FIRST_TRAINING, TRAINING_EVERY = 500, 800
 """Visits before the first training, and between trainings."""
-VISITS_ONCE = 3_600
+VISITS_ONCE = 2_000
 """Visits of a bounded run; fixed, so that its verdict is one look, not the luckiest of many."""
 VISITORS = 2
 REFRESH_SECONDS = 2.0
+LINE_EVERY = 4
+"""Refreshes between two lines of a bounded run."""
 
 
 @dataclass(slots=True)
@@ -126,7 +129,7 @@ def _drive(
     try:
         with _display(console, once) as show:
             while not stop.wait(REFRESH_SECONDS) and progress.error is None:
-                show(progress, _compare(store))
+                show(progress, store)
                 if once and progress.visits >= VISITS_ONCE:
                     break
                 if not all(thread.is_alive() for thread in threads):
@@ -208,13 +211,24 @@ def _is_ahead(found: CellComparison) -> bool:
 
 
 @contextlib.contextmanager
-def _display(console: Console, once: bool) -> Iterator[Callable[[Progress, CellComparison], None]]:
+def _display(console: Console, once: bool) -> Iterator[Callable[[Progress, Store], None]]:
     """Give a function that shows progress: in place on a terminal, else a line now and then."""
     if console.is_terminal and not once:
         with Live(console=console, refresh_per_second=4) as live:
-            yield lambda progress, found: live.update(_panel(progress, found))
-    else:
-        yield lambda progress, found: console.print(_line(progress, found), highlight=False)
+            yield lambda progress, store: live.update(_panel(progress, _compare(store)))
+        return
+    seen = itertools.count()
+    told = 0
+
+    def line(progress: Progress, store: Store) -> None:
+        nonlocal told
+        if next(seen) % LINE_EVERY == 0:
+            console.print(_line(progress, _compare(store)), highlight=False)
+        for text in progress.trainings[told:]:
+            console.print(f"  {text}", highlight=False)
+            told += 1
+
+    yield line
 
 
 def _line(progress: Progress, found: CellComparison) -> str:
@@ -223,8 +237,9 @@ def _line(progress: Progress, found: CellComparison) -> str:
         for row in found.cells
         if row.take_fraction.rate is not None
     )
-    last = progress.trainings[-1] if progress.trainings else "collecting uniform choices"
-    return f"{progress.impressions:>8,} impressions | {rates or 'no outcomes yet'} | {last}"
+    if not progress.trainings:
+        rates = "collecting uniform choices"
+    return f"{progress.impressions:>8,} impressions | {rates or 'no outcomes yet'}"
 
 
 def _panel(progress: Progress, found: CellComparison) -> Group:

@@ -74,7 +74,7 @@ def test_what_is_due_is_done_once(simulation: Simulation) -> None:
     store = simulation.service.store
     settings = replace(simulation.settings, train_seconds=3600)
     worker = Worker(store, settings)
-    simulation.visits(800)
+    simulation.visits(1500)
     now = simulation.later()
     done = worker.once(now)
     assert done is not None
@@ -86,7 +86,7 @@ def test_what_is_due_is_done_once(simulation: Simulation) -> None:
         again = worker.once(later)
         assert again is not None
         assert all(d.trained is None and d.joined == 0 for d in again)
-    simulation.visits(200)
+    simulation.visits(300)
     recent = worker.once(simulation.later())
     assert recent is not None
     assert all(d.trained is None for d in recent)  # the log has grown, the model is young
@@ -117,7 +117,7 @@ def test_a_worker_that_waits_takes_over_and_stops_when_told(simulation: Simulati
 
 def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> None:
     store = simulation.service.store
-    simulation.visits(800)
+    simulation.visits(1500)
     outcome = retrain(store, ARTWORK, simulation.settings, simulation.later())
     with store.read() as connection:
         good = registry.load(connection, outcome.version)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from artwork_bandit.operations import demo_catalog, drawing, imports
 from artwork_bandit.operations.server_process import free_port, serving
@@ -80,12 +80,11 @@ def test_pages_render_whole(
         "response", lambda r: problems.append(f"{r.status} {r.url}") if r.status > 399 else None
     )
     page.goto(address + path)
-    page.wait_for_load_state("networkidle")
+    first = page.locator("main img").first
+    assert first.evaluate("async i => { await i.decode(); return i.naturalWidth; }") > 0
     assert problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("h1").count() == 1
-    first = page.locator("main img").first
-    assert first.evaluate("i => i.complete && i.naturalWidth") > 0
     page.close()
 
 
@@ -128,10 +127,10 @@ def test_the_demo_homepage_chooses_reports_and_explains(address: str, browser: B
         lambda r: r.url.endswith("/v1/events") and sent.append(json.loads(r.post_data or "{}")),
     )  # fmt: skip
     page.goto(f"{address}/demo")
-    page.wait_for_function("document.querySelector('#said').textContent.includes('chosen')")
+    expect(page.locator("#said")).to_contain_text("chosen")
     first = page.locator("figure").first
     assert first.get_attribute("data-variant")
-    page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+    first.locator("img").evaluate("i => i.decode()")
     with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
         page.wait_for_timeout(1)
     assert answered.value.json()["rejected"] == []
@@ -180,7 +179,7 @@ def test_the_browser_module_survives_a_service_that_is_not_there(
     page = browser.new_page()
     page.route("**/v1/*", lambda route: route.abort())
     page.goto(f"{address}/demo")
-    page.wait_for_function("document.querySelector('#said').textContent.includes('default')")
+    expect(page.locator("#said")).to_contain_text("default")
     assert page.locator("figure img:visible").count() == 0
     ids = page.evaluate("""async () => {
         const { ArtworkBandit } = await import("/static/artwork-bandit.js");
