@@ -83,6 +83,8 @@ class Variant:
     name: str | None = None
     features: Mapping[str, Any] = field(default_factory=dict)
     """What the picture shows: strings, numbers, booleans or lists of strings."""
+    title_genres: tuple[str, ...] = ()
+    """The genres of its title when this revision was made."""
     revision_id: int = 0
     """Database key of (variant_id, revision); 0 before it is stored."""
     revision: int = 1

@@ -184,7 +184,7 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
 def write_examples(path: Path, log: UniformLog, how: training.Settings) -> Form:
     """Write a log as VW's text; return its form."""
     found = survey(lambda: [log.block], log.lookup, SLOT.reward.bounds, how.products)
-    form = Form.of(Priors(), found.contexts, found.pairs(SLOT.genre_feature))
+    form = Form.of(Priors(), found.contexts, found.variants)
     with path.open("w") as out:
         examples.write(out, [log.block], log.lookup, found, form, SLOT, how.half_life)
     return form

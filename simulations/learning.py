@@ -81,15 +81,12 @@ def encoded(log: UniformLog) -> tuple[Survey, Actions, Floats, Floats]:
 def affinity_value(log: UniformLog) -> float:
     """Return the true value of the variant whose genre the member likes most: no training."""
     found, actions, contexts, variants = encoded(log)
-    of_context, of_variant = found.pairs(SLOT.genre_feature)
+    form = vowpal.Form.of(Priors(), found.contexts, found.variants)
     row = np.repeat(np.arange(len(log.block)), np.diff(actions.offsets))
     liked = np.empty(len(row))
     for some in np.array_split(np.arange(len(row)), max(1, len(row) // 200_000)):
-        liked[some] = np.einsum(
-            "ij,ij->i",
-            variants[actions.rows[some]][:, of_variant],
-            contexts[row[some]][:, of_context],
-        )
+        kinds = form.affinities(contexts[row[some]], variants[actions.rows[some]])
+        liked[some] = kinds[:, :2].sum(axis=1)  # every tag alike
     return float(log.truth[first_maximum(liked, actions.offsets)].mean())
 
 
@@ -98,23 +95,25 @@ def cb_adf_value(log: UniformLog, arguments: str) -> float:
     found, actions, contexts, variants = encoded(log)
     block = log.block
     numbers = [found.variant_numbers[int(key)] for key in actions.columns.keys]
+    form = vowpal.Form.of(Priors(), found.contexts, found.variants)
+    described = variants[:, : form.described]
     texts = [
         f"|v{text} |o {number}:0.1"
-        for text, number in zip(vowpal.columns_texts(variants), numbers, strict=True)
+        for text, number in zip(vowpal.columns_texts(described), numbers, strict=True)
     ]
     shared = vowpal.columns_texts(contexts)
-    of_context, of_variant = found.pairs(SLOT.genre_feature)
     with tempfile.TemporaryDirectory() as folder:
         text, model, out = (Path(folder, name) for name in ("x.txt", "m.vw", "p.txt"))
         with text.open("w") as file:
             for i in range(len(block)):
                 rows = actions.rows[actions.offsets[i] : actions.offsets[i + 1]]
-                liked = variants[rows][:, of_variant] @ contexts[i, of_context]
+                seen = np.broadcast_to(contexts[i], (len(rows), contexts.shape[1]))
+                liked = vowpal.columns_texts(form.affinities(seen, variants[rows]))
                 file.write(f"shared |g{shared[i]}\n")
-                for j, (row, affinity) in enumerate(zip(rows, liked.tolist(), strict=True)):
+                for j, (row, affinity) in enumerate(zip(rows, liked, strict=True)):
                     label = f"0:{-block.reward[i]}:{block.propensity[i]} "
                     shown = label if j == block.chosen[i] else ""
-                    file.write(f"{shown}{texts[row]} |a 0:{affinity:.7g}\n")
+                    file.write(f"{shown}{texts[row]} |a{affinity}\n")
                 file.write("\n")
         runner.train(text, model, arguments, 1, 22)
         vowpalwabbit.Workspace(f"--quiet -t -i {model} -d {text} -p {out}").finish()

@@ -77,7 +77,7 @@ def prepared(url: str, folder: Path) -> str:
     """Write the log's examples; return VW's arguments for them."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
     found = survey(source.blocks, source.lookup, SLOT.reward.bounds)
-    form = Form.of(Priors(), found.contexts, found.pairs(SLOT.genre_feature))
+    form = Form.of(Priors(), found.contexts, found.variants)
     with Path(folder, "x.txt").open("w") as out:
         examples.write(out, source.blocks(), source.lookup, found, form, SLOT, HOW.half_life)
     return f"{runner.ARGUMENTS} {form.interactions}"

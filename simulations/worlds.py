@@ -152,6 +152,7 @@ def invent_variants(
                 Variant(
                     variant_id=variant_id, title_id=title.title_id, slot="artwork",
                     uri=f"https://example.org/{variant_id}.jpg", features=features,
+                    title_genres=title.genres,
                     is_default=i == 0,
                 )
             )  # fmt: skip

@@ -20,7 +20,7 @@ from artwork_bandit.policies.exploration import Exploration, Form
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
 
-FORMAT = 3
+FORMAT = 4
 CANARY_TOLERANCE = 1e-5
 """Largest difference between the compiled score and VW's own float32 prediction."""
 
@@ -39,7 +39,7 @@ class Bundle:
     vowpal_arguments: str
 
     def encode(self) -> bytes:
-        """Return format 3: arrays as little-endian bytes."""
+        """Return format 4: arrays as little-endian bytes."""
         model = self.model
         return msgspec.msgpack.encode(
             _Bundle3(
@@ -176,7 +176,12 @@ class _Bundle1(msgspec.Struct):
         )
 
 
-_READERS: dict[int, type[_Bundle1] | type[_Bundle2]] = {1: _Bundle1, 2: _Bundle2, 3: _Bundle3}
+_READERS: dict[int, type[_Bundle1] | type[_Bundle2]] = {
+    1: _Bundle1,
+    2: _Bundle2,
+    3: _Bundle3,
+    4: _Bundle3,  # with emphasis among the variant columns, which a release before would not see
+}
 
 
 def _bundle(

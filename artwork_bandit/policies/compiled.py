@@ -22,7 +22,7 @@ from artwork_bandit.policies.exploration import Exploration, Form
 from artwork_bandit.policies.linear import Canary, LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
 
-MAGIC = b"artwork4"
+MAGIC = b"artwork5"
 _FIXED = 48
 _ALIGNED = 64
 

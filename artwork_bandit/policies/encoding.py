@@ -16,21 +16,30 @@ Context columns
 Variant columns
     `key=value`   for strings and (weighted 1/length) lists of strings
     `key`         for numbers, standardised, and booleans
+    `emphasised:G`, `tagged:G`, `title's:G`   genres it may emphasise (`features.emphasis`); they
+                  say how much a member likes it, and nothing else
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import Context, Floats, Ints
+from artwork_bandit.domain import Context, Floats, Ints, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.audiences import Audiences, BoundAudiences
-from artwork_bandit.policies.features import NUMBER, FeatureTable, indicators, numeric
+from artwork_bandit.policies.features import (
+    EMPHASIS,
+    KINDS,
+    NUMBER,
+    FeatureTable,
+    emphasis,
+    indicators,
+    numeric,
+)
 
 PRIOR_PLAYS = 5.0
 """k: plays of an average member that a profile is shrunk towards."""
@@ -157,25 +166,35 @@ class VariantEncoder(msgspec.Struct, frozen=True):
     """`key=value` indicators."""
     numbers: dict[str, tuple[float, float]]
     """key -> (mean, standard deviation > 0), columns after the categories."""
+    emphasis: list[str] = []
+    """`kind:genre`, columns after the numbers."""
 
     @staticmethod
-    def learn(features: Iterable[Mapping[str, Any]]) -> VariantEncoder:
+    def learn(variants: Iterable[Variant]) -> VariantEncoder:
         """Return an encoder with the feature values that occur, the most frequent first."""
         seen: Counter[str] = Counter()
+        emphasised: Counter[str] = Counter()
         numbers: dict[str, list[float]] = {}
-        for each in features:
-            seen.update(dict(indicators(each)).keys())
-            for key, value in numeric(each):
+        for each in variants:
+            seen.update(dict(indicators(each.features)).keys())
+            emphasised.update(dict(emphasis(each)).keys())
+            for key, value in numeric(each.features):
                 numbers.setdefault(key, []).append(value)
         scales = {key: (float(np.mean(v)), float(np.std(v))) for key, v in sorted(numbers.items())}
         return VariantEncoder(
             categories=sorted(name for name, _ in seen.most_common(MOST_VARIANT_COLUMNS)),
             numbers={key: scale for key, scale in scales.items() if scale[1] > 0},
+            emphasis=sorted(name for name, _ in emphasised.most_common(MOST_VARIANT_COLUMNS)),
         )
 
     @property
+    def described(self) -> int:
+        """Number of columns of features, before those of emphasis."""
+        return len(self.categories) + len(self.numbers)
+
+    @property
     def columns(self) -> list[str]:
-        return [*self.categories, *self.numbers]
+        return [*self.categories, *self.numbers, *self.emphasis]
 
     def columns_of(self, table: FeatureTable) -> tuple[Ints, Floats]:
         """Return, per token of the table, (column, value), the constant being column 0.
@@ -196,6 +215,9 @@ class VariantEncoder(msgspec.Struct, frozen=True):
             if (at := table.numbers.get(NUMBER + key)) is not None:
                 column[at], known[at] = i, 1.0
                 mean[at], scale[at], is_number[at] = center, spread, True
+        for i, name in enumerate(self.emphasis, start=1 + self.described):
+            if (at := table.numbers.get(EMPHASIS + name)) is not None:
+                column[at], known[at] = i, 1.0
         t = table.tokens
         value = table.weights.copy()
         at_number = is_number[t]
@@ -213,22 +235,27 @@ class VariantEncoder(msgspec.Struct, frozen=True):
         return out[:, 1:]
 
 
-def affinity_pairs(
-    contexts: ContextEncoder, variants: VariantEncoder, genre_feature: str
-) -> tuple[Ints, Ints]:
-    """Return (context columns, variant columns) of the genres that both know.
+Pairs = tuple[Ints, Ints]
+"""Context columns and variant columns, side by side."""
 
-    A variant's affinity for a member is the sum over these pairs of context x variant: how much
-    the member likes the genres that the variant emphasises.
+
+def affinity_pairs(contexts: ContextEncoder, variants: VariantEncoder) -> list[Pairs]:
+    """Return, per kind of emphasis, the columns of the genres that contexts and variants both know.
+
+    A variant's affinity of a kind for a member is the sum over its pairs of context x variant: how
+    much the member likes the genres that the variant emphasises, is tagged with, or may emphasise.
     """
-    at = {name: i for i, name in enumerate(variants.categories)}
-    pairs = [
-        (i, at[name])
-        for i, genre in enumerate(contexts.genres)
-        if (name := f"{genre_feature}={genre}") in at
-    ]
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+    at = {name: i for i, name in enumerate(variants.emphasis, start=variants.described)}
+    found = []
+    for kind in KINDS:
+        pairs = [
+            (i, at[name])
+            for i, genre in enumerate(contexts.genres)
+            if (name := f"{kind}:{genre}") in at
+        ]
+        table = np.array(pairs, np.int64).reshape(-1, 2)
+        found.append((table[:, 0], table[:, 1]))
+    return found
 
 
 def _categories(context: Context) -> Iterable[str]:

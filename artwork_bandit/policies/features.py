@@ -5,7 +5,8 @@ which of them are columns of its own. So a new model costs one pass over numbers
 and a changed variant costs its own row.
 
 Tokens: `key=value` with weight 1 (each of n list items: 1/n), `\\x1fkey` with a number as its
-weight, and the token 0 with weight 1 in every row (a model's constant).
+weight, `\\x1ekind:genre` for what it emphasises (see `emphasis`), and the token 0 with weight 1 in
+every row (a model's constant).
 """
 
 from __future__ import annotations
@@ -16,10 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from artwork_bandit.domain import Floats, Ints, ranges
+from artwork_bandit.domain import Floats, Ints, Variant, ranges
 
 NUMBER = "\x1f"
 """Begins the token of a numeric feature; no name from outside holds control characters."""
+EMPHASIS = "\x1e"
+"""Begins the token of a genre that a variant emphasises."""
+GENRE = "genre"
+"""The feature that names the genre (or genres) a variant emphasises."""
+KINDS = ("emphasised", "tagged", "title's")
+"""Of emphasis; see `emphasis`."""
 CONSTANT = ""
 """The token 0."""
 
@@ -40,19 +47,17 @@ class FeatureTable:
         return len(self.starts)
 
     @staticmethod
-    def of(features: Sequence[Mapping[str, Any]]) -> FeatureTable:
+    def of(variants: Sequence[Variant]) -> FeatureTable:
         empty = np.empty(0, np.int64)
-        return FeatureTable({CONSTANT: 0}, empty, empty, empty, np.empty(0)).changed({}, features)
+        return FeatureTable({CONSTANT: 0}, empty, empty, empty, np.empty(0)).changed({}, variants)
 
-    def changed(
-        self, rows: Mapping[int, Mapping[str, Any]], added: Sequence[Mapping[str, Any]]
-    ) -> FeatureTable:
-        """Return the table with the features of some rows replaced, and rows added at the end."""
+    def changed(self, rows: Mapping[int, Variant], added: Sequence[Variant]) -> FeatureTable:
+        """Return the table with some rows replaced, and rows added at the end."""
         tokens: list[int] = []
         weights: list[float] = []
         sizes: list[int] = []
-        for features in (*rows.values(), *added):
-            found = dict(_tokens(features))
+        for variant in (*rows.values(), *added):
+            found = dict(_tokens(variant))
             tokens += [self.numbers.setdefault(name, len(self.numbers)) for name in found]
             weights += found.values()
             sizes.append(len(found))
@@ -93,8 +98,32 @@ def numeric(features: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield key, float(value)
 
 
-def _tokens(features: Mapping[str, Any]) -> Iterable[tuple[str, float]]:
+def emphasis(variant: Variant) -> Iterator[tuple[str, float]]:
+    """Give the genres a variant may emphasise, as `kind:genre`, with their weights.
+
+    A tag among its title's genres is `emphasised`; one that is not may be wrong, and is `tagged`.
+    A variant without an emphasised genre may emphasise any of its title's: those are `title's`.
+    How much each kind says, a model learns.
+    """
+    tags = variant.features.get(GENRE)
+    names = (
+        [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, list | tuple) else []
+    )
+    own = variant.title_genres
+    trusted = False
+    for name in names:
+        known = not own or name in own
+        trusted |= known
+        yield f"{KINDS[0] if known else KINDS[1]}:{name}", 1.0 / len(names)
+    if not trusted:
+        for name in own:
+            yield f"{KINDS[2]}:{name}", 1.0 / len(own)
+
+
+def _tokens(variant: Variant) -> Iterable[tuple[str, float]]:
     yield CONSTANT, 1.0
-    yield from indicators(features)
-    for key, value in numeric(features):
+    yield from indicators(variant.features)
+    for key, value in numeric(variant.features):
         yield NUMBER + key, value
+    for name, weight in emphasis(variant):
+        yield EMPHASIS + name, weight

@@ -42,9 +42,6 @@ class VariantColumns:
         return VariantColumns(
             variant_ids=ids,
             keys=np.concatenate([self.keys, np.array(keys, np.uint64)]),
-            features=self.features.changed(
-                {row: v.features for row, v in zip(rows.tolist(), replaced, strict=True)},
-                [v.features for v in added],
-            ),
+            features=self.features.changed(dict(zip(rows.tolist(), replaced, strict=True)), added),
             is_default=defaults,
         )

@@ -17,10 +17,10 @@ numbers that this module formats reach VW, as `|namespace column:value`; a name 
 does, and neither does a number that is not finite (VW accepts both silently, and learns nonsense).
 
 Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
-the member's taste factors, `a` affinities. `g` interacts with `v` and `f` with `o`. Genres are
-not in `g`: four times as many columns as the factors have, nearly collinear, of which affinity
-says the most; crossing them too lost more than it found at every size of log. For a fixed
-variant the raw prediction is linear in the context, so unit contexts against unit variants recover
+the member's taste factors, `a` affinities, one per kind of emphasis. `g` interacts with `v` and `f`
+with `o`. Genres are not in `g`: four times as many columns as the factors have, nearly collinear,
+of which affinity says the most; crossing them too lost more than it found at every size of log.
+For a fixed variant the raw prediction is linear in the context, so unit contexts against unit variants recover
 every weight, to VW's float32.
 """
 
@@ -31,9 +31,14 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.domain import Floats
 from artwork_bandit.errors import BrokenModel
-from artwork_bandit.policies.encoding import ContextEncoder
+from artwork_bandit.policies.encoding import (
+    ContextEncoder,
+    Pairs,
+    VariantEncoder,
+    affinity_pairs,
+)
 from artwork_bandit.policies.linear import Canary
 
 Predictor = Callable[[str], float]
@@ -67,17 +72,25 @@ class Form(msgspec.Struct, frozen=True):
     """How examples are written: whatever has to be the same in training and in probing."""
 
     priors: Priors
-    pairs: tuple[Ints, Ints]
-    """Context and variant columns of affinity (`encoding.affinity_pairs`)."""
+    pairs: list[Pairs]
+    """Context and variant columns of each affinity (`encoding.affinity_pairs`)."""
+    described: int
+    """Number of variant columns that are features of their own, before those of emphasis."""
     crossed: list[int]
     """Context columns that act on variant columns."""
     factors: list[int]
     """Context columns that act on each variant in its own way."""
 
     @staticmethod
-    def of(priors: Priors, contexts: ContextEncoder, pairs: tuple[Ints, Ints]) -> Form:
+    def of(priors: Priors, contexts: ContextEncoder, variants: VariantEncoder) -> Form:
         columns = range(len(contexts.columns))
-        return Form(priors, pairs, list(columns[len(contexts.genres) :]), contexts.factors)
+        return Form(
+            priors=priors,
+            pairs=affinity_pairs(contexts, variants),
+            described=variants.described,
+            crossed=list(columns[len(contexts.genres) :]),
+            factors=contexts.factors,
+        )
 
     @property
     def interactions(self) -> str:
@@ -118,21 +131,20 @@ class Form(msgspec.Struct, frozen=True):
         v, o = self.heads["v"], self.heads["o"]
         return [
             f"{v}{text}" + ("" if own is None else f" {o} {own}")
-            for text, own in zip(columns_texts(variants), owns, strict=True)
+            for text, own in zip(columns_texts(variants[:, : self.described]), owns, strict=True)
         ]
 
     def affinities(self, contexts: Floats, variants: Floats) -> Floats:
-        """Return, per row of both, how much the member likes the genres it emphasises."""
-        found: Floats = np.einsum(
-            "ij,ij->i", variants[:, self.pairs[1]], contexts[:, self.pairs[0]]
+        """Return [n, kinds]: per row of both, how much the member likes what it may emphasise."""
+        found: Floats = np.stack(
+            [np.einsum("ij,ij->i", variants[:, v], contexts[:, c]) for c, v in self.pairs], axis=-1
         )
         return found
 
     def affinity_texts(self, affinities: Floats) -> list[str]:
-        _require_finite(affinities)
         head = self.heads["a"]
         # A namespace without features at the end of a line is malformed for VW.
-        return [f"{head} 0:{x:.7g}" if x else "" for x in affinities.tolist()]
+        return [f"{head}{text}" if text else "" for text in columns_texts(affinities)]
 
     def title_text(self, number: int) -> str:
         return f"{self.heads['t']} {number}"
@@ -181,7 +193,7 @@ def compile_weights(
     variants = np.vstack([np.zeros(variant_columns), np.eye(variant_columns)])
     of_contexts = form.context_texts(contexts)
     of_variants = form.variant_texts(variants, [None] * len(variants))
-    liked = contexts[:, form.pairs[0]] @ variants[:, form.pairs[1]].T
+    liked = np.stack([contexts[:, c] @ variants[:, v].T for c, v in form.pairs], axis=-1)
     table = np.array(
         [
             [predict(f"{u} {x} {a}") for x, a in zip(of_variants, affinities, strict=True)]

@@ -76,8 +76,6 @@ class Slot:
     """Outcomes count from the first impression for this long."""
     period: dt.timedelta
     """A member keeps the same random draw for this long."""
-    genre_feature: str
-    """The variant feature that names the genre (or genres) it emphasises."""
     fallback: Callable[[list[bool]], int | None]
     """Index to show when choosing fails, from each eligible variant's `is_default`; or None."""
 

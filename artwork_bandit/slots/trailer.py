@@ -12,6 +12,5 @@ SLOT = Slot(
     reward=RewardRule(version="trailer-1", quality_share=0.5, quality_seconds=20 * 60),
     attribution_window=dt.timedelta(hours=6),
     period=dt.timedelta(days=14),
-    genre_feature="genre",
     fallback=default_or_nothing,
 )

@@ -1,4 +1,8 @@
-"""Titles and variants. A change of content is a new revision; eligibility changes in place."""
+"""Titles and variants. A change of content is a new revision; eligibility changes in place.
+
+A revision holds all that a model sees of a variant, the genres of its title included: other genres
+of a title are new revisions of its variants, so that a logged decision can be made again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from artwork_bandit.store.tables import titles, variant_revisions, variants
 
 _VARIANT_COLUMNS = (
     variants, variant_revisions.c.revision_id, variant_revisions.c.name, variant_revisions.c.uri,
-    variant_revisions.c.features,
+    variant_revisions.c.features, variant_revisions.c.title_genres,
 )  # fmt: skip
 _CURRENT = variants.join(
     variant_revisions,
@@ -32,6 +36,8 @@ ELIGIBILITY = ("status", "starts_at", "ends_at", "countries", "languages", "matu
 
 def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
     """Insert or replace titles; `exploration_paused` stays as it is (`pause_exploration`)."""
+    values = list(values)
+    before = title_genres(connection, [t.title_id for t in values])
     rows = [
         {
             "title_id": t.title_id, "name": t.name, "genres": list(t.genres), "kind": t.kind,
@@ -41,6 +47,9 @@ def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime
         for t in values
     ]  # fmt: skip
     upsert(connection, titles, rows, "title_id")
+    other = [t.title_id for t in values if before.get(t.title_id, t.genres) != t.genres]
+    if changed := [v for title_id in other for v in list_variants(connection, title_id)]:
+        put_variants(connection, changed, now)
 
 
 def pause_exploration(
@@ -70,19 +79,21 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     wanted = _one_default_each(wanted)
     ids = [v.variant_id for v in wanted]
     existing = {v.variant_id: v for v in by_ids(connection, ids, for_update=True)}
-    known = known_titles(connection, {v.title_id for v in wanted})
+    genres = title_genres(connection, {v.title_id for v in wanted})
     new_rows, changed_rows, revision_rows = [], [], []
     position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
     for variant in wanted:
         if variant.starts_at and variant.ends_at and variant.starts_at >= variant.ends_at:
             raise InvalidInput(f"variant {variant.variant_id!r}: starts_at is not before ends_at")
-        if variant.title_id not in known:
+        if variant.title_id not in genres:
             raise NotFound(f"title {variant.title_id!r} does not exist; PUT it first")
         before = existing.get(variant.variant_id)
         revision = 1
         if before is not None:
             _require_same_place(before, variant)
-            revision = before.revision + (not same_content(before, variant))
+            same = same_content(before, variant)
+            same &= before.title_genres == genres[variant.title_id]
+            revision = before.revision + (not same)
         row = {
             "variant_id": variant.variant_id, "revision": revision, "updated_at": now,
             "changed": generation,
@@ -99,7 +110,8 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             revision_rows.append(
                 {
                     "variant_id": variant.variant_id, "revision": revision, "name": variant.name,
-                    "uri": variant.uri, "features": dict(variant.features), "created_at": now,
+                    "uri": variant.uri, "features": dict(variant.features),
+                    "title_genres": list(genres[variant.title_id]), "created_at": now,
                 }
             )  # fmt: skip
     _clear_other_defaults(connection, wanted, generation, now)
@@ -211,6 +223,7 @@ def revisions(connection: Connection, revision_ids: Iterable[int]) -> dict[int, 
     query = sa.select(
         variants, variant_revisions.c.revision_id, variant_revisions.c.name,
         variant_revisions.c.uri, variant_revisions.c.features,
+        variant_revisions.c.title_genres,
         variant_revisions.c.revision.label("own_revision"),
     ).join_from(variant_revisions, variants)  # fmt: skip
     found: dict[int, Variant] = {}
@@ -268,7 +281,8 @@ def _title(row: Any) -> Title:
 def _variant(row: Any) -> Variant:
     return Variant(
         variant_id=row.variant_id, title_id=row.title_id, slot=row.slot, uri=row.uri,
-        name=row.name, features=row.features, revision_id=row.revision_id, revision=row.revision,
+        name=row.name, features=row.features, title_genres=tuple(row.title_genres or ()),
+        revision_id=row.revision_id, revision=row.revision,
         status=VariantStatus(row.status), starts_at=row.starts_at, ends_at=row.ends_at,
         countries=None if row.countries is None else tuple(row.countries),
         languages=None if row.languages is None else tuple(row.languages),

@@ -96,6 +96,7 @@ variant_revisions = sa.Table(
     sa.Column("name", sa.Text),
     sa.Column("uri", sa.Text, nullable=False),
     sa.Column("features", sa.JSON, nullable=False),
+    sa.Column("title_genres", sa.JSON),
     sa.Column("created_at", Instant, nullable=False),
     sa.UniqueConstraint("variant_id", "revision"),
 )  # fmt: skip

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Lookup
-from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder, affinity_pairs
+from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 
@@ -66,9 +66,6 @@ class Survey:
         own = len(self.variant_numbers) * (1 + len(self.contexts.factors))
         return context * variant + own + len(self.title_numbers)
 
-    def pairs(self, genre_feature: str) -> tuple[Ints, Ints]:
-        return affinity_pairs(self.contexts, self.variants, genre_feature)
-
     def base_logits(self) -> Floats:
         """Return per title number the logit of its shrunken mean reward."""
         return base_logits(np.array(self.title_rows), np.array(self.title_earned))
@@ -106,7 +103,7 @@ def survey(
     """Read the log once; return encoders, numbers and titles' means."""
     found = Survey()
     members: dict[str, Context] = {}
-    features: dict[int, Variant] = {}
+    variants: dict[int, Variant] = {}
     for whole in blocks():
         block = whole.take(teaches(whole))
         found.left_out += len(whole) - len(block)
@@ -116,14 +113,14 @@ def survey(
         found.first = first if found.first is None else min(found.first, first)
         found.last = last if found.last is None else max(found.last, last)
         numbers = []
-        for action_set, variants in zip(block.action_sets, lookup(block.action_sets), strict=True):
+        for action_set, eligible in zip(block.action_sets, lookup(block.action_sets), strict=True):
             numbers.append(
                 found.title_numbers.setdefault(action_set.title_id, len(found.title_numbers))
             )
-            for variant in variants:
+            for variant in eligible:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
                 found.variant_numbers.setdefault(key, len(found.variant_numbers))
-                features[key] = variant
+                variants[key] = variant
         _count(found, np.array(numbers)[block.set_of_row], shares(block.reward, bounds))
         for member, context in zip(block.member_ids.tolist(), block.contexts, strict=True):
             if member in members or len(members) < MOST_MEMBERS:
@@ -134,7 +131,7 @@ def survey(
         made = audiences.learn(contexts, found.contexts, seed)
         found.contexts = found.contexts.with_audiences(made)
     found.contexts = found.contexts.with_products(products)
-    found.variants = VariantEncoder.learn(v.features for v in features.values())
+    found.variants = VariantEncoder.learn(variants.values())
     return found
 
 

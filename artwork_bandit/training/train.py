@@ -99,7 +99,7 @@ def train(
                 settings.arguments, settings.seed, progress,
             )  # fmt: skip
             priors = tuned.priors
-        form = Form.of(priors, found.contexts, found.pairs(slot.genre_feature))
+        form = Form.of(priors, found.contexts, found.variants)
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
         progress("writing examples", 0.0)
         with text.open("w", encoding="ascii") as out:

@@ -91,7 +91,7 @@ class _Trial:
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
-        self._form = Form.of(Priors(), found.contexts, found.pairs(slot.genre_feature))
+        self._form = Form.of(Priors(), found.contexts, found.variants)
         whole = folder / "all.txt"
         with whole.open("w", encoding="ascii") as out:
             lines = examples.write(out, blocks(), lookup, found, self._form, slot, half_life)

@@ -23,7 +23,7 @@ def made(seed: int = 1) -> Bundle:
     contexts = ContextEncoder.learn(
         [Context(device="tv", genres={"TV Horror": 3.0}), Context(genres={"TV Dramas": 1.0})]
     )
-    encoder = VariantEncoder.learn([v.features for v in variants])
+    encoder = VariantEncoder.learn(variants)
     order = np.argsort(columns.keys)
     model = LinearModel(
         context_encoder=contexts, variant_encoder=encoder,
@@ -74,7 +74,7 @@ def test_a_variant_with_many_features_is_scored_by_all_of_them() -> None:
     _, variants = small_catalog()
     tags = [f"tag{i}" for i in range(40)]
     rich = replace(variants[0], features={"tags": tags, "genre": "TV Horror"})
-    encoder = VariantEncoder.learn([v.features for v in (*variants, rich)])
+    encoder = VariantEncoder.learn([*variants, rich])
     weights = np.random.default_rng(2).normal(
         size=(len(bundle.model.weights), 1 + len(encoder.columns))
     )

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import Context
+from artwork_bandit.domain import Context, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder, affinity_pairs
-from artwork_bandit.policies.features import FeatureTable
+from artwork_bandit.policies.features import FeatureTable, emphasis
 
 HOSTILE = ["Mission: Impossible | x\ny", "😀", "עברית", "x" * 10_000, "", "a:1e308", "\ud800"]
+
+
+def variant(features: dict, *title_genres: str) -> Variant:
+    return Variant(
+        variant_id="v", title_id="t", slot="artwork", uri="", features=features,
+        title_genres=title_genres,
+    )  # fmt: skip
 
 
 def test_log_lift_by_hand() -> None:
@@ -34,31 +41,47 @@ def test_hostile_names_are_columns_like_others() -> None:
     encoded = encoder.encode(contexts)
     assert np.all(np.isfinite(encoded))
     assert len(encoder.genres) == len(HOSTILE)
-    variants = VariantEncoder.learn([{"genre": name} for name in HOSTILE])
-    assert len(affinity_pairs(encoder, variants, "genre")[0]) == len(HOSTILE)
+    variants = VariantEncoder.learn([variant({"genre": name}) for name in HOSTILE])
+    (emphasised, _), *others = affinity_pairs(encoder, variants)
+    assert len(emphasised) == len(HOSTILE)
+    assert all(len(columns) == 0 for columns, _ in others)
 
 
 def test_variant_columns() -> None:
-    features = [{"genre": "a", "faces": 0, "tags": ["x", "y"]}, {"genre": "b", "faces": 2}]
-    encoder = VariantEncoder.learn(features)
-    assert encoder.columns == ["genre=a", "genre=b", "tags=x", "tags=y", "faces"]
-    assert encoder.encode(FeatureTable.of(features)).tolist() == [
-        [1, 0, 0.5, 0.5, -1],
-        [0, 1, 0, 0, 1],
+    some = [variant({"genre": "a", "faces": 0, "tags": ["x", "y"]}),
+            variant({"genre": "b", "faces": 2}, "b", "c")]  # fmt: skip
+    encoder = VariantEncoder.learn(some)
+    assert encoder.columns == [
+        "genre=a", "genre=b", "tags=x", "tags=y", "faces", "emphasised:a", "emphasised:b",
+    ]  # fmt: skip
+    assert encoder.described == 5
+    assert encoder.encode(FeatureTable.of(some)).tolist() == [
+        [1, 0, 0.5, 0.5, -1, 1, 0],
+        [0, 1, 0, 0, 1, 0, 1],
     ]
-    assert encoder.encode(FeatureTable.of([{"genre": "new", "faces": True}]))[0].tolist() == [
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]
+    new = variant({"genre": "new", "faces": True})
+    assert not encoder.encode(FeatureTable.of([new])).any()
+
+
+def test_a_tag_its_title_has_is_believed_another_or_none_leaves_the_titles_genres() -> None:
+    assert dict(emphasis(variant({"genre": "a"}, "a", "b"))) == {"emphasised:a": 1}
+    assert dict(emphasis(variant({"genre": ["a", "c"]}, "a", "b"))) == {
+        "emphasised:a": 0.5, "tagged:c": 0.5,
+    }  # fmt: skip
+    assert dict(emphasis(variant({"genre": "c"}, "a", "b"))) == {
+        "tagged:c": 1, "title's:a": 0.5, "title's:b": 0.5,
+    }  # fmt: skip
+    assert dict(emphasis(variant({}, "a"))) == {"title's:a": 1}
+    assert dict(emphasis(variant({"genre": 7}))) == {}
+    assert dict(emphasis(variant({"genre": "a"}))) == {"emphasised:a": 1}  # nobody knows better
 
 
 def test_a_table_changed_row_by_row_is_the_table_made_at_once() -> None:
-    first = [{"genre": "a", "faces": 1}, {"genre": "b"}, {"tags": ["x", "x"]}]
-    changed = FeatureTable.of(first).changed({1: {"genre": "c", "faces": 3}}, [{"tone": "dark"}])
-    whole = [first[0], {"genre": "c", "faces": 3}, first[2], {"tone": "dark"}]
+    first = [variant({"genre": "a", "faces": 1}), variant({"genre": "b"}),
+             variant({"tags": ["x", "x"]}, "b")]  # fmt: skip
+    other, dark = variant({"genre": "c", "faces": 3}, "b"), variant({"tone": "dark"})
+    changed = FeatureTable.of(first).changed({1: other}, [dark])
+    whole = [first[0], other, first[2], dark]
     encoder = VariantEncoder.learn(whole)
     assert encoder.encode(changed).tolist() == encoder.encode(FeatureTable.of(whole)).tolist()
 

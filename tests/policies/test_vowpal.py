@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.training import vowpal as runner
 
 NOTHING = np.empty(0, np.int64)
-FORM = Form(Priors(), (NOTHING, NOTHING), [0, 1], [1])
+FORM = Form(Priors(), [(NOTHING, NOTHING)], 2, [0, 1], [1])
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -22,8 +23,8 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
 ) -> None:
     rng = np.random.default_rng(seed)
     n_context, n_variant, n_own = 12, 9, 20
-    pairs = (np.array([0, 3, 5]), np.array([1, 2, 7]))
-    form = Form(Priors(cross=0.3, own_cross=0.3), pairs, list(range(4, 12)), [6, 7])
+    pairs = [(np.array([0, 3, 5]), np.array([1, 2, 7])), (np.array([1, 3]), np.array([8, 6]))]
+    form = Form(Priors(cross=0.3, own_cross=0.3), pairs, 7, list(range(4, 12)), [6, 7])
     lines = []
     for _ in range(3_000):
         u, x = rng.normal(size=n_context), (rng.random(n_variant) < 0.4) * rng.random(n_variant)
@@ -64,7 +65,7 @@ def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
         vowpal.columns_texts(np.array([[0.0, bad]]))
     with pytest.raises(ValueError, match="not finite"):
-        FORM.affinity_texts(np.array([bad]))
+        FORM.affinity_texts(np.array([[bad]]))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_a_model_with_numbers_that_are_not_finite_is_refused() -> None:
 
 def test_a_prior_of_0_leaves_a_group_out() -> None:
     assert "gv" in FORM.interactions
-    none = Form(Priors(cross=0, own_cross=0), FORM.pairs, FORM.crossed, FORM.factors)
+    none = msgspec.structs.replace(FORM, priors=Priors(cross=0, own_cross=0))
     assert "gv" not in none.interactions
     assert "fo" not in none.interactions
 

@@ -25,6 +25,23 @@ def test_new_content_is_a_new_revision_and_the_old_one_stays(store: Store) -> No
     assert old.features == before.features
 
 
+def test_other_genres_of_a_title_are_new_revisions_of_its_variants(store: Store) -> None:
+    before = fill(store)[0]
+    with store.write() as connection:
+        title = catalog.get_title(connection, before.title_id)
+        assert before.title_genres == title.genres
+        catalog.put_titles(connection, [replace(title, name="another name")], NOW)
+        assert catalog.get_variant(connection, title.title_id, before.variant_id) == before
+        catalog.put_titles(connection, [replace(title, genres=("Docuseries",))], NOW)
+    with store.read() as connection:
+        after = catalog.get_variant(connection, before.title_id, before.variant_id)
+        old = catalog.revisions(connection, [before.revision_id])[before.revision_id]
+        generation = catalog.newest_change(connection)
+        assert catalog.list_variants(connection, changed_after=generation - 1)
+    assert (after.revision, after.title_genres) == (2, ("Docuseries",))
+    assert (old.revision, old.title_genres) == (1, before.title_genres)
+
+
 def test_eligibility_changes_without_a_revision(store: Store) -> None:
     before = fill(store)[1]
     changes = {"status": VariantStatus.PAUSED, "countries": ("US", "DE")}

@@ -74,7 +74,8 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
     migrate._run(store, command.upgrade, "0001")
     with store.write() as connection:  # what that release wrote, in its own columns
         connection.exec_driver_sql(
-            "INSERT INTO titles (title_id, name, genres, updated_at) VALUES ('t', 'T', '[]', 0)"
+            "INSERT INTO titles (title_id, name, genres, updated_at) "
+            "VALUES ('t', 'T', '[\"a\"]', 0)"
         )
         for number in range(2):
             connection.exec_driver_sql(
@@ -90,12 +91,14 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
             "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
         )
         connection.exec_driver_sql("INSERT INTO profiles VALUES ('m', 0, '{\"a\": 2.0}')")
-    assert migrate.migrate(store) == ("0001", "0003")
+    assert migrate.migrate(store) == ("0001", "0004")
     migrate.check(store)
     with store.read() as connection:
         assert profiles.get(connection, "m").genres == {"a": 2.0}
         assert profiles.get(connection, "m").played == {}
-        assert [v.variant_id for v in catalog.list_variants(connection)] == ["v0", "v1"]
+        assert [(v.variant_id, v.title_genres) for v in catalog.list_variants(connection)] == [
+            ("v0", ("a",)), ("v1", ("a",)),
+        ]  # fmt: skip
         assert not catalog.get_title(connection, "t").exploration_paused
         assert request_store.get_action_sets(connection, [7])[7].default is None
     service = Service(store, Settings(database_url=url, reload_seconds=3600))

@@ -87,7 +87,9 @@ def test_a_model_learns_who_likes_what_and_survives_storing() -> None:
     x = np.array([[1.0, *row] for row in np.eye(len(model.variant_encoder.columns))])
     score = np.array([1.0, *fan]) @ model.weights @ x.T
     columns = model.variant_encoder.columns
-    assert score[columns.index("genre=TV Horror")] > score[columns.index("genre=TV Dramas")]
+    assert (
+        score[columns.index("emphasised:TV Horror")] > score[columns.index("emphasised:TV Dramas")]
+    )
 
 
 def test_a_temporary_folder_may_have_a_space_in_its_name(
@@ -126,7 +128,7 @@ def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
     features = model.variant_encoder.encode(columns.features)
     shown = block.set_of_row * width + block.chosen
     genre = [
-        model.variant_encoder.columns.index(f"genre={g}") for g in model.context_encoder.genres
+        model.variant_encoder.columns.index(f"emphasised:{g}") for g in model.context_encoder.genres
     ]
     affinity = np.einsum("ij,ij->i", contexts[:, : len(genre)], features[shown][:, genre])
     design = np.concatenate(
@@ -185,7 +187,9 @@ def test_recent_rows_weigh_more() -> None:
     fan = made.context_encoder.encode([Context(genres={"TV Horror": 8.0})])[0]
     columns = made.variant_encoder.columns
     score = (np.array([1.0, *fan]) @ made.weights)[1:]
-    assert score[columns.index("genre=TV Horror")] < score[columns.index("genre=TV Dramas")]
+    assert (
+        score[columns.index("emphasised:TV Horror")] < score[columns.index("emphasised:TV Dramas")]
+    )
 
 
 def test_bad_logs_are_refused_in_words() -> None:
