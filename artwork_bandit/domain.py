@@ -22,8 +22,10 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Objects = npt.NDArray[np.object_]
 
+CLUSTERS = 65_536
+"""Members are hashed into this many clusters, of one member each unless there are very many."""
 MEMBER_BUCKETS = 256
-"""Members are hashed into this many buckets; clustered variances are sums over buckets."""
+"""Clusters are joined to this many buckets; clustered variances are sums over buckets."""
 
 MATURITY_LEVELS: Mapping[str, int] = {
     "TV-Y": 0,
@@ -327,9 +329,14 @@ def stable_hash(*parts: str, key: bytes = b"") -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
 
 
+def cluster_of(name: str) -> int:
+    """Return the cluster of a member (or of whatever else rows are clustered by)."""
+    return stable_hash("bucket", name) % CLUSTERS
+
+
 def member_bucket(member_id: str) -> int:
     """Return the member's cluster bucket, in [0, MEMBER_BUCKETS)."""
-    return stable_hash("bucket", member_id) % MEMBER_BUCKETS
+    return cluster_of(member_id) % MEMBER_BUCKETS
 
 
 def microseconds(instant: dt.datetime) -> int:

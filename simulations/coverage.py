@@ -1,16 +1,18 @@
 """Do the 95% intervals of `evaluate` cover? Logs of known truth, members who repeat.
 
-    python -m simulations.coverage [--logs 1000]
+    python -m simulations.coverage [--logs 2000]
 
 For each size of log and overlap of target with logging policy: the share of logs refused, and of
-the others the share whose interval covers the target's true value, with the half-width beside it.
-A coverage is flagged if it is below .95 by more than chance (one-sided, 1 in 1,000).
+the others the share whose interval covers the target's true value, with the half-width beside it,
+for the default interval (Cressie-Read) and the others that can be asked for.
+Coverage is flagged if it is below .95 by more than chance (one-sided, 1 in 1,000).
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections import Counter
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +20,15 @@ from rich.progress import track
 from rich.table import Table
 
 from artwork_bandit.domain import ActionSet, Context, ReplayBlock
-from artwork_bandit.evaluation.evaluate import evaluate
+from artwork_bandit.evaluation.evaluate import Evaluation
+from artwork_bandit.evaluation.evidence import Interval, Method
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.store.features import names_only
 
 VARIANTS, TITLES = 6, 20
-ESTIMATORS = ("ips", "snips", "dr")
+ESTIMATORS = ("ips", "snips", "dr", "sndr")
+INTERVALS: tuple[Interval, ...] = ("cressie-read", "delta", "bootstrap", "anytime")
 OVERLAPS = {"good": 0.5, "poor": 3.0}
 """How far the target's preferences (logits, by taste) are from uniform logging's: its SD."""
 
@@ -75,47 +79,53 @@ def simulate(rng: np.random.Generator, rows: int, spread: float) -> tuple[Replay
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--logs", type=int, default=1000)
+    parser.add_argument("--logs", type=int, default=2000)
     parser.add_argument("--rows", default="2000,20000")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    table = Table(title=f"Coverage of nominal 95% intervals, {arguments.logs} logs each")
-    for name in ("rows", "overlap", "refused", *ESTIMATORS):
-        table.add_column(name, justify="right")
     for rows in (int(text) for text in arguments.rows.split(",")):
         for overlap, spread in OVERLAPS.items():
             rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
-            table.add_row(f"{rows:,}", overlap, *_measure(rng, arguments.logs, rows, spread))
-    Console().print(table)
+            Console().print(_measure(rng, arguments.logs, rows, overlap, spread))
 
 
-def _measure(rng: np.random.Generator, logs: int, rows: int, spread: float) -> list[str]:
+def _measure(rng: np.random.Generator, logs: int, rows: int, overlap: str, spread: float) -> Table:
     refused = 0
-    covered = dict.fromkeys(ESTIMATORS, 0)
-    width = dict.fromkeys(ESTIMATORS, 0.0)
-    for _ in track(range(logs), f"{rows:,} rows"):
+    covered: Counter[tuple[str, str]] = Counter()
+    width: Counter[tuple[str, str]] = Counter()
+    every: Counter[tuple[str, str]] = Counter()
+    for _ in track(range(logs), f"{rows:,} rows, {overlap} overlap"):
         block, truth = simulate(rng, rows, spread)
-        report = evaluate([block], [Target(name="column:target")], names_only)
-        judged = report.targets["column:target"]
-        if judged.verdict is Verdict.REFUSE:
-            refused += 1
-            continue
+        evaluation = Evaluation([Target(name="column:target")], names_only)
+        evaluation.add(block)
+        for interval in INTERVALS:
+            evaluation.method = Method(interval=interval)
+            judged = evaluation.report().targets["column:target"]
+            if judged.verdict is Verdict.REFUSE:
+                refused += interval == INTERVALS[0]
+                continue
+            for name in ESTIMATORS:
+                found = judged.estimators[name]
+                assert found.lower is not None, "an estimate that is not refused has an interval"
+                assert found.upper is not None, "an estimate that is not refused has an interval"
+                every[interval, name] += 1
+                covered[interval, name] += found.lower <= truth <= found.upper
+                width[interval, name] += (found.upper - found.lower) / 2
+    table = Table(title=f"{rows:,} rows, {overlap} overlap: {refused / logs:.1%} of logs refused")
+    for name in ("intervals", *ESTIMATORS):
+        table.add_column(name, justify="left" if name == "intervals" else "right")
+    for interval in INTERVALS:
+        cells = []
         for name in ESTIMATORS:
-            found = judged.estimators[name]
-            assert found.lower is not None, "an estimate that is not refused has an interval"
-            assert found.upper is not None, "an estimate that is not refused has an interval"
-            covered[name] += found.lower <= truth <= found.upper
-            width[name] += (found.upper - found.lower) / 2
-    judged_logs = logs - refused
-    cells = [f"{refused / logs:.1%}"]
-    for name in ESTIMATORS:
-        if not judged_logs:
-            cells.append("-")
-            continue
-        share = covered[name] / judged_logs
-        low = share < 0.95 - 3.09 * math.sqrt(0.95 * 0.05 / judged_logs)
-        cells.append(f"{share:.3f}{' LOW' if low else ''} (±{width[name] / judged_logs:.4f})")
-    return cells
+            n = every[interval, name]
+            if not n:
+                cells.append("-")
+                continue
+            share = covered[interval, name] / n
+            low = share < 0.95 - 3.09 * math.sqrt(0.95 * 0.05 / n)
+            cells.append(f"{share:.3f}{' LOW' if low else ''} (±{width[interval, name] / n:.4f})")
+        table.add_row(interval, *cells)
+    return table
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The commands as a user runs them: exit codes, JSON, refusals in words."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def run(*arguments: str, database: str | None = None, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def log_table(rows: int = 4_000, **columns: object) -> pa.Table:
+def log_table(rows: int = 4_000, titles: str = "t", **columns: object) -> pa.Table:
     """A sound log of uniform choices among three, made elsewhere."""
     rng = np.random.default_rng(1)
     sets = [["a", "b", "c"]] * rows
@@ -34,7 +35,7 @@ def log_table(rows: int = 4_000, **columns: object) -> pa.Table:
         "decision_id": [f"d{i}" for i in range(rows)],
         "occurred_at": pa.array(range(rows), pa.timestamp("us", "UTC")),
         "member_id": [f"m{i % 1000}" for i in range(rows)],
-        "title_id": ["t"] * rows,
+        "title_id": [titles] * rows,
         "action_set": sets,
         "variant_id": [s[c] for s, c in zip(sets, chosen, strict=True)],
         "propensity": np.full(rows, 1 / 3),
@@ -173,6 +174,45 @@ def test_every_broken_row_is_named_with_its_rule(
     found = run("evaluate", "--log", path, "--target", "column:always_a", code=2)
     assert "row 42" in found
     assert said in found
+
+
+def test_a_report_with_plots_is_one_file_that_needs_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table(titles="<script>alert(1)</script>"))
+    page = tmp_path / "report.html"
+    said = run("evaluate", "--log", path, "--target", "column:always_a", "--target", "uniform",
+               "--target", "variant:<b>", "--by", "device", "--html", str(page))  # fmt: skip
+    assert "segment" in said
+    text = page.read_text("utf-8")
+    assert text.count("<svg") >= 6
+    assert "would earn more than what was logged" in text
+    assert "This log cannot say what variant:&lt;b&gt; would earn" in text
+    assert "<b>" not in text
+    assert not re.search(r"(src|href)=|<script|https?://", text)
+
+
+def test_the_self_test_measures_coverage_on_logs_of_this_shape(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table(2_000))
+    found = json.loads(
+        run("evaluate", "--log", path, "--target", "column:always_a", "--self-test", "--json", "-")
+    )["self_test"]
+    by_name = {m["estimator"]: m for m in found}
+    assert by_name["dr"]["truth"] == pytest.approx(0.4, abs=0.05)
+    for name in ("cressie_read", "ips", "snips", "dr"):
+        assert by_name[name]["coverage"] > 0.9, name
+        assert abs(by_name[name]["bias"]) < 4 * by_name[name]["error"] / 200**0.5, name
+    assert by_name["dm"]["coverage"] is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [["--reward-bounds", "1,0"], ["--reward-bounds", "x"], ["--interval", "magic"],
+     ["--cluster", "shoe"], ["--by", "shoe"], ["--level", "2"]],
+)  # fmt: skip
+def test_wrong_options_are_refused_in_words(tmp_path: Path, wrong: list[str]) -> None:
+    path = write(tmp_path / "log.parquet", log_table(300))
+    said = run("evaluate", "--log", path, "--target", "uniform", *wrong, code=2)
+    assert "Traceback" not in said
+    assert wrong[1].split(",")[0] in said
 
 
 def test_broken_files_are_refused_in_words(tmp_path: Path, sqlite_url: str) -> None:

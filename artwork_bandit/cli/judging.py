@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from artwork_bandit.cli.options import (
-    PATH,
-    open_store,
-    slot_option,
-    window_options,
-)
+from artwork_bandit.cli.options import PATH, open_store, slot_option, window_options
 from artwork_bandit.settings import Settings
+
+if TYPE_CHECKING:
+    from artwork_bandit.operations.self_test import Measured
+
+INTERVALS = ("cressie-read", "delta", "bootstrap", "anytime")
+CLUSTERS = ("member_id", "title_id", "decision_id")
+
+
+class Bounds(click.ParamType):  # type: ignore[type-arg]
+    name = "low,high"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(text) for text in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers such as 0,1")
+        if not -1e9 < low < high < 1e9:
+            self.fail(f"{value!r} is not a smaller number and a larger one")
+        return low, high
 
 
 @click.command()
@@ -31,32 +48,105 @@ from artwork_bandit.settings import Settings
     help="live, uniform, best-single, baseline, model:12, variant:ID, column:NAME.",
 )
 @click.option("--against", default="logging", show_default=True, help="What to subtract.")
-@click.option("--seed", default=1, show_default=True, help="Recorded in the report.")
+@click.option("--by", help="Judge segments too: taste, device, country, language, surface, ...")
+@click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
+@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
+@click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")
+@click.option("--cluster", type=click.Choice(CLUSTERS), default=CLUSTERS[0], show_default=True,
+              help="Rows of one of these are not independent.")  # fmt: skip
+@click.option("--seed", default=1, show_default=True, help="Of the bootstrap and the self-test.")
+@click.option("--self-test", is_flag=True, help="Do the intervals cover on logs of this shape?")
 @click.option("--json", "json_file", type=click.File("w", atomic=True), help="Report; - prints it.")
+@click.option("--html", "html_file", type=click.File("w", "utf-8", atomic=True),
+              help="Report with plots, in one file.")  # fmt: skip
 @click.pass_obj
 def evaluate(
     load: Callable[..., Settings], log: Path | None, since: dt.datetime | None,
-    until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, seed: int,
-    json_file: Any,
+    until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, by: str | None,
+    interval: Any, level: float, reward_bounds: tuple[float, float] | None, cluster: Any,
+    seed: int, self_test: bool, json_file: Any, html_file: Any,
 ) -> None:  # fmt: skip
     """What would another policy have earned? Exit code 1 if every target is refused."""
     from rich.console import Console
 
     from artwork_bandit.evaluation import report as reporting
+    from artwork_bandit.evaluation.evidence import Method
     from artwork_bandit.evaluation.verdict import Verdict
     from artwork_bandit.operations.judge import judge, needs_database
     from artwork_bandit.operations.replay_source import ReplaySource
     from artwork_bandit.slots import slot_named
 
+    of_slot = slot_named(slot)
+    bounds = reward_bounds or of_slot.reward.bounds
+    method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     database = log is None or any(needs_database(t) for t in (*targets, against))
     store = open_store(load()) if database else None
-    source = ReplaySource.of(store, log, slot_named(slot).name, since, until)
-    found, versions = judge(source, targets, against)
+    source = ReplaySource.of(store, log, of_slot.name, since, until)
+    to_stdout = json_file is not None and json_file.name == "<stdout>"
+    if self_test:
+        _self_test(source, targets, method, cluster, seed, json_file, to_stdout)
+        return
+    with _counted("rows read") as progress:
+        found, versions = judge(source, targets, against, method, cluster, by, progress)
     if json_file is not None:
-        import msgspec
+        _write_json(json_file, reporting.as_json(found, source.name, seed, versions))
+    if html_file is not None:
+        from artwork_bandit.evaluation.html import as_html
 
-        shown = reporting.as_json(found, source.name, seed, versions)
-        json_file.write(msgspec.json.format(msgspec.json.encode(shown)).decode() + "\n")
-    if json_file is None or json_file.name != "<stdout>":
+        html_file.write(as_html(found, source.name, seed, versions))
+    if not to_stdout:
         reporting.show(found, source.name, Console(width=min(Console().width, 80)))
     sys.exit(all(t.verdict is Verdict.REFUSE for t in found.targets.values()))
+
+
+def _self_test(
+    source: Any, targets: tuple[str, ...], method: Any, cluster: Any, seed: int, json_file: Any,
+    to_stdout: bool,
+) -> None:  # fmt: skip
+    import msgspec
+    from rich.console import Console
+
+    from artwork_bandit.operations.self_test import self_test
+
+    with _counted("logs simulated") as progress:
+        found = self_test(source, targets, method, cluster, seed, progress=progress)
+    if json_file is not None:
+        _write_json(json_file, {"self_test": msgspec.to_builtins(found), "level": method.level})
+    if not to_stdout:
+        _show_measured(found, method.level, Console(width=min(Console().width, 80)))
+
+
+def _show_measured(found: list[Measured], level: float, console: Any) -> None:
+    from rich.table import Table
+
+    for target in dict.fromkeys(m.target for m in found):
+        rows = [m for m in found if m.target == target]
+        title = f"{target}: true value {rows[0].truth:.4f}, {rows[0].refused:.0%} of logs refused"
+        table = Table(box=None, title=title, title_justify="left")
+        for name in ("estimator", "bias", "error (RMS)", f"coverage of {level:.4g}", "half width"):
+            table.add_column(name, justify="left" if name == "estimator" else "right")
+        for m in rows:
+            if m.estimator == "all":
+                table.add_row("every log is refused: nothing to measure")
+                continue
+            table.add_row(
+                m.estimator, f"{m.bias:+.5f}", f"{m.error:.5f}",
+                "-" if m.coverage is None else f"{m.coverage:.3f}",
+                "-" if m.half_width is None else f"{m.half_width:.5f}",
+            )  # fmt: skip
+        console.print(table)
+
+
+def _write_json(file: Any, value: Any) -> None:
+    import msgspec
+
+    file.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+@contextmanager
+def _counted(what: str) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows a count, on standard error if that is a terminal."""
+    from artwork_bandit.cli.options import progress_shown
+
+    with progress_shown() as show:
+        yield lambda count: show(f"{count:,} {what}", 0.0)

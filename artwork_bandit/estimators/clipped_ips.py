@@ -17,6 +17,7 @@ class ClippedIPS:
     bound: float = 10.0
     name: ClassVar[str] = "clipped_ips"
     no_interval: ClassVar[str | None] = "biased by clipping: an interval would not cover"
+    predicted: ClassVar[bool | None] = None
 
     def columns(self, rows: Rows) -> Floats:
         clipped = np.minimum(rows.weight, self.bound)

@@ -10,11 +10,15 @@ did: the expected mean is the share of the target's probability the log supports
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from artwork_bandit.domain import Floats
 from artwork_bandit.estimators.sums import BucketSums, Rows, standard_error
+
+PER_OCTAVE, BINS, LIGHTEST = 8, 192, -10
+"""Bins of weights: so many for each doubling, from 2^-10 (and 0) on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,6 +31,8 @@ class Support:
     rewarded: float = 0.0
     rewarded_squares: float = 0.0
     largest: float = 0.0
+    tail: Floats = field(default_factory=lambda: np.zeros((BINS, 2)))
+    """Per bin of the weight's logarithm: rows, and the sum of their weights."""
 
     @staticmethod
     def of(rows: Rows) -> Support:
@@ -38,6 +44,7 @@ class Support:
             rewarded=float(np.sum(earned)),
             rewarded_squares=float(np.sum(earned**2)),
             largest=float(np.max(rows.weight, initial=0.0)),
+            tail=_tail(rows.weight),
         )
 
     def __add__(self, other: Support) -> Support:
@@ -47,6 +54,7 @@ class Support:
             rewarded=self.rewarded + other.rewarded,
             rewarded_squares=self.rewarded_squares + other.rewarded_squares,
             largest=max(self.largest, other.largest),
+            tail=self.tail + other.tail,
         )
 
     @property
@@ -86,6 +94,30 @@ class Support:
         return self.largest / self.total if self.total else 0.0
 
     @property
+    def top_percent_share(self) -> float:
+        """About the share of all weight that the heaviest hundredth of the rows carries."""
+        rows, weight = self.tail[::-1].T
+        wanted = rows.sum() / 100
+        if not wanted or not self.total:
+            return 0.0
+        before = np.cumsum(rows) - rows
+        taken = np.clip(wanted - before, 0, rows)
+        return float(np.sum(weight * taken / np.maximum(rows, 1)) / self.total)
+
+    @property
     def groups(self) -> int:
         """Number of member buckets seen."""
         return self.weights.used
+
+
+def bin_edges() -> Floats:
+    """Return where each bin of weights begins; the first holds all below its end."""
+    edges: Floats = 2.0 ** (LIGHTEST + np.arange(BINS) / PER_OCTAVE)
+    return edges
+
+
+def _tail(weight: Floats) -> Floats:
+    place = np.log2(np.maximum(weight, 2.0**LIGHTEST)) - LIGHTEST
+    at = np.minimum((place * PER_OCTAVE).astype(np.int64), BINS - 1)
+    counts = np.bincount(at, minlength=BINS).astype(np.float64)
+    return np.stack([counts, np.bincount(at, weight, BINS)], axis=1)

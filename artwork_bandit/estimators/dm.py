@@ -16,6 +16,7 @@ from artwork_bandit.estimators.sums import Rows
 class DM:
     name: ClassVar[str] = "dm"
     no_interval: ClassVar[str | None] = "rests on the predictions alone"
+    predicted: ClassVar[bool | None] = None
 
     def columns(self, rows: Rows) -> Floats:
         return np.stack([rows.target_q, np.ones(len(rows))], axis=1)

@@ -17,6 +17,7 @@ from artwork_bandit.estimators.sums import Rows
 class DR:
     name: ClassVar[str] = "dr"
     no_interval: ClassVar[str | None] = None
+    predicted: ClassVar[bool | None] = True
 
     def columns(self, rows: Rows) -> Floats:
         corrected = rows.target_q + rows.weight * (rows.reward - rows.shown_q)

@@ -16,6 +16,7 @@ class DROS:
     strength: float = 100.0
     name: ClassVar[str] = "dr_os"
     no_interval: ClassVar[str | None] = "biased by shrinkage: an interval would not cover"
+    predicted: ClassVar[bool | None] = None
 
     def columns(self, rows: Rows) -> Floats:
         shrunk = self.strength * rows.weight / (rows.weight**2 + self.strength)

@@ -17,6 +17,7 @@ from artwork_bandit.estimators.sums import Rows
 class Rejection:
     name: ClassVar[str] = "rejection"
     no_interval: ClassVar[str | None] = None
+    predicted: ClassVar[bool | None] = None
 
     def columns(self, rows: Rows) -> Floats:
         return np.stack([rows.matched * rows.reward, rows.matched], axis=1)

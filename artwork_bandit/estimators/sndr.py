@@ -15,6 +15,7 @@ from artwork_bandit.estimators.sums import Rows
 class SNDR:
     name: ClassVar[str] = "sndr"
     no_interval: ClassVar[str | None] = None
+    predicted: ClassVar[bool | None] = True
 
     def columns(self, rows: Rows) -> Floats:
         residual = rows.weight * (rows.reward - rows.shown_q)

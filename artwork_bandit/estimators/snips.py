@@ -17,6 +17,7 @@ from artwork_bandit.estimators.sums import Rows
 class SNIPS:
     name: ClassVar[str] = "snips"
     no_interval: ClassVar[str | None] = None
+    predicted: ClassVar[bool | None] = False
 
     def columns(self, rows: Rows) -> Floats:
         return np.stack([rows.weight * rows.reward, rows.weight], axis=1)

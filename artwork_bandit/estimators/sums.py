@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import ClassVar, Protocol
 
 import numpy as np
+from scipy.special import stdtrit
 
 from artwork_bandit.domain import MEMBER_BUCKETS, Floats, Ints
 
@@ -33,8 +33,8 @@ class Rows:
     """n, target probability of the shown variant over its propensity."""
     reward: Floats
     """n."""
-    bucket: Ints
-    """n, the member's cluster bucket, in [0, MEMBER_BUCKETS)."""
+    cluster: Ints
+    """n, number of the cluster of rows that are not independent, in [0, CLUSTERS)."""
     target_q: Floats
     """n, predicted reward averaged over the target's pmf."""
     shown_q: Floats
@@ -44,6 +44,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.weight)
+
+    @property
+    def bucket(self) -> Ints:
+        """n, the cluster's bucket, in [0, MEMBER_BUCKETS)."""
+        return self.cluster % MEMBER_BUCKETS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +100,10 @@ class Estimator(Protocol):
     no_interval: ClassVar[str | None]
     """Why no interval is given, or None if one is."""
 
+    predicted: ClassVar[bool | None]
+    """Whether it corrects predictions: its Cressie-Read interval is then of DR's term, else of
+    w r. None where that interval does not apply."""
+
     def columns(self, rows: Rows) -> Floats:
         """Return [n, 2k]: numerator and denominator of each ratio in turn."""
 
@@ -121,7 +130,7 @@ def standard_error(sums: BucketSums) -> float | None:
 
 
 def estimate(estimator: Estimator, sums: BucketSums, level: float = 0.95) -> Estimate:
-    """Return the value with its clustered interval, or the reason there is none."""
+    """Return the value with its delta-method interval, or the reason there is none."""
     found = value(sums)
     if found is None:
         return Estimate(estimate=None, level=level, reason="no row matches the target")
@@ -141,15 +150,9 @@ def estimate(estimator: Estimator, sums: BucketSums, level: float = 0.95) -> Est
 
 
 def t_quantile(probability: float, degrees: float) -> float:
-    """Return Student's t quantile by Cornish-Fisher (Abramowitz and Stegun 26.7.5).
+    """Return Student's t quantile.
 
-    Relative error below 1e-3 from 8 degrees of freedom on, at probabilities up to 0.995.
-
-    >>> round(t_quantile(0.975, 255), 3)
-    1.969
+    >>> round(t_quantile(0.975, 255), 4)
+    1.9693
     """
-    z = NormalDist().inv_cdf(probability)
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + g1 / degrees + g2 / degrees**2 + g3 / degrees**3
+    return float(stdtrit(degrees, probability))

@@ -16,6 +16,7 @@ class SwitchDR:
     bound: float = 10.0
     name: ClassVar[str] = "switch_dr"
     no_interval: ClassVar[str | None] = "biased where it switches: an interval would not cover"
+    predicted: ClassVar[bool | None] = None
 
     def columns(self, rows: Rows) -> Floats:
         kept = rows.weight * (rows.weight <= self.bound)

@@ -6,36 +6,50 @@ themselves: they leave the evaluation, and their share is reported.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Floats, Ints, ReplayBlock, member_bucket
-from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows, estimate
+from artwork_bandit.domain import Floats, Ints, ReplayBlock, cluster_of
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
-from artwork_bandit.estimators.ips import IPS
+from artwork_bandit.evaluation.evidence import DAY, Evidence, Method
+from artwork_bandit.evaluation.health import NO_ROWS, Health
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
+from artwork_bandit.evaluation.segments import Segments
 from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.evaluation.verdict import (
-    MEAN_WEIGHT_CAUTION,
-    MEAN_WEIGHT_REFUSE,
-    Check,
-    Verdict,
-    overall,
-    support_checks,
-)
+from artwork_bandit.evaluation.verdict import Check, Verdict, agreement, overall, support_checks
 from artwork_bandit.policies.block import Actions, Lookup
 from artwork_bandit.policies.segments import first_maximum, total
 
 LOGGING = "logging"
-MOST_CERTAIN = 0.01
-"""Share of certain choices outside the cells meant for them above which a caution is due."""
-CERTAIN_CELLS = ("baseline", "paused")
-NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
+Cluster = Literal["member_id", "title_id", "decision_id"]
+SEGMENT_CLUSTERS = 4_096
+"""Clusters within a segment, of which there may be many."""
+MOST_TIMES = 1_000
+"""A difference that so many times the log would not show is none that can be waited for."""
+VALUE = "dr"
+"""The estimator of segments and of the course over time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A target's value in a part of the log."""
+
+    name: str
+    verdict: Verdict
+    rows: int
+    effective_sample_size: float
+    value: Estimate
+    """At a level that makes all segments' intervals cover together."""
+    difference: Estimate
+    reason: str | None
+    """Why it is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +59,19 @@ class Judged:
     verdict: Verdict
     checks: list[Check]
     support: Support
+    heaviest: float
+    """Largest weight that the logging policy's floor permits."""
     rows_left_out: int
     """Rows that cannot judge it: trained on or before them, or its variant not eligible."""
     estimators: dict[str, Estimate]
     difference: Estimate
     against: str
+    rows_to_decide: int | None
+    """Rows like these after which the difference would probably show; None if it does, or if
+    even a thousand times the log would not show it."""
+    segments: list[Segment]
+    by_day: dict[int, BucketSums]
+    """UTC day -> sums of the corrected reward and of rows; empty if refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,80 +92,71 @@ class Report:
     verdict: Verdict
     checks: list[Check]
     targets: dict[str, Judged]
+    method: Method
+    segments_by: str | None
 
 
 @dataclass(slots=True)
 class _Sums:
     """What one target accumulates."""
 
-    estimators: list[BucketSums | None] = field(default_factory=lambda: [None] * len(ESTIMATORS))
-    support: Support | None = None
-    difference: BucketSums | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    segments: dict[str, Evidence] = field(default_factory=dict)
     unsupported: float = 0.0
     has_logging_pmf: bool = True
     always_one: bool = True
     uniform_log: bool = True
     left_out: int = 0
 
-    def add(self, rows: Rows, reference: Floats) -> None:
-        for i, estimator in enumerate(ESTIMATORS):
-            self.estimators[i] = _plus(
-                self.estimators[i], BucketSums.of(estimator.columns(rows), rows.bucket)
-            )
-        corrected = DR().columns(rows)[:, 0]
-        paired = np.stack([corrected - reference, np.ones(len(rows))], axis=1)
-        self.difference = _plus(self.difference, BucketSums.of(paired, rows.bucket))
-        support = Support.of(rows)
-        self.support = support if self.support is None else self.support + support
-
 
 class Evaluation:
     """Accumulates blocks in time order; `report` may be asked for at any time."""
 
-    def __init__(self, targets: Sequence[Target], lookup: Lookup, against: str = LOGGING) -> None:
+    def __init__(
+        self, targets: Sequence[Target], lookup: Lookup, against: str = LOGGING,
+        method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
+    ) -> None:  # fmt: skip
+        """`cluster` says which rows are not independent, `by` what segments to judge as well."""
         self.targets = list(targets)
         self.lookup = lookup
         self.against = against
+        self.method = method or Method()
+        self.cluster = cluster
+        self._segments = None if by is None else Segments(by)
         self._sums = {target.name: _Sums() for target in targets}
         self._outcome = OutcomeModel()
-        self._uniform: Support | None = None
-        self._on_policy: BucketSums | None = None
-        self._members: set[str] = set()
-        self._ids: list[Ints] = []
-        self._certain = 0
-        self._certain_elsewhere = 0
-        self._span: tuple[int, int] | None = None
-        self._hash = hashlib.sha256()
-        self._in_order = True
+        self._health = Health()
+        self._clusters: dict[str, int] = {}
+        self._smallest = 1.0
 
     def add(self, block: ReplayBlock) -> None:
-        """Take in the next block of the log."""
+        """Take in the next block; raises InvalidInput for a reward outside the bounds."""
         if not len(block):
             return
-        self._note(block)
-        certain = (block.propensity >= 1) & (block.sizes > 1)
-        self._certain += int(certain.sum())
-        self._certain_elsewhere += int((certain & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
-        block = block.take(~certain)
+        low, high = self.method.bounds
+        if np.any((block.reward < low) | (block.reward > high)):
+            raise InvalidInput(
+                f"the log has rewards from {block.reward.min():g} to {block.reward.max():g}, "
+                f"outside {low:g} to {high:g}; say `--reward-bounds` of the rule that made them"
+            )
+        block = block.take(~self._health.note(block))
         if not len(block):
             return
-        bucket = np.array([member_bucket(m) for m in block.member_ids], np.int64)
-        q = self._outcome.predict(block, bucket) if block.q_hat is None else block.q_hat
-        uniform_weight = 1.0 / (block.propensity * block.sizes)
-        rows = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, bucket)
-        support = Support.of(rows)
-        self._uniform = support if self._uniform is None else self._uniform + support
-        on_policy = np.stack([block.reward, np.ones(len(block))], axis=1)
-        self._on_policy = _plus(self._on_policy, BucketSums.of(on_policy, bucket))
-        uniform_log = bool(np.allclose(uniform_weight, 1.0, atol=1e-6))
+        cluster = self._clusters_of(block)
+        q = self._outcome.predict(block, cluster) if block.q_hat is None else block.q_hat
+        uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
+        self._health.compare(uniform, block.reward)
+        self._smallest = min(self._smallest, float(block.propensity.min()))
+        uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
         actions = Actions.of(block, self.lookup)
         pmfs = {t.name: t.pmf(block, actions) for t in self.targets}
+        part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in self.targets:
-            self._add_target(target, block, pmfs, q, bucket, uniform_log)
+            self._add_target(target, block, pmfs, q, cluster, uniform_log, part)
 
     def _add_target(
         self, target: Target, block: ReplayBlock, pmfs: dict[str, Floats], q: Floats,
-        bucket: Ints, uniform_log: bool,
+        cluster: Ints, uniform_log: bool, part: npt.NDArray[np.object_] | None,
     ) -> None:  # fmt: skip
         sums = self._sums[target.name]
         judging = _can_judge(block, target)
@@ -153,14 +166,20 @@ class Evaluation:
         if not judging.any():
             return
         pmf = pmfs[target.name]
-        rows = _rows(block, pmf, q, bucket)
+        rows = _rows(block, pmf, q, cluster)
         reference = (
             block.reward
             if self.against == LOGGING
-            else DR().columns(_rows(block, pmfs[self.against], q, bucket))[:, 0]
+            else DR().columns(_rows(block, pmfs[self.against], q, cluster))[:, 0]
         )
-        sums.add(_take(rows, judging), reference[judging])
         flat = np.repeat(judging, block.sizes)
+        heaviest = self._heaviest(pmf[flat], block, flat)
+        day = block.occurred_at // DAY
+        sums.evidence.add(_take(rows, judging), reference[judging], heaviest, day[judging])
+        for name in () if part is None else np.unique(part[judging].astype(str)).tolist():
+            inside = judging & (part == name)
+            evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
+            evidence.add(_take(rows, inside), reference[inside], heaviest, day[inside])
         sums.always_one &= bool(np.all(np.isclose(pmf[flat], 0) | np.isclose(pmf[flat], 1)))
         sums.uniform_log &= uniform_log
         if block.logging_pmf is None:
@@ -170,119 +189,104 @@ class Evaluation:
 
     def report(self) -> Report:
         """Return verdicts and, where the log supports them, estimates."""
-        checks = self._health()
-        first, last = self._span or (0, 0)
-        sums = self._on_policy
+        health = self._health
+        checks = health.checks()
+        first, last = health.span or (0, 0)
         judged = {t.name: self._judge(t, overall(checks)) for t in self.targets}
         return Report(
-            rows=sum(len(ids) for ids in self._ids),
-            members=len(self._members),
+            rows=health.rows,
+            members=len(health.members),
             first=first,
             last=last,
-            mean_reward=None if sums is None else float(sums.totals[:, 0].sum() / sums.rows),
-            certain_share=self._certain / max(1, sum(len(ids) for ids in self._ids)),
-            sha256=self._hash.hexdigest(),
+            mean_reward=health.mean_reward,
+            certain_share=health.certain / max(1, health.rows),
+            sha256=health.sha256,
             verdict=overall(checks),
             checks=checks,
             targets=judged,
+            method=self.method,
+            segments_by=None if self._segments is None else self._segments.by,
         )
 
     def _judge(self, target: Target, log_verdict: Verdict) -> Judged:
         sums = self._sums[target.name]
-        support = sums.support or Support(weights=BucketSums.of(np.empty((0, 2)), _NO_ROWS))
+        evidence = sums.evidence
+        support = evidence.support or Support(weights=BucketSums.of(np.empty((0, 2)), NO_ROWS))
         unsupported = sums.unsupported / support.rows if support.rows else 0.0
         checks = support_checks(support, unsupported if sums.has_logging_pmf else None)
-        verdict = overall(checks)
-        refusal = None
-        if log_verdict is Verdict.REFUSE:
-            verdict, refusal = Verdict.REFUSE, "the log itself is refused"
-        elif verdict is Verdict.REFUSE:
-            refusal = next(c.message for c in checks if c.status is Verdict.REFUSE)
-        found = {}
-        for estimator, each in zip(ESTIMATORS, sums.estimators, strict=True):
-            if refusal is not None or each is None:
-                found[estimator.name] = Estimate(estimate=None, reason=f"refused: {refusal}")
-            elif estimator.name == "rejection" and not (sums.uniform_log and sums.always_one):
-                found[estimator.name] = Estimate(estimate=None, reason=NEEDS_UNIFORM)
-            else:
-                found[estimator.name] = estimate(estimator, each)
-        if refusal is not None or sums.difference is None:
-            difference = Estimate(estimate=None, reason=f"refused: {refusal}")
-        else:
-            difference = estimate(IPS(), sums.difference)  # a mean: any estimator with interval
+        refusal = _refusal(checks, log_verdict)
+        names = ("cressie_read", *(e.name for e in ESTIMATORS))
+        found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
+        difference = Estimate(estimate=None, reason=f"refused: {refusal}")
+        if refusal is None:
+            rejection = sums.uniform_log and sums.always_one
+            found = evidence.estimates(self.method, with_rejection=rejection)
+            difference = evidence.difference(self.method)
+            checks += agreement(found)
         return Judged(
-            verdict=verdict,
+            verdict=Verdict.REFUSE if refusal is not None else overall(checks),
             checks=checks,
             support=support,
+            heaviest=evidence.heaviest,
             rows_left_out=sums.left_out,
             estimators=found,
             difference=difference,
             against=self.against,
+            rows_to_decide=_rows_to_decide(difference, support.rows),
+            segments=self._judge_segments(sums, log_verdict),
+            by_day={} if refusal is not None else evidence.by_day,
         )
 
-    def _health(self) -> list[Check]:
-        rows = sum(len(ids) for ids in self._ids)
-        checks = [
-            Check(
-                name="rows", status=Verdict.OK if rows else Verdict.REFUSE, value=float(rows),
-                limit=1, message=f"{rows:,} rows" if rows else "the log is empty",
-            )
-        ]  # fmt: skip
-        elsewhere = self._certain_elsewhere / max(1, rows)
-        checks.append(
-            Check(
-                name="certain_rows", value=elsewhere, limit=1.0,
-                status=Verdict.CAUTION if elsewhere > MOST_CERTAIN else Verdict.OK,
-                message=f"{elsewhere:.1%} of rows are certain choices outside a baseline cell; "
-                "they are left out, so the estimates are of the other contexts only",
-            )
-        )  # fmt: skip
-        ids = np.concatenate(self._ids) if self._ids else _NO_ROWS
-        duplicates = len(ids) - len(np.unique(ids))
-        share = duplicates / max(1, rows)
-        checks.append(
-            Check(
-                name="duplicates", value=float(duplicates), limit=0.01 * max(1, rows),
-                status=Verdict.OK if not duplicates
-                else Verdict.CAUTION if share <= 0.01 else Verdict.REFUSE,
-                message=f"{duplicates:,} rows repeat a decision id",
-            )
-        )  # fmt: skip
-        checks.append(
-            Check(
-                name="time_order", value=float(not self._in_order), limit=1,
-                status=Verdict.OK if self._in_order else Verdict.CAUTION,
-                message="rows are in order of time" if self._in_order
-                else "rows are not in order of time: q-hat may have seen later rows",
-            )
-        )  # fmt: skip
-        if self._uniform is not None and (z := self._uniform.mean_weight_z) is not None:
-            status = Verdict.OK
-            if not abs(z) <= MEAN_WEIGHT_CAUTION:
-                status = Verdict.CAUTION if abs(z) <= MEAN_WEIGHT_REFUSE else Verdict.REFUSE
-            checks.append(
-                Check(
-                    name="counts_against_propensities", value=float(z), limit=MEAN_WEIGHT_REFUSE,
-                    status=status,
-                    message="variant counts, weighed by their propensities, are "
-                    f"{abs(z):.1f} standard errors from what those propensities promise",
+    def _judge_segments(self, sums: _Sums, log_verdict: Verdict) -> list[Segment]:
+        """Return the segments, the largest first, at a level that holds for all (Bonferroni)."""
+        refusals = {
+            name: _refusal(support_checks(e.support, None), log_verdict)
+            for name, e in sums.segments.items()
+            if e.support is not None
+        }
+        judged = sum(refusal is None for refusal in refusals.values())
+        level = 1 - (1 - self.method.level) / max(1, judged)
+        method = replace(self.method, level=level)
+        found = []
+        for name, refusal in refusals.items():
+            evidence = sums.segments[name]
+            support = evidence.support
+            assert support is not None, "a segment has rows"
+            value = difference = Estimate(estimate=None, level=level, reason=f"refused: {refusal}")
+            if refusal is None:
+                value = evidence.estimates(method, with_rejection=False)[VALUE]
+                difference = evidence.difference(method)
+            found.append(
+                Segment(
+                    name=name,
+                    verdict=Verdict.OK if refusal is None else Verdict.REFUSE,
+                    rows=support.rows,
+                    effective_sample_size=support.effective_sample_size,
+                    value=value, difference=difference, reason=refusal,
                 )
             )  # fmt: skip
-        return checks
+        return sorted(found, key=lambda s: (-s.rows, s.name))
 
-    def _note(self, block: ReplayBlock) -> None:
-        self._members.update(block.member_ids)
-        ids = [hashlib.blake2b(d.encode(), digest_size=8).digest() for d in block.decision_ids]
-        self._ids.append(np.frombuffer(b"".join(ids), np.int64))
-        first, last = int(block.occurred_at.min()), int(block.occurred_at.max())
-        before = self._span
-        self._in_order &= bool(np.all(np.diff(block.occurred_at) >= 0))
-        self._in_order &= before is None or first >= before[1]
-        self._span = (
-            (first, last) if before is None else (min(before[0], first), max(before[1], last))
-        )
-        for part in (self._ids[-1], block.chosen, block.propensity, block.reward):
-            self._hash.update(part.tobytes())
+    def _clusters_of(self, block: ReplayBlock) -> Ints:
+        if self.cluster == "title_id":
+            sets = [cluster_of(s.title_id) for s in block.action_sets]
+            return np.array(sets, np.int64)[block.set_of_row]
+        if self.cluster == "decision_id":
+            return np.array([cluster_of(d) for d in block.decision_ids], np.int64)
+        known = self._clusters
+        for member in block.member_ids:
+            if member not in known:
+                known[member] = cluster_of(member)
+        return np.array([known[m] for m in block.member_ids], np.int64)
+
+    def _heaviest(self, pmf: Floats, block: ReplayBlock, flat: npt.NDArray[np.bool_]) -> float:
+        """Return the largest weight that could have been: where the log has no pmfs, with the
+        smallest propensity seen so far."""
+        if block.logging_pmf is None:
+            return float(pmf.max(initial=0.0)) / self._smallest
+        logged = block.logging_pmf[flat]
+        could = logged > 0
+        return float((pmf[could] / logged[could]).max(initial=1.0))
 
     def _target(self, name: str) -> Target:
         return next(t for t in self.targets if t.name == name)
@@ -290,26 +294,24 @@ class Evaluation:
 
 def evaluate(
     blocks: Iterable[ReplayBlock], targets: Sequence[Target], lookup: Lookup,
-    against: str = LOGGING,
+    against: str = LOGGING, method: Method | None = None, cluster: Cluster = "member_id",
+    by: str | None = None,
 ) -> Report:  # fmt: skip
     """Judge targets on a log whose blocks come in time order."""
-    evaluation = Evaluation(targets, lookup, against)
+    evaluation = Evaluation(targets, lookup, against, method, cluster, by)
     for block in blocks:
         evaluation.add(block)
     return evaluation.report()
 
 
-_NO_ROWS = np.empty(0, np.int64)
-
-
-def _rows(block: ReplayBlock, pmf: Floats, q: Floats, bucket: Ints) -> Rows:
+def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:
     offsets = block.offsets
     shown = offsets[:-1] + block.chosen
     best = first_maximum(pmf, offsets)
     return Rows(
         weight=pmf[shown] / block.propensity,
         reward=block.reward,
-        bucket=bucket,
+        cluster=cluster,
         target_q=total(pmf * q, offsets),
         shown_q=q[shown],
         matched=(best == shown).astype(np.float64),
@@ -318,7 +320,7 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, bucket: Ints) -> Rows:
 
 def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:
     return Rows(
-        weight=rows.weight[kept], reward=rows.reward[kept], bucket=rows.bucket[kept],
+        weight=rows.weight[kept], reward=rows.reward[kept], cluster=rows.cluster[kept],
         target_q=rows.target_q[kept], shown_q=rows.shown_q[kept], matched=rows.matched[kept],
     )  # fmt: skip
 
@@ -334,5 +336,22 @@ def _can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _plus(total_so_far: BucketSums | None, more: BucketSums) -> BucketSums:
-    return more if total_so_far is None else total_so_far + more
+def _refusal(checks: list[Check], log_verdict: Verdict) -> str | None:
+    """Return why nothing is estimated, or None."""
+    if log_verdict is Verdict.REFUSE:
+        return "the log itself is refused"
+    return next((c.message for c in checks if c.status is Verdict.REFUSE), None)
+
+
+def _rows_to_decide(difference: Estimate, rows: int) -> int | None:
+    """Return how many rows like these would make the interval exclude 0, if the estimate is true.
+
+    An interval's half width falls with the root of the number of rows.
+    """
+    if difference.estimate is None or difference.lower is None or difference.upper is None:
+        return None
+    if not difference.lower < 0 < difference.upper or difference.estimate == 0:
+        return None
+    half = (difference.upper - difference.lower) / 2
+    times = (half / difference.estimate) ** 2
+    return round(rows * times) if times <= MOST_TIMES else None

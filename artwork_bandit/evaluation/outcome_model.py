@@ -32,14 +32,14 @@ class OutcomeModel:
         self._sums = np.zeros((FOLDS, 0, 2))
         """[fold, variant, (count, reward)]."""
 
-    def predict(self, block: ReplayBlock, bucket: Ints) -> Floats:
+    def predict(self, block: ReplayBlock, cluster: Ints) -> Floats:
         """Return q-hat, flat over the block's action sets, and learn from the block.
 
         Rows are taken a thousand at a time: each is predicted before any of its thousand is
         learned from.
         """
         numbers, offsets = self._numbers(block), block.offsets
-        fold = bucket % FOLDS
+        fold = cluster % FOLDS
         q = np.empty(len(numbers))
         for start in range(0, len(block), ROWS_AT_ONCE):
             end = min(start + ROWS_AT_ONCE, len(block))

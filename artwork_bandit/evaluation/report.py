@@ -11,11 +11,11 @@ from rich.text import Text
 from artwork_bandit import __version__
 from artwork_bandit.domain import instant
 from artwork_bandit.estimators import Estimate
-from artwork_bandit.evaluation.evaluate import Judged, Report
+from artwork_bandit.evaluation.evaluate import Judged, Report, Segment
 from artwork_bandit.evaluation.verdict import Check, Verdict
 
 _STYLE = {Verdict.OK: "green", Verdict.CAUTION: "yellow", Verdict.REFUSE: "red"}
-_SHOWN = ("ips", "snips", "dr")
+_SHOWN = ("ips", "snips", "dr", "cressie_read")
 """Estimators of the text report; the JSON has all of them."""
 
 
@@ -33,6 +33,8 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
         },
         "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
         "targets": {name: _judged(judged) for name, judged in report.targets.items()},
+        "segments_by": report.segments_by,
+        "reward_bounds": list(report.method.bounds),
         "provenance": {
             "seed": seed,
             "version": __version__,
@@ -57,14 +59,16 @@ def as_text(report: Report, source: str) -> Group:
     for check in report.checks:
         if check.status is not Verdict.OK:
             head.append(f"\n     {check.message}", _STYLE[check.status])
-    return Group(head, *(_target_text(name, judged) for name, judged in report.targets.items()))
+    percent = f"{100 * report.method.level:.4g}"
+    parts = [_target_text(name, judged, percent) for name, judged in report.targets.items()]
+    return Group(head, *parts)
 
 
 def show(report: Report, source: str, console: Console) -> None:
     console.print(as_text(report, source))
 
 
-def _target_text(name: str, judged: Judged) -> Group:
+def _target_text(name: str, judged: Judged, percent: str) -> Group:
     head = Text.assemble(("\n" + name + "  ", "bold"))
     head.append(judged.verdict.value, _STYLE[judged.verdict])
     if judged.verdict is not Verdict.REFUSE:
@@ -76,14 +80,49 @@ def _target_text(name: str, judged: Judged) -> Group:
         if check.status is not Verdict.OK:
             head.append(f"\n  {check.message}", _STYLE[check.status])
     if judged.verdict is Verdict.REFUSE:
-        return Group(head)
+        return Group(head, *_segments_text(judged))
     table = Table(box=None, pad_edge=True)
-    for title in ("estimator", "estimate", "95% interval"):
+    for title in ("estimator", "estimate", f"{percent}% interval"):
         table.add_column(title, justify="left" if title == "estimator" else "right")
     for estimator in _SHOWN:
         _add(table, estimator, judged.estimators[estimator])
     _add(table, f"minus {judged.against}", judged.difference)
-    return Group(head, table)
+    method = judged.estimators["dr"].interval
+    notes = [Text(f"  intervals: {method}", "dim")]
+    found = judged.difference
+    if found.lower is not None and found.upper is not None and found.lower < 0 < found.upper:
+        notes.append(Text(f"  {name} and {judged.against} cannot be told apart"))
+    if judged.rows_to_decide is not None:
+        notes.append(
+            Text(
+                f"  if the estimate is right, about {judged.rows_to_decide:,} rows like these "
+                "would decide"
+            )
+        )
+    return Group(head, table, *notes, *_segments_text(judged))
+
+
+def _segments_text(judged: Judged) -> list[Table | Text]:
+    if not judged.segments:
+        return []
+    table = Table(box=None, pad_edge=True, title_justify="left")
+    for title in ("segment", "rows", "value (dr)", "interval", f"minus {judged.against}"):
+        table.add_column(title, justify="left" if title == "segment" else "right")
+    for segment in judged.segments:
+        name, rows = segment.name, f"{segment.rows:,}"
+        value, difference = segment.value, segment.difference
+        if value.estimate is None or value.lower is None:
+            table.add_row(
+                name, rows, "-", f"refused: weighs like {segment.effective_sample_size:,.0f}", ""
+            )
+            continue
+        beside = ""
+        if difference.estimate is not None and difference.lower is not None:
+            beside = f"{difference.lower:+.4f} to {difference.upper:+.4f}"
+        table.add_row(
+            name, rows, f"{value.estimate:.4f}", f"{value.lower:.4f} to {value.upper:.4f}", beside
+        )
+    return [table, Text("  intervals of segments hold for all of them together", "dim")]
 
 
 def _add(table: Table, name: str, found: Estimate) -> None:
@@ -106,9 +145,24 @@ def _judged(judged: Judged) -> dict[str, Any]:
         "effective_sample_size": support.effective_sample_size,
         "mean_weight": support.mean_weight,
         "max_weight": support.largest,
+        "weight_bound": judged.heaviest,
+        "rows_to_decide": judged.rows_to_decide,
         "estimators": {name: _estimate(e) for name, e in judged.estimators.items()},
         "difference": difference,
+        "segments": [_segment(s) for s in judged.segments],
     }
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    shown = {
+        "name": segment.name,
+        "verdict": segment.verdict.value,
+        "rows": segment.rows,
+        "effective_sample_size": segment.effective_sample_size,
+        "value": _estimate(segment.value),
+        "difference": _estimate(segment.difference),
+    }
+    return shown if segment.reason is None else shown | {"reason": segment.reason}
 
 
 def _estimate(found: Estimate) -> dict[str, Any]:

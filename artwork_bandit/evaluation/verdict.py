@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from artwork_bandit.estimators import Estimate
 from artwork_bandit.estimators.diagnostics import Support
 
 FEWEST_ROWS = 200
@@ -17,6 +19,10 @@ FEWEST_REWARDED, FEW_REWARDED = 60.0, 150.0
 MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE = 3.0, 5.0
 """Standard errors of the mean weight from 1."""
 LARGEST_SHARE_CAUTION, LARGEST_SHARE_REFUSE = 0.05, 0.25
+APART_CAUTION = 3.0
+"""Standard errors between two estimators."""
+TOP_PERCENT_CAUTION = 0.5
+"""Share of all weight on the heaviest hundredth of the rows."""
 UNSUPPORTED_CAUTION, UNSUPPORTED_REFUSE = 0.001, 0.02
 
 
@@ -82,6 +88,14 @@ def support_checks(support: Support, unsupported: float | None) -> list[Check]:
             f"one row carries {support.largest_share:.1%} of all weight",
         ),
     ]  # fmt: skip
+    checks.append(
+        _above(
+            "top_percent_share", support.top_percent_share,
+            TOP_PERCENT_CAUTION, math.inf,
+            "the heaviest hundredth of the rows carries about "
+            f"{support.top_percent_share:.0%} of all weight",
+        )
+    )  # fmt: skip
     z = support.mean_weight_z
     if z is not None:
         checks.append(
@@ -102,6 +116,21 @@ def support_checks(support: Support, unsupported: float | None) -> list[Check]:
             )
         )
     return checks
+
+
+def agreement(found: Mapping[str, Estimate]) -> list[Check]:
+    """Return whether two estimators that use different facts agree within their noise."""
+    snips, dr = found["snips"], found["dr"]
+    if snips.estimate is None or dr.estimate is None or not snips.standard_error:
+        return []
+    apart = abs(snips.estimate - dr.estimate) / snips.standard_error
+    return [
+        _above(
+            "agreement", apart, APART_CAUTION, math.inf,
+            f"SNIPS and DR are {apart:.1f} standard errors apart"
+            + ("; one of propensities and predictions misleads" if apart > APART_CAUTION else ""),
+        )
+    ]  # fmt: skip
 
 
 def _below(name: str, value: float, refuse: float, caution: float, message: str) -> Check:

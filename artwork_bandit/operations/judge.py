@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
-from artwork_bandit.evaluation.evaluate import LOGGING, Report, evaluate
+from artwork_bandit.evaluation.evaluate import LOGGING, Cluster, Evaluation, Report
+from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.block import Lookup
 from artwork_bandit.policies.policy import Fixed, Uniform
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.features import names_only
@@ -20,15 +23,34 @@ BEST_SINGLE_CHOSEN_ON = 0.5
 
 
 def judge(
-    source: ReplaySource, names: Sequence[str], against: str = LOGGING
-) -> tuple[Report, list[int]]:
-    """Return the report and the versions of the models in it; raises InvalidInput, NotFound."""
-    wanted = list(dict.fromkeys([*names, *([] if against == LOGGING else [against])]))
-    targets = [_target(source, name) for name in wanted]
-    lookup = source.lookup if any(needs_database(name) for name in wanted) else names_only
-    report = evaluate(source.blocks(), targets, lookup, against)
+    source: ReplaySource, names: Sequence[str], against: str = LOGGING,
+    method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> tuple[Report, list[int]]:  # fmt: skip
+    """Return the report and the versions of the models in it; raises InvalidInput, NotFound.
+
+    `method` says how intervals are made, by default with the bounds of the slot's reward rule;
+    `progress` is told the rows read so far.
+    """
+    if method is None:
+        method = Method(bounds=slot_named(source.window.slot).reward.bounds)
+    targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
+    evaluation = Evaluation(targets, lookup, against, method, cluster, by)
+    rows = 0
+    for block in source.blocks():
+        evaluation.add(block)
+        rows += len(block)
+        progress(rows)
+    report = evaluation.report()
     versions = [t.policy.model_version for t in targets if t.policy is not None]
     return report, [v for v in versions if v is not None]
+
+
+def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:
+    """Return the targets of these names, each once, and where their variants are found."""
+    wanted = list(dict.fromkeys(names))
+    lookup = source.lookup if any(needs_database(name) for name in wanted) else names_only
+    return [_target(source, name) for name in wanted], lookup
 
 
 def _target(source: ReplaySource, name: str) -> Target:

@@ -20,8 +20,8 @@ Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant
 the member's taste factors, `a` affinities, one per kind of emphasis. `g` interacts with `v` and `f`
 with `o`. Genres are not in `g`: four times as many columns as the factors have, nearly collinear,
 of which affinity says the most; crossing them too lost more than it found at every size of log.
-For a fixed variant the raw prediction is linear in the context, so unit contexts against unit variants recover
-every weight, to VW's float32.
+For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
+variants recover every weight, to VW's float32.
 """
 
 from __future__ import annotations

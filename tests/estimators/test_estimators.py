@@ -22,7 +22,7 @@ def random_rows(rng: np.random.Generator, n: int) -> Rows:
     return Rows(
         weight=rng.exponential(size=n),
         reward=rng.random(n),
-        bucket=rng.integers(256, size=n),
+        cluster=rng.integers(256, size=n),
         target_q=rng.random(n),
         shown_q=rng.random(n),
         matched=(rng.random(n) < 0.5).astype(float),
@@ -35,7 +35,7 @@ def part(rows: Rows, kept: slice) -> Rows:
 
 def two_rows() -> Rows:
     return Rows(
-        weight=np.array([2.0, 0.5]), reward=np.array([1.0, 0.0]), bucket=np.array([0, 1]),
+        weight=np.array([2.0, 0.5]), reward=np.array([1.0, 0.0]), cluster=np.array([0, 1]),
         target_q=np.array([0.4, 0.2]), shown_q=np.array([0.5, 0.1]), matched=np.array([1.0, 0.0]),
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class TestContract:
         rng = np.random.default_rng(2)
         n, q = 500, 0.3
         rows = Rows(
-            weight=np.ones(n), reward=rng.random(n), bucket=rng.integers(256, size=n),
+            weight=np.ones(n), reward=rng.random(n), cluster=rng.integers(256, size=n),
             target_q=np.full(n, q), shown_q=np.full(n, q), matched=np.ones(n),
         )  # fmt: skip
         if estimator.name in ("dm", "dr_os"):  # rest on q, or shrink weights of 1 as well
@@ -106,7 +106,7 @@ def test_the_numbers_worked_by_hand_for_20_rows() -> None:
     rows = Rows(
         weight=pi[index, action] / [r["pscore"] for r in logged],
         reward=np.array([r["reward"] for r in logged], float),
-        bucket=index,
+        cluster=index,
         target_q=(pi * q).sum(axis=1),
         shown_q=q[index, action],
         matched=(pi.argmax(axis=1) == action).astype(float),

@@ -1,10 +1,15 @@
 """Verdicts and estimates on logs of known truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import member_bucket
-from artwork_bandit.evaluation.evaluate import Evaluation, evaluate
+from artwork_bandit.domain import Context, member_bucket
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.estimators import Estimate
+from artwork_bandit.evaluation.evaluate import Evaluation, _rows_to_decide, evaluate
+from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.evaluation.verdict import Verdict
@@ -94,3 +99,58 @@ def test_an_empty_log_is_refused() -> None:
     report = evaluate([], [TARGET], names_only)
     assert report.verdict is Verdict.REFUSE
     assert report.targets[TARGET.name].verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize("interval", ["cressie-read", "delta", "bootstrap", "anytime"])
+def test_every_interval_holds_its_estimate_and_says_its_method(interval: str) -> None:
+    block, _ = simulate(np.random.default_rng(5), 4_000, 0.5)
+    report = evaluate([block], [TARGET], names_only, method=Method(interval=interval))
+    judged = report.targets[TARGET.name]
+    for name in ("ips", "snips", "dr", "sndr"):
+        found = judged.estimators[name]
+        assert found.lower < found.estimate < found.upper
+        assert found.interval.lower().startswith(interval.split("-")[0])
+
+
+def test_segments_are_judged_at_a_level_that_holds_for_all() -> None:
+    block, _ = simulate(np.random.default_rng(6), 8_000, 0.5)
+    device = np.random.default_rng(1).choice(["tv", "phone", "watch"], 8_000, p=[0.6, 0.39, 0.01])
+    block = replace(block, contexts=tuple(Context(device=d) for d in device))
+    judged = evaluate([block], [TARGET], names_only, by="device").targets[TARGET.name]
+    tv, phone, watch = judged.segments
+    assert (tv.name, phone.name, watch.name) == ("tv", "phone", "watch")
+    assert tv.rows + phone.rows + watch.rows == 8_000
+    assert tv.value.level == pytest.approx(0.975)  # two are judged
+    assert watch.verdict is Verdict.REFUSE
+    assert watch.value.estimate is None
+    assert watch.reason
+    total = sum(s.rows * s.value.estimate for s in (tv, phone))
+    whole = judged.estimators["dr"].estimate
+    assert total / (tv.rows + phone.rows) == pytest.approx(whole, abs=0.01)
+    with pytest.raises(InvalidInput, match="unknown"):
+        evaluate([block], [TARGET], names_only, by="shoe size")
+
+
+def test_rewards_outside_the_bounds_are_refused_in_words() -> None:
+    block, _ = simulate(np.random.default_rng(7), 500, 0.5)
+    block = replace(block, reward=block.reward * 3)
+    with pytest.raises(InvalidInput, match="--reward-bounds"):
+        evaluate([block], [TARGET], names_only)
+    found = evaluate([block], [TARGET], names_only, method=Method(bounds=(0.0, 3.0)))
+    assert found.rows == 500
+
+
+def test_rows_needed_to_decide() -> None:
+    assert _rows_to_decide(Estimate(estimate=0.1, lower=-0.1, upper=0.3), 100) == 400
+    assert _rows_to_decide(Estimate(estimate=0.3, lower=0.1, upper=0.5), 100) is None
+    assert _rows_to_decide(Estimate(estimate=1e-9, lower=-0.1, upper=0.1), 100) is None
+
+
+def test_a_long_time_without_rows_is_a_caution() -> None:
+    block, _ = simulate(np.random.default_rng(8), 1_000, 0.5)
+    day = 86_400_000_000
+    steady = np.arange(1_000) * 10 * day // 1_000
+    for at, status in ((steady, Verdict.OK), (steady + 20 * day * (steady > 5 * day), "CAUTION")):
+        report = evaluate([replace(block, occurred_at=at)], [TARGET], names_only)
+        check = next(c for c in report.checks if c.name == "gaps")
+        assert check.status == status

@@ -1,0 +1,189 @@
+"""What the log says of one target, or of a part of it: mergeable sums, and estimates from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from artwork_bandit.domain import CLUSTERS, MEMBER_BUCKETS, Floats
+from artwork_bandit.estimators import (
+    ESTIMATORS,
+    BucketSums,
+    Estimate,
+    Estimator,
+    Rows,
+    bootstrap,
+    cressie_read,
+    estimate,
+    sequence,
+)
+from artwork_bandit.estimators.cressie_read import Corner
+from artwork_bandit.estimators.diagnostics import Support
+from artwork_bandit.estimators.dr import DR
+from artwork_bandit.estimators.ips import IPS
+
+Interval = Literal["cressie-read", "delta", "bootstrap", "anytime"]
+NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
+DAY = 24 * 3600 * 1_000_000
+REWARD, CORRECTED, DIFFERENCE = 1, 2, 3
+"""Columns of the clusters' sums, after the weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """How intervals are made."""
+
+    interval: Interval = "cressie-read"
+    level: float = 0.95
+    bounds: tuple[float, float] = (0.0, 1.0)
+    """Smallest and largest reward there can be."""
+    seed: int = 1
+    """Of the bootstrap."""
+
+
+@dataclass(slots=True)
+class Range:
+    """Smallest and largest of what was seen."""
+
+    low: float = np.inf
+    high: float = -np.inf
+
+    def see(self, *values: Floats) -> None:
+        for each in values:
+            self.low = min(self.low, float(each.min(initial=self.low)))
+            self.high = max(self.high, float(each.max(initial=self.high)))
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Sums over the rows that can judge a target."""
+
+    clusters: int = CLUSTERS
+    estimators: list[BucketSums | None] = field(default_factory=lambda: [None] * len(ESTIMATORS))
+    support: Support | None = None
+    terms: BucketSums | None = None
+    """Per cluster of members: w, w r, the corrected reward, its difference to the reference."""
+    by_day: dict[int, BucketSums] = field(default_factory=dict)
+    """UTC day -> the corrected reward and the number of rows."""
+    means: Floats = field(default_factory=lambda: np.zeros(3))
+    """Sums of the reward, the target's prediction and the shown one's."""
+    predictions: Range = field(default_factory=Range)
+    reference: Range = field(default_factory=Range)
+    heaviest: float = 1.0
+    """Largest weight that the logging policy's floor permits."""
+
+    def add(self, rows: Rows, reference: Floats, heaviest: float, day: np.ndarray) -> None:
+        """Take in rows; `reference` is what to subtract, `day` the UTC day of each."""
+        for i, estimator in enumerate(ESTIMATORS):
+            sums = BucketSums.of(estimator.columns(rows), rows.bucket)
+            self.estimators[i] = plus(self.estimators[i], sums)
+        corrected = DR().columns(rows)[:, 0]
+        terms = (rows.weight, rows.weight * rows.reward, corrected, corrected - reference)
+        cluster = rows.cluster % self.clusters
+        more = BucketSums.of(np.stack(terms, axis=1), cluster, self.clusters)
+        self.terms = plus(self.terms, more)
+        support = Support.of(rows)
+        self.support = support if self.support is None else self.support + support
+        self.means += [rows.reward.sum(), rows.target_q.sum(), rows.shown_q.sum()]
+        self.predictions.see(rows.target_q, rows.shown_q)
+        self.reference.see(reference)
+        self.heaviest = max(self.heaviest, heaviest)
+        for each in np.unique(day).tolist():
+            on = day == each
+            columns = np.stack([corrected[on], np.ones(int(on.sum()))], axis=1)
+            sums = BucketSums.of(columns, rows.bucket[on])
+            self.by_day[each] = plus(self.by_day.get(each), sums)
+
+    def estimates(self, method: Method, *, with_rejection: bool) -> dict[str, Estimate]:
+        """Return every estimator's estimate, and the Cressie-Read one."""
+        found = {"cressie_read": self._cressie_read(REWARD, method)}
+        for estimator, sums in zip(ESTIMATORS, self.estimators, strict=True):
+            if estimator.name == "rejection" and not with_rejection:
+                found[estimator.name] = Estimate(estimate=None, reason=NEEDS_UNIFORM)
+            elif sums is not None:
+                found[estimator.name] = self._estimate(estimator, sums, method)
+        return found
+
+    def difference(self, method: Method) -> Estimate:
+        """Return the mean difference between the target's corrected reward and the reference."""
+        assert self.terms is not None, "asked for where there are rows"
+        paired = np.stack([self.terms.totals[:, DIFFERENCE], self.terms.counts], axis=1)
+        sums = folded(BucketSums(paired, self.terms.counts))
+        return self._with_interval(IPS(), estimate(IPS(), sums, method.level), sums, DIFFERENCE,
+                                   method)  # fmt: skip
+
+    def _estimate(self, estimator: Estimator, sums: BucketSums, method: Method) -> Estimate:
+        plain = estimate(estimator, sums, method.level)
+        if plain.lower is None:
+            return plain
+        term = None if estimator.predicted is None else REWARD + estimator.predicted
+        return self._with_interval(estimator, plain, sums, term, method)
+
+    def _with_interval(
+        self, estimator: Estimator, plain: Estimate, sums: BucketSums, term: int | None,
+        method: Method,
+    ) -> Estimate:  # fmt: skip
+        """Return the estimate with the interval asked for, where it applies."""
+        value, error = plain.estimate, plain.standard_error
+        if value is None or error is None:
+            return plain
+        match method.interval:
+            case "cressie-read" if term is not None:
+                wide = self._cressie_read(term, method)
+                assert wide.lower is not None, "more than one bucket: more than one cluster"
+                assert wide.upper is not None, "more than one bucket: more than one cluster"
+                return replace(
+                    plain, lower=min(wide.lower, value), upper=max(wide.upper, value),
+                    interval=wide.interval,
+                )  # fmt: skip
+            case "bootstrap":
+                rng = np.random.default_rng(method.seed)
+                lower, upper = bootstrap.interval(sums, method.level, rng)
+                name = "bootstrap, by groups of members"
+                return replace(plain, lower=lower, upper=upper, interval=name)
+            case "anytime":
+                alpha, rows = 1 - method.level, sums.rows
+                half = sequence.half_width(error, rows, alpha, rows)
+                name = "anytime-valid, clustered by member"
+                return replace(plain, lower=value - half, upper=value + half, interval=name)
+        return plain
+
+    def _cressie_read(self, term: int, method: Method) -> Estimate:
+        assert self.terms is not None, "asked for where there are rows"
+        sums = BucketSums(self.terms.totals[:, [0, term]], self.terms.counts)
+        low, high = method.bounds
+        if term == DIFFERENCE:
+            low, high = low - self.reference.high, high - self.reference.low
+        corners = [self._corner(weight, term, method) for weight in (0.0, self.heaviest)]
+        return cressie_read.estimate(sums, corners, (low, high), method.level)
+
+    def _corner(self, weight: float, term: int, method: Method) -> Corner:
+        """Return the worst rows of a weight; see `estimators.cressie_read`."""
+        low, high = method.bounds
+        reward, target_q, shown_q = self.means / max(1, self.support.rows if self.support else 0)
+        if term == REWARD:
+            return Corner(
+                weight=weight, lowest=weight * low, likely=weight * reward, highest=weight * high
+            )
+        q = self.predictions
+        beyond = self.reference if term == DIFFERENCE else Range(0.0, 0.0)
+        likely = target_q + weight * (reward - shown_q)
+        return Corner(
+            weight=weight,
+            lowest=q.low + weight * (low - q.high) - beyond.high,
+            likely=likely - (reward if term == DIFFERENCE else 0.0),
+            highest=q.high + weight * (high - q.low) - beyond.low,
+        )
+
+
+def plus(total_so_far: BucketSums | None, more: BucketSums) -> BucketSums:
+    return more if total_so_far is None else total_so_far + more
+
+
+def folded(sums: BucketSums) -> BucketSums:
+    """Return the sums of clusters as sums of buckets."""
+    bucket = np.arange(len(sums.counts)) % MEMBER_BUCKETS
+    counts = np.bincount(bucket, sums.counts, MEMBER_BUCKETS).astype(np.float64)
+    return BucketSums(BucketSums.of(sums.totals, bucket).totals, counts)
