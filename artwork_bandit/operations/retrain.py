@@ -226,6 +226,8 @@ def gate(
     )
     if difference.estimate < margin:
         return "rejected", f"{seen}: worse by more than {-margin:.4f}", metrics
+    if difference.estimate == 0 and not difference.standard_error:
+        return "rejected", f"it earns on every held-out row what {incumbent_name} does", metrics
     if difference.upper is not None and difference.upper <= 0:
         return "rejected", f"{seen}: no better", metrics
     if difference.lower < margin:

@@ -93,7 +93,8 @@ def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> 
     first = retrain(store, ARTWORK, settings, simulation.later())
     again = retrain(store, ARTWORK, settings, simulation.later())
     assert first.promoted
-    assert not again.promoted  # the same model: a difference of 0
+    assert again.verdict == "rejected"  # the same model
+    assert "on every held-out row" in again.reason
     with store.read() as connection:
         assert registry.get(connection, again.version).status == "rejected"
         assert registry.live(connection, "artwork").version == first.version
@@ -119,7 +120,7 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     assert judged(-0.009, -0.004, 0.001)[0] == "challenger"
     assert judged(-0.02, -0.011, 0.001)[0] == "rejected"
     assert judged(-0.009, -0.004, -0.001)[0] == "rejected"
-    assert judged(0.0, 0.0, 0.0)[1].endswith("no better")
+    assert judged(-0.5, 0.0, 0.5)[1] == "it earns on every held-out row what model 1 does"
     refused = replace(sound, verdict=Verdict.REFUSE)
     assert gate(refused, sound, "uniform")[:1] == ("rejected",)
 
