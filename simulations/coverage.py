@@ -29,15 +29,20 @@ from artwork_bandit.store.features import names_only
 VARIANTS, TITLES = 6, 20
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
 INTERVALS: tuple[Interval, ...] = ("cressie-read", "delta", "bootstrap", "anytime")
+COMMON, RARE = -2.2, -5.3
+"""Logits of rewards of about .13 and .007."""
 OVERLAPS = {"good": 0.5, "poor": 3.0}
 """How far the target's preferences (logits, by taste) are from uniform logging's: its SD."""
 
 
-def simulate(rng: np.random.Generator, rows: int, spread: float) -> tuple[ReplayBlock, float]:
+def simulate(
+    rng: np.random.Generator, rows: int, spread: float, base: float = COMMON
+) -> tuple[ReplayBlock, float]:
     """Return a log with a target's pmf, and the target's true value.
 
     Members differ in taste (one of four) and in how much they play at all, and come 8 times on
-    average; logging is epsilon-greedy on a wrong idea of tastes, the floor 0.3.
+    average; logging is epsilon-greedy on a wrong idea of tastes, the floor 0.3. `base` is the
+    logit of a middling reward.
     """
     members = max(40, rows // 8)
     taste = rng.integers(4, size=members)
@@ -47,7 +52,7 @@ def simulate(rng: np.random.Generator, rows: int, spread: float) -> tuple[Replay
     greedy = rng.integers(VARIANTS, size=(TITLES, 4))
     logging_of = np.full((TITLES, 4, VARIANTS), 0.3 / VARIANTS)
     np.put_along_axis(logging_of, greedy[..., None], 0.3 / VARIANTS + 0.7, axis=2)
-    chance = 1 / (1 + np.exp(2.2 - eager[:, None, None] - effect[:, taste].swapaxes(0, 1)))
+    chance = 1 / (1 + np.exp(-base - eager[:, None, None] - effect[:, taste].swapaxes(0, 1)))
     truth = float(np.mean(np.sum(target_of[:, taste].swapaxes(0, 1) * chance, axis=2)))
     member = rng.integers(members, size=rows)
     title = rng.integers(TITLES, size=rows)
@@ -84,25 +89,29 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     for rows in (int(text) for text in arguments.rows.split(",")):
-        for overlap, spread in OVERLAPS.items():
-            rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
-            Console().print(_measure(rng, arguments.logs, rows, overlap, spread))
+        for rewards, base in {"common": COMMON, "rare": RARE}.items():
+            for overlap, spread in OVERLAPS.items():
+                rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
+                name = f"{rows:,} rows, {overlap} overlap, {rewards} rewards"
+                Console().print(_measure(rng, arguments.logs, rows, spread, base, name))
 
 
-def _measure(rng: np.random.Generator, logs: int, rows: int, overlap: str, spread: float) -> Table:
-    refused = 0
+def _measure(
+    rng: np.random.Generator, logs: int, rows: int, spread: float, base: float, name_of: str
+) -> Table:
+    refused: Counter[str] = Counter()
     covered: Counter[tuple[str, str]] = Counter()
     width: Counter[tuple[str, str]] = Counter()
     every: Counter[tuple[str, str]] = Counter()
-    for _ in track(range(logs), f"{rows:,} rows, {overlap} overlap"):
-        block, truth = simulate(rng, rows, spread)
+    for _ in track(range(logs), name_of):
+        block, truth = simulate(rng, rows, spread, base)
         evaluation = Evaluation([Target(name="column:target")], names_only)
         evaluation.add(block)
         for interval in INTERVALS:
             evaluation.method = Method(interval=interval)
             judged = evaluation.report().targets["column:target"]
             if judged.verdict is Verdict.REFUSE:
-                refused += interval == INTERVALS[0]
+                refused[interval] += 1
                 continue
             for name in ESTIMATORS:
                 found = judged.estimators[name]
@@ -111,7 +120,7 @@ def _measure(rng: np.random.Generator, logs: int, rows: int, overlap: str, sprea
                 every[interval, name] += 1
                 covered[interval, name] += found.lower <= truth <= found.upper
                 width[interval, name] += (found.upper - found.lower) / 2
-    table = Table(title=f"{rows:,} rows, {overlap} overlap: {refused / logs:.1%} of logs refused")
+    table = Table(title=name_of)
     for name in ("intervals", *ESTIMATORS):
         table.add_column(name, justify="left" if name == "intervals" else "right")
     for interval in INTERVALS:
@@ -124,7 +133,7 @@ def _measure(rng: np.random.Generator, logs: int, rows: int, overlap: str, sprea
             share = covered[interval, name] / n
             low = share < 0.95 - 3.09 * math.sqrt(0.95 * 0.05 / n)
             cells.append(f"{share:.3f}{' LOW' if low else ''} (±{width[interval, name] / n:.4f})")
-        table.add_row(interval, *cells)
+        table.add_row(f"{interval} ({refused[interval] / logs:.0%} refused)", *cells)
     return table
 
 

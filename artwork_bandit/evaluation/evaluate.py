@@ -23,7 +23,15 @@ from artwork_bandit.evaluation.health import NO_ROWS, Health
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
 from artwork_bandit.evaluation.segments import Segments
 from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.evaluation.verdict import Check, Verdict, agreement, overall, support_checks
+from artwork_bandit.evaluation.verdict import (
+    BOUNDED,
+    NORMAL,
+    Check,
+    Verdict,
+    agreement,
+    overall,
+    support_checks,
+)
 from artwork_bandit.policies.block import Actions, Lookup
 from artwork_bandit.policies.segments import first_maximum, total
 
@@ -213,7 +221,8 @@ class Evaluation:
         evidence = sums.evidence
         support = evidence.support or Support(weights=BucketSums.of(np.empty((0, 2)), NO_ROWS))
         unsupported = sums.unsupported / support.rows if support.rows else 0.0
-        checks = support_checks(support, unsupported if sums.has_logging_pmf else None)
+        limits = BOUNDED if self.method.interval == "cressie-read" else NORMAL
+        checks = support_checks(support, unsupported if sums.has_logging_pmf else None, limits)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))
         found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
@@ -239,8 +248,9 @@ class Evaluation:
 
     def _judge_segments(self, sums: _Sums, log_verdict: Verdict) -> list[Segment]:
         """Return the segments, the largest first, at a level that holds for all (Bonferroni)."""
+        limits = BOUNDED if self.method.interval == "cressie-read" else NORMAL
         refusals = {
-            name: _refusal(support_checks(e.support, None), log_verdict)
+            name: _refusal(support_checks(e.support, None, limits), log_verdict)
             for name, e in sums.segments.items()
             if e.support is not None
         }

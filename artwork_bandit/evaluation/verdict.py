@@ -13,9 +13,23 @@ from artwork_bandit.estimators.diagnostics import Support
 FEWEST_ROWS = 200
 FEWEST_GROUPS = 30
 """Member buckets needed for a clustered variance."""
-FEWEST_EFFECTIVE, FEW_EFFECTIVE = 300.0, 1000.0
-FEWEST_REWARDED, FEW_REWARDED = 60.0, 150.0
-"""Effective number of rewarded rows: below, the interval's normal approximation fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Below the first number of each pair a target is refused, below the second it is a caution."""
+
+    effective: tuple[float, float]
+    """Effective sample size."""
+    rewarded: tuple[float, float]
+    """Effective number of rewarded rows."""
+
+
+BOUNDED = Limits(effective=(100.0, 1000.0), rewarded=(5.0, 60.0))
+"""For intervals that know what could still come (Cressie-Read): they cover with few rows too."""
+NORMAL = Limits(effective=(300.0, 1000.0), rewarded=(60.0, 150.0))
+"""For intervals that know only what was seen: below, they covered .86 to .90 of nominal .95
+(`simulations.coverage`)."""
 MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE = 3.0, 5.0
 """Standard errors of the mean weight from 1."""
 LARGEST_SHARE_CAUTION, LARGEST_SHARE_REFUSE = 0.05, 0.25
@@ -50,7 +64,9 @@ def overall(checks: Iterable[Check]) -> Verdict:
     return next((v for v in (Verdict.REFUSE, Verdict.CAUTION) if v in found), Verdict.OK)
 
 
-def support_checks(support: Support, unsupported: float | None) -> list[Check]:
+def support_checks(
+    support: Support, unsupported: float | None, limits: Limits = BOUNDED
+) -> list[Check]:
     """Return what the weights say about a target.
 
     `unsupported` is the share of the target's probability on variants of logged probability 0,
@@ -59,9 +75,11 @@ def support_checks(support: Support, unsupported: float | None) -> list[Check]:
     rows, ess = support.rows, support.effective_sample_size
     if rows == 0:
         return [_below("rows", 0, FEWEST_ROWS, FEWEST_ROWS, "no row of the log can judge this")]
-    more = max(0, round(rows * (FEWEST_EFFECTIVE / max(ess, 1e-9) - 1)))
+    fewest, few = limits.effective
+    fewest_rewarded, few_rewarded = limits.rewarded
+    more = max(0, round(rows * (fewest / max(ess, 1e-9) - 1)))
     rewarded = support.effective_rewarded
-    more_rewarded = max(0, round(rows * (FEWEST_REWARDED / max(rewarded, 1e-9) - 1)))
+    more_rewarded = max(0, round(rows * (fewest_rewarded / max(rewarded, 1e-9) - 1)))
     checks = [
         _below(
             "rows", rows, FEWEST_ROWS, FEWEST_ROWS,
@@ -72,13 +90,13 @@ def support_checks(support: Support, unsupported: float | None) -> list[Check]:
             f"{support.groups} groups of members; an interval needs at least {FEWEST_GROUPS}",
         ),
         _below(
-            "effective_sample_size", ess, FEWEST_EFFECTIVE, FEW_EFFECTIVE,
+            "effective_sample_size", ess, fewest, few,
             f"{rows:,} rows weigh like {ess:,.0f}; about {more:,} more rows like these, or "
-            "logging closer to the target, would help" if ess < FEWEST_EFFECTIVE
+            "logging closer to the target, would help" if ess < fewest
             else f"{rows:,} rows weigh like {ess:,.0f}",
         ),
         _below(
-            "effective_rewarded", rewarded, FEWEST_REWARDED, FEW_REWARDED,
+            "effective_rewarded", rewarded, fewest_rewarded, few_rewarded,
             f"the estimate rests on the equivalent of {rewarded:,.0f} rewarded rows"
             + (f"; about {more_rewarded:,} more rows would help" if more_rewarded else ""),
         ),
