@@ -10,7 +10,6 @@ Cressie-Read, row by row, on a tenth of the rows) in the same run, and the time 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
