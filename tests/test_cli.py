@@ -146,6 +146,14 @@ def test_made_up_propensities_are_refused(tmp_path: Path) -> None:
     assert "what those propensities promise" in " ".join(said.split())
 
 
+def test_a_part_without_a_column_that_others_have_is_named(tmp_path: Path) -> None:
+    whole = log_table(300, q_hat=[[0.1, 0.1, 0.1]] * 300)
+    write(tmp_path / "part-0.parquet", whole)
+    write(tmp_path / "part-1.parquet", whole.drop_columns(["q_hat"]))
+    said = run("evaluate", "--log", str(tmp_path), "--target", "uniform", code=2)
+    assert "part-1.parquet lacks the columns ['q_hat']" in said.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [

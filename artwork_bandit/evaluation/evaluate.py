@@ -147,9 +147,11 @@ class Evaluation:
                 f"the log has rewards from {block.reward.min():g} to {block.reward.max():g}, "
                 f"outside {low:g} to {high:g}; say `--reward-bounds` of the rule that made them"
             )
-        block = block.take(~self._health.note(block))
-        if not len(block):
+        certain = self._health.note(block)
+        if certain.all():
             return
+        if certain.any():
+            block = block.take(~certain)
         cluster = self._clusters_of(block)
         q = self._outcome.predict(block, cluster) if block.q_hat is None else block.q_hat
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
@@ -183,7 +185,10 @@ class Evaluation:
         flat = np.repeat(judging, block.sizes)
         heaviest = self._heaviest(pmf[flat], block, flat)
         day = block.occurred_at // DAY
-        sums.evidence.add(_take(rows, judging), reference[judging], heaviest, day[judging])
+        whole = bool(judging.all())
+        sums.evidence.add(
+            rows if whole else _take(rows, judging), reference[judging], heaviest, day[judging]
+        )
         for name in () if part is None else np.unique(part[judging].astype(str)).tolist():
             inside = judging & (part == name)
             evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
@@ -284,10 +289,10 @@ class Evaluation:
         if self.cluster == "decision_id":
             return np.array([cluster_of(d) for d in block.decision_ids], np.int64)
         known = self._clusters
-        for member in block.member_ids:
-            if member not in known:
-                known[member] = cluster_of(member)
-        return np.array([known[m] for m in block.member_ids], np.int64)
+        members = block.member_ids.tolist()
+        for member in set(members).difference(known):
+            known[member] = cluster_of(member)
+        return np.fromiter((known[m] for m in members), np.int64, len(members))
 
     def _heaviest(self, pmf: Floats, block: ReplayBlock, flat: npt.NDArray[np.bool_]) -> float:
         """Return the largest weight that could have been: where the log has no pmfs, with the

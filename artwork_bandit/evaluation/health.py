@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pandas.util import hash_array
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.estimators import BucketSums, Rows
@@ -65,8 +66,7 @@ class Health:
     def note(self, block: ReplayBlock) -> npt.NDArray[np.bool_]:
         """Look at all rows; return which were certain, and so support nothing but themselves."""
         self.members.update(block.member_ids)
-        ids = [hashlib.blake2b(d.encode(), digest_size=8).digest() for d in block.decision_ids]
-        self._ids.append(np.frombuffer(b"".join(ids), np.int64))
+        self._ids.append(hash_array(block.decision_ids, categorize=False).view(np.int64))
         at = block.occurred_at
         first, last = int(at.min()), int(at.max())
         before = self.span
@@ -108,7 +108,7 @@ class Health:
             )
         )  # fmt: skip
         ids = np.concatenate(self._ids) if self._ids else NO_ROWS
-        duplicates = len(ids) - len(np.unique(ids))
+        duplicates = int(np.count_nonzero(np.diff(np.sort(ids)) == 0))
         share = duplicates / max(1, rows)
         found.append(
             Check(

@@ -14,13 +14,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
 
-from artwork_bandit.domain import ActionSet, Context, Floats, Ints, Objects, ReplayBlock
+from artwork_bandit.domain import ActionSet, Context, Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 BLOCK = 65_536
+READ_AT_ONCE = 1 << 20
+"""Bytes of a column read at once."""
 REQUIRED = {
     "decision_id": pa.string(),
     "occurred_at": pa.timestamp("us", "UTC"),
@@ -67,12 +70,12 @@ def read(path: Path, slot: str | None = None, block_rows: int = BLOCK) -> Iterat
 
     Raises InvalidInput naming the first broken row and the rule.
     """
+    start = 0
     try:
         dataset = pa.dataset.dataset(path, format="parquet")
         columns = _columns(path, dataset.schema)
-        start = 0
-        for batch in dataset.to_batches(columns=columns, batch_size=block_rows):
-            if batch.num_rows:
+        for part in dataset.files:
+            for batch in _batches(Path(part), columns, block_rows):
                 block = _block(path, batch, start)
                 start += batch.num_rows
                 yield block if slot is None else _of_slot(block, slot)
@@ -80,6 +83,19 @@ def read(path: Path, slot: str | None = None, block_rows: int = BLOCK) -> Iterat
         raise InvalidInput(f"{path} is not a readable Parquet log: {error}") from error
     if start == 0:
         raise InvalidInput(f"{path} holds no rows")
+
+
+def _batches(part: Path, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches that are not empty, decoded as they come: whole row groups, as a dataset reads
+    them, took twice the memory."""
+    with pa.parquet.ParquetFile(part, buffer_size=READ_AT_ONCE, pre_buffer=False) as file:
+        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            raise InvalidInput(
+                f"{part} lacks the columns {missing}, which the log's other parts have"
+            )
+        for batch in file.iter_batches(batch_size=rows, columns=columns):
+            if batch.num_rows:
+                yield batch
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
@@ -94,7 +110,7 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
 
 def _of_slot(block: ReplayBlock, slot: str) -> ReplayBlock:
     per_set = np.array([s.slot == slot for s in block.action_sets], bool)
-    return block.take(per_set[block.set_of_row])
+    return block if per_set.all() else block.take(per_set[block.set_of_row])
 
 
 def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
@@ -112,18 +128,14 @@ def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
     lists = column("action_set")
     sizes = np.diff(lists.offsets.to_numpy()).astype(np.int64)
     broken(sizes == 0, "action_set is empty")
-    names = lists.flatten().to_numpy(zero_copy_only=False)
     broken(_any_null(lists.flatten(), sizes), "action_set names no variant")
     has = set(batch.schema.names)
-    slots = column("slot").fill_null("artwork").to_pylist() if "slot" in has else None
-    sets, set_of_row = _action_sets(names, sizes, column("title_id").to_pylist(), slots)
+    slots = column("slot").fill_null("artwork") if "slot" in has else None
+    names = lists.flatten().dictionary_encode()
+    sets, set_of_row = _action_sets(names, sizes, column("title_id"), slots)
     duplicated = np.array([len(set(s.variant_ids)) < len(s.variant_ids) for s in sets], bool)
     broken(duplicated[set_of_row], "action_set names a variant twice")
-    shown = column("variant_id").to_pylist()
-    index = [{v: i for i, v in enumerate(s.variant_ids)} for s in sets]
-    chosen = np.array(
-        [index[s].get(v, -1) for s, v in zip(set_of_row, shown, strict=True)], np.int64
-    )
+    chosen = _places(names, sizes, column("variant_id"))
     broken(chosen < 0, "variant_id is not in action_set")
     propensity = column("propensity").to_numpy(zero_copy_only=False)
     broken(~((propensity > 0) & (propensity <= 1)), "propensity is not in (0, 1]")
@@ -176,24 +188,73 @@ def _any_null(flat: pa.Array, sizes: Ints) -> Any:
 
 
 def _action_sets(
-    names: Objects, sizes: Ints, titles: list[str], slots: list[str] | None
+    names: pa.DictionaryArray, sizes: Ints, titles: pa.Array, slots: pa.Array | None
 ) -> tuple[tuple[ActionSet, ...], Ints]:
-    """Return the distinct action sets and each row's index among them."""
-    known: dict[tuple[str, str, tuple[str, ...]], int] = {}
-    set_of_row = np.empty(len(sizes), np.int64)
-    ends = np.cumsum(sizes)
-    for row, (end, size) in enumerate(zip(ends.tolist(), sizes.tolist(), strict=True)):
-        slot = "artwork" if slots is None else slots[row]
-        key = (titles[row], slot, tuple(names[end - size : end]))
-        set_of_row[row] = known.setdefault(key, len(known))
-    return (
-        tuple(
-            # A log from elsewhere knows variants by name only: no revisions.
-            ActionSet(action_set_id=0, title_id=t, slot=s, revision_ids=(), variant_ids=v)
-            for t, s, v in known
-        ),
-        set_of_row,
+    """Return the distinct action sets, in order of appearance, and each row's index among them.
+
+    Rows are compared as rows of numbers, those of one size together.
+    """
+    codes, words = _codes(names)
+    title_codes, title_words = _codes(titles.dictionary_encode())
+    slot_codes, slot_words = (
+        (np.zeros(len(sizes), np.int64), ["artwork"])
+        if slots is None
+        else _codes(slots.dictionary_encode())
     )
+    starts = np.cumsum(sizes) - sizes
+    set_of_row = np.empty(len(sizes), np.int64)
+    firsts: list[int] = []
+    for size in np.unique(sizes).tolist():
+        rows = np.flatnonzero(sizes == size)
+        listed = codes[starts[rows][:, None] + np.arange(size)]
+        table = np.column_stack([title_codes[rows], slot_codes[rows], listed])
+        first, place = _distinct(table)
+        set_of_row[rows] = len(firsts) + place
+        firsts += rows[first].tolist()
+    order = np.argsort(firsts)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    sets = []
+    for row in np.array(firsts, np.int64)[order].tolist():
+        listed = codes[starts[row] : starts[row] + sizes[row]]
+        # A log from elsewhere knows variants by name only: no revisions.
+        sets.append(
+            ActionSet(
+                action_set_id=0, title_id=title_words[title_codes[row]],
+                slot=slot_words[slot_codes[row]], revision_ids=(),
+                variant_ids=tuple(words[c] for c in listed.tolist()),
+            )
+        )  # fmt: skip
+    return tuple(sets), rank[set_of_row]
+
+
+def _distinct(table: Ints) -> tuple[Ints, Ints]:
+    """Return (where each distinct row is first, each row's place among them).
+
+    Rows are told apart by a hash, which is then checked.
+    """
+    factors = np.random.default_rng(1).integers(1, 2**62, table.shape[1], np.int64) | 1
+    hashed = (table * factors).sum(axis=1)
+    _, first, place = np.unique(hashed, return_index=True, return_inverse=True)
+    if not np.array_equal(table[first[place]], table):
+        _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    return first, place.reshape(-1)
+
+
+def _places(names: pa.DictionaryArray, sizes: Ints, shown: pa.Array) -> Ints:
+    """Return the place of what was shown in each row's list, -1 where it is not there."""
+    found = pa.compute.index_in(shown, value_set=names.dictionary).fill_null(-1)
+    code = found.to_numpy(zero_copy_only=False)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    at = np.flatnonzero(_codes(names)[0] == code[owner])[::-1]
+    places = np.full(len(sizes), -1, np.int64)
+    places[owner[at]] = at - (np.cumsum(sizes) - sizes)[owner[at]]
+    return places
+
+
+def _codes(encoded: pa.DictionaryArray) -> tuple[Ints, list[str]]:
+    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers, encoded.dictionary.to_pylist()
 
 
 def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tuple[Context, ...]:
