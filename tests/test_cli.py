@@ -198,6 +198,22 @@ def test_a_report_with_plots_is_one_file_that_needs_nothing_else(tmp_path: Path)
     assert not re.search(r"(src|href)=|<script|https?://", text)
 
 
+def test_names_from_outside_are_no_markup_and_a_refused_target_is_no_success(
+    tmp_path: Path,
+) -> None:
+    contexts = ['{"device": "[/tv]"}', '{"device": "[red]"}'] * 2_000
+    rare = [[0.0, 0.0, 1.0]] * 4_000
+    table = log_table(context=contexts, **{"target:[/b]": rare})
+    path = write(tmp_path / "log.parquet", table)
+    said = run("evaluate", "--log", path, "--target", "column:[/b]", "--by", "device")
+    assert "[/tv]" in said
+    assert "[red]" in said
+    assert "minus logging" in said
+    said = run("evaluate", "--log", path, "--target", "variant:none", "--against", "uniform",
+               code=1)  # fmt: skip
+    assert "REFUSE" in said
+
+
 def test_the_self_test_measures_coverage_on_logs_of_this_shape(tmp_path: Path) -> None:
     path = write(tmp_path / "log.parquet", log_table(2_000))
     found = json.loads(

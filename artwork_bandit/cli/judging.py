@@ -76,6 +76,8 @@ def evaluate(
     from artwork_bandit.operations.replay_source import ReplaySource
     from artwork_bandit.slots import slot_named
 
+    if interval == "bootstrap" and level > 0.999:
+        raise click.UsageError("--interval bootstrap goes with a --level of at most 0.999")
     of_slot = slot_named(slot)
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
@@ -84,6 +86,8 @@ def evaluate(
     source = ReplaySource.of(store, log, of_slot.name, since, until)
     to_stdout = json_file is not None and json_file.name == "<stdout>"
     if self_test:
+        if by or html_file is not None or against != "logging":
+            raise click.UsageError("--self-test goes without --by, --against and --html")
         _self_test(source, targets, method, cluster, seed, json_file, to_stdout)
         return
     with _counted("rows read") as progress:
@@ -96,7 +100,7 @@ def evaluate(
         html_file.write(as_html(found, source.name, seed, versions))
     if not to_stdout:
         reporting.show(found, source.name, Console(width=min(Console().width, 80)))
-    sys.exit(all(t.verdict is Verdict.REFUSE for t in found.targets.values()))
+    sys.exit(all(found.targets[name].verdict is Verdict.REFUSE for name in targets))
 
 
 def _self_test(
@@ -118,11 +122,12 @@ def _self_test(
 
 def _show_measured(found: list[Measured], level: float, console: Any) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     for target in dict.fromkeys(m.target for m in found):
         rows = [m for m in found if m.target == target]
         title = f"{target}: true value {rows[0].truth:.4f}, {rows[0].refused:.0%} of logs refused"
-        table = Table(box=None, title=title, title_justify="left")
+        table = Table(box=None, title=Text(title), title_justify="left")
         for name in ("estimator", "bias", "error (RMS)", f"coverage of {level:.4g}", "half width"):
             table.add_column(name, justify="left" if name == "estimator" else "right")
         for m in rows:

@@ -12,12 +12,14 @@ import numpy as np
 
 from artwork_bandit.estimators.sums import BucketSums
 
-REPLICATES = 1_000
+FEWEST, MOST = 1_000, 20_000
+"""Replicates: twenty beyond each end of the interval, within these."""
 
 
 def interval(sums: BucketSums, level: float, rng: np.random.Generator) -> tuple[float, float]:
     """Return the (lower, upper) percentiles over replicates."""
-    times = rng.poisson(1.0, (REPLICATES, len(sums.counts)))
+    replicates = min(max(FEWEST, round(40 / (1 - level))), MOST)
+    times = rng.poisson(1.0, (replicates, len(sums.counts)))
     totals = times @ sums.totals
     sound = np.all(totals[:, 1::2] != 0, axis=1)
     values = np.sum(totals[sound, 0::2] / totals[sound, 1::2], axis=1)

@@ -18,7 +18,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
-from artwork_bandit.evaluation.evidence import DAY, Evidence, Method
+from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Odds, rows_to_decide
 from artwork_bandit.evaluation.health import NO_ROWS, Health
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
 from artwork_bandit.evaluation.segments import Segments
@@ -27,6 +27,7 @@ from artwork_bandit.evaluation.verdict import (
     BOUNDED,
     NORMAL,
     Check,
+    Limits,
     Verdict,
     agreement,
     overall,
@@ -39,8 +40,6 @@ LOGGING = "logging"
 Cluster = Literal["member_id", "title_id", "decision_id"]
 SEGMENT_CLUSTERS = 4_096
 """Clusters within a segment, of which there may be many."""
-MOST_TIMES = 1_000
-"""A difference that so many times the log would not show is none that can be waited for."""
 VALUE = "dr"
 """The estimator of segments and of the course over time."""
 
@@ -132,21 +131,15 @@ class Evaluation:
         self.cluster = cluster
         self._segments = None if by is None else Segments(by)
         self._sums = {target.name: _Sums() for target in targets}
-        self._outcome = OutcomeModel()
+        self._outcome = OutcomeModel(self.method.bounds[0])
         self._health = Health()
         self._clusters: dict[str, int] = {}
-        self._smallest = 1.0
 
     def add(self, block: ReplayBlock) -> None:
         """Take in the next block; raises InvalidInput for a reward outside the bounds."""
         if not len(block):
             return
-        low, high = self.method.bounds
-        if np.any((block.reward < low) | (block.reward > high)):
-            raise InvalidInput(
-                f"the log has rewards from {block.reward.min():g} to {block.reward.max():g}, "
-                f"outside {low:g} to {high:g}; say `--reward-bounds` of the rule that made them"
-            )
+        require_within(block.reward, self.method.bounds)
         certain = self._health.note(block)
         if certain.all():
             return
@@ -156,7 +149,6 @@ class Evaluation:
         q = self._outcome.predict(block, cluster) if block.q_hat is None else block.q_hat
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
         self._health.compare(uniform, block.reward)
-        self._smallest = min(self._smallest, float(block.propensity.min()))
         uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
         actions = Actions.of(block, self.lookup)
         pmfs = {t.name: t.pmf(block, actions) for t in self.targets}
@@ -169,9 +161,9 @@ class Evaluation:
         cluster: Ints, uniform_log: bool, part: npt.NDArray[np.object_] | None,
     ) -> None:  # fmt: skip
         sums = self._sums[target.name]
-        judging = _can_judge(block, target)
+        judging = can_judge(block, target)
         if self.against != LOGGING:
-            judging &= _can_judge(block, self._target(self.against))
+            judging &= can_judge(block, self._target(self.against))
         sums.left_out += int(len(block) - judging.sum())
         if not judging.any():
             return
@@ -183,16 +175,16 @@ class Evaluation:
             else DR().columns(_rows(block, pmfs[self.against], q, cluster))[:, 0]
         )
         flat = np.repeat(judging, block.sizes)
-        heaviest = self._heaviest(pmf[flat], block, flat)
+        odds = _odds(pmf, block, judging)
         day = block.occurred_at // DAY
         whole = bool(judging.all())
         sums.evidence.add(
-            rows if whole else _take(rows, judging), reference[judging], heaviest, day[judging]
+            rows if whole else _take(rows, judging), reference[judging], odds, day[judging]
         )
         for name in () if part is None else np.unique(part[judging].astype(str)).tolist():
             inside = judging & (part == name)
             evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
-            evidence.add(_take(rows, inside), reference[inside], heaviest, day[inside])
+            evidence.add(_take(rows, inside), reference[inside], odds)
         sums.always_one &= bool(np.all(np.isclose(pmf[flat], 0) | np.isclose(pmf[flat], 1)))
         sums.uniform_log &= uniform_log
         if block.logging_pmf is None:
@@ -225,9 +217,7 @@ class Evaluation:
         sums = self._sums[target.name]
         evidence = sums.evidence
         support = evidence.support or Support(weights=BucketSums.of(np.empty((0, 2)), NO_ROWS))
-        unsupported = sums.unsupported / support.rows if support.rows else 0.0
-        limits = BOUNDED if self.method.interval == "cressie-read" else NORMAL
-        checks = support_checks(support, unsupported if sums.has_logging_pmf else None, limits)
+        checks = self._support_checks(sums, support)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))
         found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
@@ -235,7 +225,7 @@ class Evaluation:
         if refusal is None:
             rejection = sums.uniform_log and sums.always_one
             found = evidence.estimates(self.method, with_rejection=rejection)
-            difference = evidence.difference(self.method)
+            difference = self._difference(evidence, self._against_refusal(), self.method)
             checks += agreement(found)
         return Judged(
             verdict=Verdict.REFUSE if refusal is not None else overall(checks),
@@ -246,19 +236,47 @@ class Evaluation:
             estimators=found,
             difference=difference,
             against=self.against,
-            rows_to_decide=_rows_to_decide(difference, support.rows),
+            rows_to_decide=rows_to_decide(difference, support.rows),
             segments=self._judge_segments(sums, log_verdict),
             by_day={} if refusal is not None else evidence.by_day,
         )
 
+    @property
+    def _limits(self) -> Limits:
+        return BOUNDED if self.method.interval == "cressie-read" else NORMAL
+
+    def _support_checks(self, sums: _Sums, support: Support) -> list[Check]:
+        unsupported = sums.unsupported / support.rows if support.rows else 0.0
+        known = unsupported if sums.has_logging_pmf else None
+        return support_checks(support, known, self._limits)
+
+    def _against_refusal(self, segment: str | None = None) -> str | None:
+        """Return why nothing can be compared with what is subtracted, or None."""
+        if self.against == LOGGING:
+            return None
+        sums = self._sums[self.against]
+        evidence = sums.evidence if segment is None else sums.segments.get(segment)
+        if evidence is None or evidence.support is None:
+            return "no row can judge it"
+        if segment is None:
+            return _refusal(self._support_checks(sums, evidence.support), Verdict.OK)
+        checks = support_checks(evidence.support, None, self._limits)
+        return _refusal(checks, Verdict.OK)
+
+    def _difference(self, evidence: Evidence, refusal: str | None, method: Method) -> Estimate:
+        if refusal is not None:
+            reason = f"refused: {self.against}: {refusal}"
+            return Estimate(estimate=None, level=method.level, reason=reason)
+        return evidence.difference(method)
+
     def _judge_segments(self, sums: _Sums, log_verdict: Verdict) -> list[Segment]:
         """Return the segments, the largest first, at a level that holds for all (Bonferroni)."""
-        limits = BOUNDED if self.method.interval == "cressie-read" else NORMAL
-        refusals = {
-            name: _refusal(support_checks(e.support, None, limits), log_verdict)
+        checks = {
+            name: support_checks(e.support, None, self._limits)
             for name, e in sums.segments.items()
             if e.support is not None
         }
+        refusals = {name: _refusal(each, log_verdict) for name, each in checks.items()}
         judged = sum(refusal is None for refusal in refusals.values())
         level = 1 - (1 - self.method.level) / max(1, judged)
         method = replace(self.method, level=level)
@@ -270,11 +288,11 @@ class Evaluation:
             value = difference = Estimate(estimate=None, level=level, reason=f"refused: {refusal}")
             if refusal is None:
                 value = evidence.estimates(method, with_rejection=False)[VALUE]
-                difference = evidence.difference(method)
+                difference = self._difference(evidence, self._against_refusal(name), method)
             found.append(
                 Segment(
                     name=name,
-                    verdict=Verdict.OK if refusal is None else Verdict.REFUSE,
+                    verdict=overall(checks[name]) if refusal is None else Verdict.REFUSE,
                     rows=support.rows,
                     effective_sample_size=support.effective_sample_size,
                     value=value, difference=difference, reason=refusal,
@@ -293,15 +311,6 @@ class Evaluation:
         for member in set(members).difference(known):
             known[member] = cluster_of(member)
         return np.fromiter((known[m] for m in members), np.int64, len(members))
-
-    def _heaviest(self, pmf: Floats, block: ReplayBlock, flat: npt.NDArray[np.bool_]) -> float:
-        """Return the largest weight that could have been: where the log has no pmfs, with the
-        smallest propensity seen so far."""
-        if block.logging_pmf is None:
-            return float(pmf.max(initial=0.0)) / self._smallest
-        logged = block.logging_pmf[flat]
-        could = logged > 0
-        return float((pmf[could] / logged[could]).max(initial=1.0))
 
     def _target(self, name: str) -> Target:
         return next(t for t in self.targets if t.name == name)
@@ -333,6 +342,17 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:
     )
 
 
+def _odds(pmf: Floats, block: ReplayBlock, kept: npt.NDArray[np.bool_]) -> Odds:
+    """Return what bounds the weights of the rows kept, whatever is shown."""
+    flat = np.repeat(kept, block.sizes)
+    if block.logging_pmf is None:
+        smallest = float(block.propensity[kept].min(initial=1.0))
+        return Odds(likeliest=float(pmf[flat].max(initial=0.0)), smallest=smallest)
+    logged = block.logging_pmf[flat]
+    could = logged > 0
+    return Odds(heaviest=float((pmf[flat][could] / logged[could]).max(initial=1.0)))
+
+
 def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:
     return Rows(
         weight=rows.weight[kept], reward=rows.reward[kept], cluster=rows.cluster[kept],
@@ -340,7 +360,17 @@ def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:
     )  # fmt: skip
 
 
-def _can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
+def require_within(reward: Floats, bounds: tuple[float, float]) -> None:
+    """Raise InvalidInput if a reward is outside the bounds."""
+    low, high = bounds
+    if np.any((reward < low) | (reward > high)):
+        raise InvalidInput(
+            f"the log has rewards from {reward.min():g} to {reward.max():g}, outside {low:g} to "
+            f"{high:g}; say `--reward-bounds` of the rule that made them"
+        )
+
+
+def can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
     """Return which rows can judge the target."""
     kept = np.ones(len(block), bool)
     if target.after is not None:
@@ -356,17 +386,3 @@ def _refusal(checks: list[Check], log_verdict: Verdict) -> str | None:
     if log_verdict is Verdict.REFUSE:
         return "the log itself is refused"
     return next((c.message for c in checks if c.status is Verdict.REFUSE), None)
-
-
-def _rows_to_decide(difference: Estimate, rows: int) -> int | None:
-    """Return how many rows like these would make the interval exclude 0, if the estimate is true.
-
-    An interval's half width falls with the root of the number of rows.
-    """
-    if difference.estimate is None or difference.lower is None or difference.upper is None:
-        return None
-    if not difference.lower < 0 < difference.upper or difference.estimate == 0:
-        return None
-    half = (difference.upper - difference.lower) / 2
-    times = (half / difference.estimate) ** 2
-    return round(rows * times) if times <= MOST_TIMES else None

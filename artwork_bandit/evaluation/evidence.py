@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from artwork_bandit.domain import CLUSTERS, MEMBER_BUCKETS, Floats
+from artwork_bandit.domain import CLUSTERS, MEMBER_BUCKETS, Floats, Ints
 from artwork_bandit.estimators import (
     ESTIMATORS,
     BucketSums,
@@ -27,6 +27,8 @@ from artwork_bandit.estimators.ips import IPS
 Interval = Literal["cressie-read", "delta", "bootstrap", "anytime"]
 NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
 DAY = 24 * 3600 * 1_000_000
+MOST_TIMES = 1_000
+"""A difference that so many times the log would not show is none that can be waited for."""
 REWARD, CORRECTED, DIFFERENCE = 1, 2, 3
 """Columns of the clusters' sums, after the weight."""
 
@@ -41,6 +43,29 @@ class Method:
     """Smallest and largest reward there can be."""
     seed: int = 1
     """Of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odds:
+    """What bounds the weights; joins with `|`, so that it is the same however a log is cut."""
+
+    heaviest: float = 1.0
+    """Largest ratio of pmfs, where the log has them."""
+    likeliest: float = 0.0
+    """Largest target probability, and smallest propensity, where it has not."""
+    smallest: float = 1.0
+
+    def __or__(self, other: Odds) -> Odds:
+        return Odds(
+            heaviest=max(self.heaviest, other.heaviest),
+            likeliest=max(self.likeliest, other.likeliest),
+            smallest=min(self.smallest, other.smallest),
+        )
+
+    @property
+    def bound(self) -> float:
+        """Largest weight that the logging policy's floor permits."""
+        return max(self.heaviest, self.likeliest / self.smallest)
 
 
 @dataclass(slots=True)
@@ -71,11 +96,16 @@ class Evidence:
     """Sums of the reward, the target's prediction and the shown one's."""
     predictions: Range = field(default_factory=Range)
     reference: Range = field(default_factory=Range)
-    heaviest: float = 1.0
-    """Largest weight that the logging policy's floor permits."""
+    odds: Odds = field(default_factory=Odds)
 
-    def add(self, rows: Rows, reference: Floats, heaviest: float, day: np.ndarray) -> None:
-        """Take in rows; `reference` is what to subtract, `day` the UTC day of each."""
+    @property
+    def heaviest(self) -> float:
+        """Largest weight that the logging policy's floor permits."""
+        return self.odds.bound
+
+    def add(self, rows: Rows, reference: Floats, odds: Odds, day: Ints | None = None) -> None:
+        """Take in rows; `reference` is what to subtract, `day` the UTC day of each if a course
+        over time is wanted."""
         for i, estimator in enumerate(ESTIMATORS):
             sums = BucketSums.of(estimator.columns(rows), rows.bucket)
             self.estimators[i] = plus(self.estimators[i], sums)
@@ -89,8 +119,8 @@ class Evidence:
         self.means += [rows.reward.sum(), rows.target_q.sum(), rows.shown_q.sum()]
         self.predictions.see(rows.target_q, rows.shown_q)
         self.reference.see(reference)
-        self.heaviest = max(self.heaviest, heaviest)
-        for each in np.unique(day).tolist():
+        self.odds |= odds
+        for each in [] if day is None else np.unique(day).tolist():
             on = day == each
             columns = np.stack([corrected[on], np.ones(int(on.sum()))], axis=1)
             sums = BucketSums.of(columns, rows.bucket[on])
@@ -187,3 +217,18 @@ def folded(sums: BucketSums) -> BucketSums:
     bucket = np.arange(len(sums.counts)) % MEMBER_BUCKETS
     counts = np.bincount(bucket, sums.counts, MEMBER_BUCKETS).astype(np.float64)
     return BucketSums(BucketSums.of(sums.totals, bucket).totals, counts)
+
+
+def rows_to_decide(difference: Estimate, rows: int) -> int | None:
+    """Return how many rows like these would make the interval exclude 0, if the estimate is true.
+
+    The distance from the estimate to the end beyond 0 falls with the root of the number of rows.
+    """
+    if difference.estimate is None or difference.lower is None or difference.upper is None:
+        return None
+    if not difference.lower < 0 < difference.upper or difference.estimate == 0:
+        return None
+    value = difference.estimate
+    half = value - difference.lower if value > 0 else difference.upper - value
+    times = (half / difference.estimate) ** 2
+    return round(rows * times) if times <= MOST_TIMES else None

@@ -25,7 +25,9 @@ ROWS_AT_ONCE = 1_000
 class OutcomeModel:
     """Running sums per fold, over a log that comes in blocks, in time order."""
 
-    def __init__(self) -> None:
+    def __init__(self, start: float = 0.0) -> None:
+        """`start` is predicted while nothing is known."""
+        self._start = start
         self._variants: dict[int, int] = {}
         self._titles: dict[tuple[str, str], int] = {}
         self._title_of: list[int] = []
@@ -57,7 +59,7 @@ class OutcomeModel:
         for fold in range(FOLDS):
             others = self._sums.sum(axis=0) - self._sums[fold]
             count, earned = others[:, 0], others[:, 1]
-            mean = earned.sum() / count.sum() if count.sum() else 0.0
+            mean = earned.sum() / count.sum() if count.sum() else self._start
             n_title = np.bincount(title_of, count, len(self._titles))
             s_title = np.bincount(title_of, earned, len(self._titles))
             title_mean = (s_title + SHRINKAGE * mean) / (n_title + SHRINKAGE)

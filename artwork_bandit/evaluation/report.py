@@ -107,14 +107,12 @@ def _segments_text(judged: Judged) -> list[Table | Text]:
         return []
     table = Table(box=None, pad_edge=True, title_justify="left")
     for title in ("segment", "rows", "value (dr)", "interval", f"minus {judged.against}"):
-        table.add_column(title, justify="left" if title == "segment" else "right")
+        table.add_column(Text(title), justify="left" if title == "segment" else "right")
     for segment in judged.segments:
-        name, rows = segment.name, f"{segment.rows:,}"
+        name, rows = Text(segment.name), f"{segment.rows:,}"
         value, difference = segment.value, segment.difference
         if value.estimate is None or value.lower is None:
-            table.add_row(
-                name, rows, "-", f"refused: weighs like {segment.effective_sample_size:,.0f}", ""
-            )
+            table.add_row(name, rows, "-", Text(f"refused: {segment.reason}"), "")
             continue
         beside = ""
         if difference.estimate is not None and difference.lower is not None:
@@ -126,12 +124,15 @@ def _segments_text(judged: Judged) -> list[Table | Text]:
 
 
 def _add(table: Table, name: str, found: Estimate) -> None:
+    # Texts: names from outside are no markup.
     if found.estimate is None:
-        table.add_row(name, "-", found.reason)
+        table.add_row(Text(name), "-", Text(found.reason or ""))
     elif found.lower is None:
-        table.add_row(name, f"{found.estimate:.4f}", found.reason)
+        table.add_row(Text(name), f"{found.estimate:.4f}", Text(found.reason or ""))
     else:
-        table.add_row(name, f"{found.estimate:.4f}", f"{found.lower:.4f} to {found.upper:.4f}")
+        table.add_row(
+            Text(name), f"{found.estimate:.4f}", f"{found.lower:.4f} to {found.upper:.4f}"
+        )
 
 
 def _judged(judged: Judged) -> dict[str, Any]:

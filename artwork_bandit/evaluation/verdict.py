@@ -77,9 +77,9 @@ def support_checks(
         return [_below("rows", 0, FEWEST_ROWS, FEWEST_ROWS, "no row of the log can judge this")]
     fewest, few = limits.effective
     fewest_rewarded, few_rewarded = limits.rewarded
-    more = max(0, round(rows * (fewest / max(ess, 1e-9) - 1)))
+    more = max(0, round(rows * (fewest / ess - 1))) if ess else 0
     rewarded = support.effective_rewarded
-    more_rewarded = max(0, round(rows * (fewest_rewarded / max(rewarded, 1e-9) - 1)))
+    more_rewarded = max(0, round(rows * (fewest_rewarded / rewarded - 1))) if rewarded else 0
     checks = [
         _below(
             "rows", rows, FEWEST_ROWS, FEWEST_ROWS,
@@ -91,8 +91,9 @@ def support_checks(
         ),
         _below(
             "effective_sample_size", ess, fewest, few,
-            f"{rows:,} rows weigh like {ess:,.0f}; about {more:,} more rows like these, or "
-            "logging closer to the target, would help" if ess < fewest
+            f"{rows:,} rows weigh like {ess:,.0f}; "
+            + (f"about {more:,} more rows like these, or " if more else "")
+            + "logging closer to the target, would help" if ess < fewest
             else f"{rows:,} rows weigh like {ess:,.0f}",
         ),
         _below(

@@ -25,6 +25,7 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.evaluate import Judged, evaluate
+from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
@@ -118,7 +119,8 @@ def retrain(
         else judge.model_target(store, incumbent.version, "incumbent")
     )
     held_out = source.narrowed(split, None).blocks()
-    report = evaluate(held_out, [candidate, against], source.lookup, "incumbent")
+    method = Method(bounds=slot.reward.bounds)
+    report = evaluate(held_out, [candidate, against], source.lookup, "incumbent", method)
     verdict, reason, metrics = gate(
         report.targets["candidate"],
         report.targets["incumbent"],

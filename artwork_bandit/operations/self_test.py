@@ -15,7 +15,7 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, ReplayBlock, ranges
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.evaluation.evaluate import Cluster, evaluate
+from artwork_bandit.evaluation.evaluate import Cluster, can_judge, evaluate, require_within
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
 from artwork_bandit.evaluation.targets import Target
@@ -63,9 +63,10 @@ def self_test(
     actions = Actions.of(block, lookup)
     pmfs = {t.name: t.pmf(block, actions) for t in targets}
     low, high = method.bounds
+    require_within(block.reward, method.bounds)
     share = replace(block, reward=(block.reward - low) / (high - low), q_hat=None)
     chance = _chance(share)
-    columns = [Target(name=f"column:{i}") for i in range(len(targets))]
+    columns = [Target(name=f"column:{i}", variant_id=t.variant_id) for i, t in enumerate(targets)]
     known = replace(
         block, logging_pmf=pmf, q_hat=None,
         targets={str(i): each for i, each in enumerate(pmfs.values())},
@@ -82,8 +83,8 @@ def self_test(
                     found.setdefault((i, name), []).append((e.estimate, e.lower, e.upper))
         progress(done + 1)
     values = [
-        low + (high - low) * float(total(each * chance, block.offsets).mean())
-        for each in pmfs.values()
+        low + (high - low) * float(total(each * chance, block.offsets)[can_judge(block, t)].mean())
+        for t, each in zip(columns, pmfs.values(), strict=True)
     ]
     return [
         _measured(targets[i].name, values[i], name, refused[i] / logs, rows)

@@ -106,9 +106,8 @@ def emphasis(variant: Variant) -> Iterator[tuple[str, float]]:
     How much each kind says, a model learns.
     """
     tags = variant.features.get(GENRE)
-    names = (
-        [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, list | tuple) else []
-    )
+    given = [tags] if isinstance(tags, str) else tags if isinstance(tags, list | tuple) else []
+    names = list(dict.fromkeys(given))
     own = variant.title_genres
     trusted = False
     for name in names:

@@ -37,7 +37,6 @@ ELIGIBILITY = ("status", "starts_at", "ends_at", "countries", "languages", "matu
 def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
     """Insert or replace titles; `exploration_paused` stays as it is (`pause_exploration`)."""
     values = list(values)
-    before = title_genres(connection, [t.title_id for t in values])
     rows = [
         {
             "title_id": t.title_id, "name": t.name, "genres": list(t.genres), "kind": t.kind,
@@ -47,8 +46,16 @@ def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime
         for t in values
     ]  # fmt: skip
     upsert(connection, titles, rows, "title_id")
-    other = [t.title_id for t in values if before.get(t.title_id, t.genres) != t.genres]
-    if changed := [v for title_id in other for v in list_variants(connection, title_id)]:
+    # Against the revisions, not the titles: a server of a release before changes only these.
+    genres = {t.title_id: t.genres for t in values}
+    other: set[str] = set()
+    for some in chunks(sorted(genres)):
+        query = sa.select(variants.c.title_id, variant_revisions.c.title_genres)
+        query = query.select_from(_CURRENT).where(variants.c.title_id.in_(some))
+        for row in connection.execute(query):
+            if tuple(row.title_genres or ()) != genres[row.title_id]:
+                other.add(row.title_id)
+    if changed := [v for title_id in sorted(other) for v in list_variants(connection, title_id)]:
         put_variants(connection, changed, now)
 
 
@@ -139,7 +146,7 @@ def patch_variant(
         raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
     changed = replace(found[0], **changes)
     put_variants(connection, [changed], now)
-    return changed
+    return get_variant(connection, title_id, variant_id)
 
 
 def get_title(connection: Connection, title_id: str) -> Title:
