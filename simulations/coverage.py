@@ -1,10 +1,11 @@
 """Do the 95% intervals of `evaluate` cover? Logs of known truth, members who repeat.
 
-    python -m simulations.coverage [--logs 2000]
+    python -m simulations.coverage [--logs 2000] [--same-limits]
 
 For each size of log and overlap of target with logging policy: the share of logs refused, and of
 the others the share whose interval covers the target's true value, with the half-width beside it,
-for the default interval (Cressie-Read) and the others that can be asked for.
+for the default interval (Cressie-Read) and the others that can be asked for. `--same-limits`
+refuses with the others only what is refused with the default, and so says why they refuse more.
 Coverage is flagged if it is below .95 by more than chance (one-sided, 1 in 1,000).
 """
 
@@ -23,7 +24,7 @@ from artwork_bandit.domain import ActionSet, Context, ReplayBlock
 from artwork_bandit.evaluation.evaluate import Evaluation
 from artwork_bandit.evaluation.evidence import Interval, Method
 from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.evaluation.verdict import BOUNDED, Verdict
 from artwork_bandit.store.features import names_only
 
 VARIANTS, TITLES = 6, 20
@@ -87,25 +88,34 @@ def main() -> None:
     parser.add_argument("--logs", type=int, default=2000)
     parser.add_argument("--rows", default="2000,20000")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--same-limits", action="store_true")
     arguments = parser.parse_args()
     for rows in (int(text) for text in arguments.rows.split(",")):
         for rewards, base in {"common": COMMON, "rare": RARE}.items():
             for overlap, spread in OVERLAPS.items():
                 rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
                 name = f"{rows:,} rows, {overlap} overlap, {rewards} rewards"
-                Console().print(_measure(rng, arguments.logs, rows, spread, base, name))
+                judge = _SameLimits if arguments.same_limits else Evaluation
+                Console().print(_measure(judge, rng, arguments.logs, rows, spread, base, name))
+
+
+class _SameLimits(Evaluation):
+    """Refuses with every interval what is refused with the default."""
+
+    _limits = BOUNDED
 
 
 def _measure(
-    rng: np.random.Generator, logs: int, rows: int, spread: float, base: float, name_of: str
-) -> Table:
+    judge: type[Evaluation], rng: np.random.Generator, logs: int, rows: int, spread: float,
+    base: float, name_of: str,
+) -> Table:  # fmt: skip
     refused: Counter[str] = Counter()
     covered: Counter[tuple[str, str]] = Counter()
     width: Counter[tuple[str, str]] = Counter()
     every: Counter[tuple[str, str]] = Counter()
     for _ in track(range(logs), name_of):
         block, truth = simulate(rng, rows, spread, base)
-        evaluation = Evaluation([Target(name="column:target")], names_only)
+        evaluation = judge([Target(name="column:target")], names_only)
         evaluation.add(block)
         for interval in INTERVALS:
             evaluation.method = Method(interval=interval)

@@ -7,8 +7,8 @@ of the value under them (Karampatziakis, Langford and Mineiro 2020, "Empirical l
 contextual bandits"). The unseen cluster is one row of the worst the rules allow: the largest weight
 that the logging policy's floor permits, the smallest or largest reward. So a log whose heavy rows
 have not come yet gives a wide interval, where normal approximation and bootstrap give a narrow
-wrong one. One row suffices: with as many as the largest cluster has, intervals were 1.8 times as
-wide at 8 rows a member, and coverage .99 and more.
+wrong one. One row suffices for what `simulations.coverage` prints; with as many as the largest
+cluster has, intervals were nearly twice as wide at 8 rows a member, and covered .99 and more.
 
 A cluster i (a member) of m_i rows has totals a_i = sum (w - 1), y_i and m_i, and the value is
 theta = E[y] / E[m]. With u = y - theta m, the smallest mean of u under q is

@@ -28,8 +28,8 @@ class Limits:
 BOUNDED = Limits(effective=(100.0, 1000.0), rewarded=(5.0, 60.0))
 """For intervals that know what could still come (Cressie-Read): they cover with few rows too."""
 NORMAL = Limits(effective=(300.0, 1000.0), rewarded=(60.0, 150.0))
-"""For intervals that know only what was seen: below, they covered .86 to .90 of nominal .95
-(`simulations.coverage`)."""
+"""For intervals that know only what was seen: below, they cover less than they say
+(`simulations.coverage --same-limits`)."""
 MEAN_WEIGHT_CAUTION, MEAN_WEIGHT_REFUSE = 3.0, 5.0
 """Standard errors of the mean weight from 1."""
 LARGEST_SHARE_CAUTION, LARGEST_SHARE_REFUSE = 0.05, 0.25
