@@ -42,6 +42,9 @@ class Settings:
     """Folder served under /media/ (pictures with relative addresses); empty serves none."""
     cors_origins: str = ""
     """Origins whose pages may call the API, separated by spaces; `*` for all."""
+    user_header: str = ""
+    """Header in which a proxy says who asks, for the audit trail of the pages; empty lets people
+    type their name."""
     decision_key: str = ""
     """Secret that signs decision ids; empty uses the one kept in the database."""
     profile_half_life_days: float = 90.0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from artwork_bandit.domain import Title, Variant
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.store import catalog
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Connection, Store
 
 NOW = dt.datetime(2026, 11, 23, 20, 0, tzinfo=dt.UTC)
 SHARED = Path(__file__).parents[2] / "shared"
@@ -41,3 +44,12 @@ def fill(store: Store, titles: int = 3, variants: int = 4) -> list[Variant]:
         catalog.put_titles(connection, made, NOW)
         catalog.put_variants(connection, options, NOW)
         return catalog.list_variants(connection)
+
+
+def patch(
+    connection: Connection, title_id: str, variant_id: str, fields: Mapping[str, Any],
+    now: dt.datetime,
+) -> None:  # fmt: skip
+    """Change a variant as somebody at a page does."""
+    editor = Editor(connection=connection, author="somebody", now=now)
+    editor.patch_variant(title_id, variant_id, fields)

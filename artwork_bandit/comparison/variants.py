@@ -1,20 +1,41 @@
 """A title's variants side by side.
 
-Two rates are given. Over all cells the rate is raw: a personalised variant was shown to the
-members expected to like it, so raw rates of two variants are of two audiences and do not rank
-them. In the explore cell everybody gets a variant at random: those rates compare like with like,
-on fewer members.
+Each has two rates. The raw one is of the members it was shown to: a personalised variant was shown
+to those expected to like it, so raw rates of two variants are of two audiences and do not rank
+them. The corrected one is what it would earn if everybody saw it (`estimators.contrast`). Times on
+screen and rates are of impressions whose attribution window has closed, by whole UTC days.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from artwork_bandit.domain import Variant
+import numpy as np
+
+from artwork_bandit.comparison import drawn, sample_ratio, verdict
+from artwork_bandit.comparison.verdict import ALPHA, Verdict
+from artwork_bandit.domain import ActionSet, Ints, Variant, VariantStatus
+from artwork_bandit.estimators.contrast import Contrast, chance_to_be_best, contrast
 from artwork_bandit.estimators.proportion import Proportion, proportion
-from artwork_bandit.store import aggregates, catalog
+from artwork_bandit.store import catalog, rollups
+from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.rollups import Rollup
+
+WEEK_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimated:
+    """A number with its interval, which may be looked at any day; None where too little is
+    known, with the reason."""
+
+    estimate: float | None
+    lower: float | None = None
+    upper: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,29 +51,185 @@ class VariantRow:
     """Take fraction over all cells."""
     random: Proportion
     """Take fraction in the explore cell."""
+    corrected: Estimated
+    """Take fraction if everybody saw it."""
+    lift: Estimated
+    """Relative to the baseline variant, on decisions where both were eligible; None for itself."""
+    effective_rows: float
+    """Equally weighted decisions the corrected rate is worth."""
+    chance_to_be_best: float | None
+    """Among running variants; a hint, not a verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that is known of a title's variants in one slot."""
+
+    title_id: str
+    slot: str
+    first_day: dt.date | None
+    last_day: dt.date | None
+    baseline: str | None
+    """The variant that others are measured against: the default, or the oldest running one."""
+    verdict: Verdict
+    warning: str | None
+    rows: list[VariantRow]
+    impressions: int
+    impressions_week: int
+    """In the last seven days."""
+    units: int
+    plays: int
 
 
 def compare(
-    connection: Connection, title_id: str, slot: str,
-    since: dt.datetime | None = None, until: dt.datetime | None = None,
-) -> list[VariantRow]:  # fmt: skip
-    """Return the variants of a title, the oldest first."""
-    shown = aggregates.impressions_by_variant(connection, title_id, slot, since, until)
-    counts = aggregates.by_variant(connection, title_id, slot, since, until)
-    total = sum(shown.values())
-    rows = []
-    for variant in catalog.list_variants(connection, title_id, slot):
-        cells = {c: found for (v, c), found in counts.items() if v == variant.variant_id}
-        everywhere = sum(cells.values(), aggregates.Counts.none())
-        random = cells.get("explore", aggregates.Counts.none())
-        times = shown.get(variant.variant_id, 0)
-        rows.append(
+    connection: Connection, title_id: str, slot: str, explored_share: float,
+    since: int | None = None, until: int | None = None, now: dt.datetime | None = None,
+) -> Comparison:  # fmt: skip
+    """Return the variants of a title over the days in [since, until), counted from 1970.
+
+    `explored_share` is what policies spread evenly at least. `now` tells which variants are
+    running; without it, all that are active.
+    """
+    variants = catalog.list_variants(connection, title_id, slot)
+    rows = rollups.of_title(connection, slot, title_id, since, until)
+    sets = request_store.get_action_sets(connection, {row.action_set_id for row in rows})
+    return of_rows(title_id, slot, variants, rows, sets, explored_share, now)
+
+
+def of_rows(
+    title_id: str, slot: str, variants: Sequence[Variant], rows: Sequence[Rollup],
+    sets: dict[int, ActionSet], explored_share: float, now: dt.datetime | None,
+) -> Comparison:  # fmt: skip
+    """Return the comparison from what the store holds of a title."""
+    ids = [v.variant_id for v in variants]
+    table = drawn.table(rows, sets, ids, explored_share)
+    found = contrast(table) if len(table.rows) else None
+    running = np.array([i for i, v in enumerate(variants) if is_running(v, now)], np.int64)
+    baseline = _baseline(variants, running)
+    impressions = dict.fromkeys(ids, 0)
+    last = max((row.day for row in rows), default=0)
+    today = last if now is None else rollups.day_of(now)
+    for row in rows:
+        if row.variant_id in impressions:
+            impressions[row.variant_id] += row.impressions
+    week = [row for row in rows if row.day > today - WEEK_DAYS]
+    # A title that is younger than a week has had fewer days.
+    days = min(WEEK_DAYS, today - rows[0].day + 1) if rows else 1
+    a_day = sum(row.drawn for row in week) / max(days, 1)
+    decided = _decided(found, running, baseline, variants, a_day)
+    chances = _chances(found, running, len(variants))
+    total = sum(impressions.values())
+    lifts = _lifts(found, baseline, len(variants))
+    return Comparison(
+        title_id=title_id, slot=slot,
+        first_day=rollups.start_of(rows[0].day).date() if rows else None,
+        last_day=rollups.start_of(last).date() if rows else None,
+        baseline=None if baseline is None else ids[baseline],
+        verdict=decided,
+        warning=_warning(rows, sets),
+        rows=[
             VariantRow(
                 variant=variant,
-                impressions=times,
-                share_of_traffic=times / total if total else None,
-                raw=proportion(everywhere.units, everywhere.quality_plays),
-                random=proportion(random.units, random.quality_plays),
+                impressions=impressions[variant.variant_id],
+                share_of_traffic=impressions[variant.variant_id] / total if total else None,
+                raw=_rate(rows, variant.variant_id, None),
+                random=_rate(rows, variant.variant_id, drawn.EVEN),
+                corrected=_value(found, i),
+                lift=lifts[i],
+                effective_rows=0.0 if found is None else float(found.effective_rows[i]),
+                chance_to_be_best=chances[i],
             )
-        )
-    return rows
+            for i, variant in enumerate(variants)
+        ],
+        impressions=sum(row.impressions for row in rows),
+        impressions_week=sum(row.impressions for row in week),
+        units=sum(row.units for row in rows),
+        plays=sum(row.plays for row in rows),
+    )  # fmt: skip
+
+
+def is_running(variant: Variant, now: dt.datetime | None) -> bool:
+    """Tell whether a variant may be shown to anybody now."""
+    if variant.status is not VariantStatus.ACTIVE:
+        return False
+    begun = now is None or variant.starts_at is None or variant.starts_at <= now
+    return begun and (now is None or variant.ends_at is None or now < variant.ends_at)
+
+
+def _baseline(variants: Sequence[Variant], running: Ints) -> int | None:
+    default = next((i for i in running if variants[i].is_default), None)
+    return int(default) if default is not None else int(running[0]) if len(running) else None
+
+
+def _decided(
+    found: Contrast | None, running: Ints, baseline: int | None, variants: Sequence[Variant],
+    rows_a_day: float,
+) -> Verdict:  # fmt: skip
+    if baseline is None or len(running) < 2:
+        return Verdict(word=verdict.Word.SINGLE, reason=f"{len(running) or 'no'} running variant")
+    if found is None:
+        return Verdict(word=verdict.Word.WAIT, reason="no decision has been counted yet")
+    names = [v.name or v.variant_id for v in variants]
+    names += [""] * (len(found.value) - len(names))
+    return verdict.decide(found, running, baseline, names, rows_a_day)
+
+
+def _rate(rows: Sequence[Rollup], variant_id: str, cell: str | None) -> Proportion:
+    counts, plays = np.zeros(rollups.BUCKETS), np.zeros(rollups.BUCKETS)
+    for row in rows:
+        if row.variant_id == variant_id and cell in (None, row.cell):
+            counts[row.bucket] += row.units
+            plays[row.bucket] += row.plays
+    return proportion(counts, plays)
+
+
+def _value(found: Contrast | None, i: int) -> Estimated:
+    if found is None or not found.plays[i]:
+        return Estimated(estimate=None, reason="not seen yet")
+    if not found.enough[i]:
+        return Estimated(estimate=None, reason="seen too little to tell")
+    half = float(found.half_widths(ALPHA)[i])
+    value = float(found.value[i])
+    return Estimated(estimate=value, lower=max(value - half, 0.0), upper=min(value + half, 1.0))
+
+
+def _lifts(found: Contrast | None, baseline: int | None, count: int) -> list[Estimated]:
+    """Return each variant's lift over the baseline; intervals hold for all of them together."""
+    if found is None or baseline is None or not found.enough[baseline]:
+        unknown = Estimated(estimate=None, reason="the baseline has been seen too little")
+        return [Estimated(estimate=None) if i == baseline else unknown for i in range(count)]
+    half = found.difference_half_widths(ALPHA / max(count - 1, 1))[:, baseline]
+    rate = float(found.value[baseline])
+    lifts = []
+    for i in range(count):
+        if i == baseline:
+            lifts.append(Estimated(estimate=None, reason="the baseline itself"))
+        elif not found.enough[i]:
+            lifts.append(Estimated(estimate=None, reason="seen too little to tell"))
+        else:
+            gap, wide = float(found.difference[i, baseline]), float(half[i])
+            lifts.append(
+                Estimated(estimate=gap / rate, lower=(gap - wide) / rate, upper=(gap + wide) / rate)
+            )
+    return lifts
+
+
+def _chances(found: Contrast | None, running: Ints, count: int) -> list[float | None]:
+    chances: list[float | None] = [None] * count
+    if found is not None and len(running) > 1 and found.enough[running].all():
+        for i, chance in zip(running, chance_to_be_best(found, running), strict=True):
+            chances[i] = float(chance)
+    return chances
+
+
+def _warning(rows: Sequence[Rollup], sets: dict[int, ActionSet]) -> str | None:
+    weeks = sample_ratio.by_week(rows, sets)
+    broken = [week for week, found in sorted(weeks.items()) if found.broken]
+    if not broken:
+        return None
+    named = ", ".join(rollups.start_of(week).date().isoformat() for week in broken[:3])
+    more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+    return (
+        f"variants were not shown as often as logged in the week of {named}{more}: rates of those "
+        "weeks are not to be trusted"
+    )

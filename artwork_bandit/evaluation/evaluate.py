@@ -18,10 +18,10 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
+from artwork_bandit.estimators.segments import Segments
 from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Odds, rows_to_decide
 from artwork_bandit.evaluation.health import NO_ROWS, Health
 from artwork_bandit.evaluation.outcome_model import OutcomeModel
-from artwork_bandit.evaluation.segments import Segments
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import (
     BOUNDED,

@@ -30,6 +30,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.settings import Settings
@@ -73,10 +74,13 @@ class Outcome:
 
 
 def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> int:
-    """Attach outcomes to every impression whose window has closed; return the new units."""
+    """Attach outcomes to every impression whose window has closed, and sum up what the overview
+    says of their titles; return the new units."""
     window = settings.attribution_window_seconds
     length = dt.timedelta(seconds=window) if window else slot.attribution_window
-    return rewards.join(store, slot, length, now)
+    joined = rewards.join(store, slot, length, now)
+    sum_up(store, slot.name, settings, now)
+    return joined
 
 
 def retrain(

@@ -1,119 +1,139 @@
-"""Counts for the comparison pages: SQL reduces to sums per member bucket, Python infers."""
+"""Counts per cell: SQL reduces to sums per bucket of members, Python infers."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import MEMBER_BUCKETS, Floats
+from artwork_bandit.domain import Floats, microseconds
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.tables import events, impressions, rewards
+from artwork_bandit.store.rollups import BUCKETS, HOUR
+from artwork_bandit.store.tables import cell_rollups, rewards
+
+HOUR_MICROSECONDS = HOUR // dt.timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Counts:
-    """Settled units and quality plays per member bucket."""
+    """Settled units and quality plays per bucket of members."""
 
     units: Floats
     quality_plays: Floats
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            units=self.units + other.units, quality_plays=self.quality_plays + other.quality_plays
-        )
-
     @staticmethod
     def none() -> Counts:
-        return Counts(units=np.zeros(MEMBER_BUCKETS), quality_plays=np.zeros(MEMBER_BUCKETS))
+        return Counts(units=np.zeros(BUCKETS), quality_plays=np.zeros(BUCKETS))
 
 
 def by_cell(
     connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None
 ) -> dict[str, Counts]:
-    """Return the settled units of each cell."""
-    keyed = _by(connection, [rewards.c.cell], slot, None, since, until)
-    return {cell: counts for (cell,), counts in keyed.items()}
+    """Return the settled units of each cell in [since, until)."""
+    found: dict[str, Counts] = {}
+    for query in _spans(slot, since, until):
+        for cell, bucket, units, plays in connection.execute(query).all():
+            counts = found.setdefault(cell, Counts.none())
+            counts.units[bucket] += units
+            counts.quality_plays[bucket] += plays
+    return found
 
 
 def of_model(connection: Connection, slot: str, cell: str, version: int) -> Counts:
     """Return the settled units of a cell that one model chose."""
-    keyed = _by(
-        connection, [rewards.c.cell], slot, None, None, None,
-        rewards.c.cell == cell, rewards.c.model_version == version,
-    )  # fmt: skip
-    return keyed.get((cell,), Counts.none())
-
-
-def by_variant(
-    connection: Connection, title_id: str, slot: str,
-    since: dt.datetime | None, until: dt.datetime | None,
-) -> dict[tuple[str, str], Counts]:  # fmt: skip
-    """Return the settled units of a title by (variant id, cell)."""
-    keyed = _by(connection, [rewards.c.variant_id, rewards.c.cell], slot, title_id, since, until)
-    return {(variant, cell): counts for (variant, cell), counts in keyed.items()}
-
-
-def by_title(connection: Connection, slot: str) -> dict[str, tuple[int, int]]:
-    """Return each title's (settled units, quality plays) of a slot."""
+    table, counts = cell_rollups.c, Counts.none()
     query = (
-        sa.select(rewards.c.title_id, sa.func.count(), sa.func.sum(rewards.c.quality_play))
-        .where(rewards.c.slot == slot, rewards.c.confirm == "client")
-        .group_by(rewards.c.title_id)
+        sa.select(table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
+        .where(table.slot == slot, table.cell == cell, table.model_version == version)
+        .group_by(table.bucket)
     )
-    return {title: (int(n), int(s)) for title, n, s in connection.execute(query)}
+    for bucket, units, plays in connection.execute(query):
+        counts.units[bucket] = units
+        counts.quality_plays[bucket] = plays
+    return counts
 
 
-def impressions_by_variant(
-    connection: Connection, title_id: str, slot: str,
-    since: dt.datetime | None, until: dt.datetime | None,
-) -> dict[str, int]:  # fmt: skip
-    """Return how often each variant was on screen, continuations included."""
-    query = sa.select(impressions.c.variant_id, sa.func.count()).where(
-        impressions.c.title_id == title_id,
-        impressions.c.slot == slot,
-        impressions.c.confirm == "client",
-    )
-    if since is not None:
-        query = query.where(impressions.c.occurred_at >= since)
-    if until is not None:
-        query = query.where(impressions.c.occurred_at < until)
-    rows = connection.execute(query.group_by(impressions.c.variant_id))
-    return {variant: int(count) for variant, count in rows}
-
-
-def sizes(connection: Connection) -> dict[str, int]:
-    """Return how many rows there are of what the loop makes."""
-    return {
-        table.name: int(
-            connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str], Counts]:
+    """Return the settled units of each (day, cell) from a day on, days counted from 1970."""
+    day = (cell_rollups.c.hour // sa.literal_column("24", sa.Integer)).label("day")
+    query = (
+        sa.select(
+            day, cell_rollups.c.cell, cell_rollups.c.bucket,
+            sa.func.sum(cell_rollups.c.units), sa.func.sum(cell_rollups.c.plays),
         )
-        for table in (events, impressions, rewards)
-    }
+        .where(cell_rollups.c.slot == slot, cell_rollups.c.hour >= since * 24)
+        .group_by(day, cell_rollups.c.cell, cell_rollups.c.bucket)
+        .order_by(day)
+    )  # fmt: skip
+    found: dict[tuple[int, str], Counts] = {}
+    for at, cell, bucket, units, plays in connection.execute(query):
+        counts = found.setdefault((int(at), cell), Counts.none())
+        counts.units[bucket] = units
+        counts.quality_plays[bucket] = plays
+    return found
 
 
-def _by(
-    connection: Connection, keys: Sequence[sa.Column[str]], slot: str, title_id: str | None,
-    since: dt.datetime | None, until: dt.datetime | None,
-    *conditions: sa.ColumnElement[bool],
-) -> dict[tuple[str, ...], Counts]:  # fmt: skip
-    query = sa.select(
-        *keys, rewards.c.member_bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play)
-    ).where(rewards.c.slot == slot, rewards.c.confirm == "client", *conditions)
-    if title_id is not None:
-        query = query.where(rewards.c.title_id == title_id)
+def members_by_cell(connection: Connection, slot: str, latest: int = 100_000) -> dict[str, int]:
+    """Return how many members each cell has among the slot's latest units."""
+    units = (
+        sa.select(rewards.c.cell, rewards.c.member_id)
+        .where(rewards.c.slot == slot, rewards.c.confirm == "client")
+        .order_by(rewards.c.occurred_at.desc())
+        .limit(latest)
+        .subquery()
+    )
+    query = sa.select(units.c.cell, sa.func.count(sa.distinct(units.c.member_id)))
+    return {cell: int(n) for cell, n in connection.execute(query.group_by(units.c.cell)).all()}
+
+
+def impressions(connection: Connection, slot: str) -> int:
+    """Return how many settled impressions the slot has."""
+    query = sa.select(sa.func.sum(cell_rollups.c.impressions)).where(cell_rollups.c.slot == slot)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _spans(
+    slot: str, since: dt.datetime | None, until: dt.datetime | None
+) -> Iterator[sa.Select[Any]]:
+    """Yield queries of (cell, bucket, units, plays): whole hours are summed already, the begun
+    ones at the ends are summed from the rewards."""
+    first = None if since is None else -(-microseconds(since) // HOUR_MICROSECONDS)
+    last = None if until is None else microseconds(until) // HOUR_MICROSECONDS
+    if first is not None and last is not None and first >= last:
+        yield _exact(slot, since, until)
+        return
+    table = cell_rollups.c
+    whole = (
+        sa.select(table.cell, table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
+        .where(table.slot == slot)
+        .group_by(table.cell, table.bucket)
+    )
+    if first is not None:
+        whole = whole.where(table.hour >= first)
+        yield _exact(slot, since, _start(first))
+    if last is not None:
+        whole = whole.where(table.hour < last)
+        yield _exact(slot, _start(last), until)
+    yield whole
+
+
+def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> sa.Select[Any]:
+    bucket = (rewards.c.member_bucket % sa.literal_column(str(BUCKETS), sa.Integer)).label("few")
+    query = (
+        sa.select(rewards.c.cell, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
+        .where(rewards.c.slot == slot, rewards.c.confirm == "client")
+        .group_by(rewards.c.cell, bucket)
+    )
     if since is not None:
         query = query.where(rewards.c.occurred_at >= since)
     if until is not None:
         query = query.where(rewards.c.occurred_at < until)
-    found: dict[tuple[str, ...], Counts] = {}
-    for *key, bucket, units, plays in connection.execute(
-        query.group_by(*keys, rewards.c.member_bucket)
-    ):
-        counts = found.setdefault(tuple(key), Counts.none())
-        counts.units[bucket] = units
-        counts.quality_plays[bucket] = plays
-    return found
+    return query
+
+
+def _start(hour: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(hour * HOUR.total_seconds(), dt.UTC)

@@ -7,7 +7,7 @@ of a title are new revisions of its variants, so that a logged decision can be m
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -136,19 +136,6 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         connection.execute(sa.insert(variant_revisions), revision_rows)
 
 
-def patch_variant(
-    connection: Connection, title_id: str, variant_id: str, changes: Mapping[str, Any],
-    now: dt.datetime,
-) -> Variant:  # fmt: skip
-    """Change eligibility fields of a variant; return it as it is now. Raises NotFound."""
-    found = by_ids(connection, [variant_id], for_update=True)
-    if not found or found[0].title_id != title_id:
-        raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
-    changed = replace(found[0], **changes)
-    put_variants(connection, [changed], now)
-    return get_variant(connection, title_id, variant_id)
-
-
 def get_title(connection: Connection, title_id: str) -> Title:
     row = connection.execute(sa.select(titles).where(titles.c.title_id == title_id)).first()
     if row is None:
@@ -204,6 +191,18 @@ def list_variants(
         query = query.where(variants.c.changed > changed_after)
     query = query.order_by(variants.c.title_id, variants.c.slot, variants.c.position)
     return [_variant(row) for row in connection.execute(query)]
+
+
+def of_titles(connection: Connection, title_ids: Iterable[str]) -> dict[str, list[Variant]]:
+    """Return the variants of some titles in all slots, the oldest first."""
+    found: dict[str, list[Variant]] = {}
+    for some in chunks(sorted(title_ids)):
+        query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
+        query = query.where(variants.c.title_id.in_(some))
+        query = query.order_by(variants.c.title_id, variants.c.slot, variants.c.position)
+        for row in connection.execute(query):
+            found.setdefault(row.title_id, []).append(_variant(row))
+    return found
 
 
 def newest_change(connection: Connection) -> int:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from artwork_bandit.domain import stable_hash
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.store import host_lock
 
@@ -167,6 +168,16 @@ def driver_cursor(connection: sa.Connection) -> Iterator[Any]:
         cursor.close()
 
 
+def wait_for_turn(connection: Connection, name: str) -> None:
+    """Let no other transaction that asks for the same name go on until this one has ended.
+
+    On SQLite every writer is alone anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        key = stable_hash("turn", name) >> 1
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+
+
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
     """Insert rows, leaving out those whose key (or unique constraint) is already there.
 
@@ -189,15 +200,30 @@ def insert_returning(
 
 
 def upsert(
-    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], key: str
-) -> None:
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]],
+    key: str | tuple[str, ...],
+) -> None:  # fmt: skip
     """Insert rows, or set every other column of those whose key is already there."""
     if not rows:
         return
+    key = (key,) if isinstance(key, str) else key
     statement = _insert(connection, table)
-    updated = {name: statement.excluded[name] for name in rows[0] if name != key}
+    updated = {name: statement.excluded[name] for name in rows[0] if name not in key}
     ordered = sorted(rows, key=_key_of(table))
-    connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=updated), ordered)
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=updated), ordered)
+
+
+def upsert_adding(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], sums: tuple[str, ...]
+) -> None:
+    """Insert rows, or add the given columns to those whose key is already there."""
+    if not rows:
+        return
+    statement = _insert(connection, table)
+    added = {name: table.c[name] + statement.excluded[name] for name in sums}
+    key = [column.name for column in table.primary_key]
+    ordered = sorted(rows, key=_key_of(table))
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=added), ordered)
 
 
 def chunks(values: list[T]) -> Iterator[list[T]]:

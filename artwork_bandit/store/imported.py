@@ -19,7 +19,7 @@ from artwork_bandit import domain
 from artwork_bandit.domain import ActionSet, Choice, Decisions, ReplayBlock, Title, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import catalog
+from artwork_bandit.store import catalog, rollups
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store, chunks
 from artwork_bandit.store.tables import rewards
@@ -178,3 +178,4 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
     if rows:
         request_store.insert(connection, requests)
         connection.execute(sa.insert(rewards), rows)
+        rollups.add(connection, rows, rows)

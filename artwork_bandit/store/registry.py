@@ -177,6 +177,19 @@ def live_since(connection: Connection, slot: str) -> dt.datetime | None:
     return None if row is None or row.model_version is None else row.promoted_at
 
 
+def promoted(
+    connection: Connection, slot: str, since: dt.datetime | None = None
+) -> list[tuple[dt.datetime, int | None]]:
+    """Return when which model went live (None: none), the first first."""
+    query = sa.select(promotions.c.promoted_at, promotions.c.model_version).where(
+        promotions.c.slot == slot
+    )
+    if since is not None:
+        query = query.where(promotions.c.promoted_at >= since)
+    rows = connection.execute(query.order_by(promotions.c.promotion_id))
+    return [(row.promoted_at, row.model_version) for row in rows]
+
+
 def first_promotion(connection: Connection, slot: str) -> dt.datetime | None:
     """Return when the slot's first model went live."""
     query = sa.select(sa.func.min(promotions.c.promoted_at)).where(

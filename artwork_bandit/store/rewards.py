@@ -11,24 +11,34 @@ of that title.
 The window closes that long after the impression was *received*, so that a device that was offline
 can still tell what followed. What comes later still is stored and marked `late`.
 
-Each batch is one transaction that inserts rewards and marks impressions settled, so a kill at any
-point neither loses nor doubles a row.
+Each batch is one transaction that inserts rewards, adds to the roll-ups and marks impressions
+settled, so a kill at any point neither loses nor doubles a row. Joiners take turns.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import EventType, member_bucket
+from artwork_bandit.domain import Context, EventType, member_bucket
 from artwork_bandit.slots import Outcomes, Slot
-from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignoring
-from artwork_bandit.store.tables import events, impressions, rewards
+from artwork_bandit.store import rollups
+from artwork_bandit.store.engine import (
+    Connection,
+    Store,
+    chunks,
+    insert_ignoring,
+    wait_for_turn,
+)
+from artwork_bandit.store.tables import events, impressions, requests, rewards
 
+_context = msgspec.json.Decoder(Context)
 BATCH = 5_000
 COUNTED = {
     "clicks": EventType.CLICK, "plays": EventType.PLAY, "rewatches": EventType.REWATCH,
@@ -49,10 +59,52 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
     made = 0
     while True:
         with store.write() as connection:
+            wait_for_turn(connection, f"join {slot.name}")
             pending = connection.execute(_outcomes(slot.name, window, now - window)).all()
             made += _settle(connection, slot, pending, now)
         if len(pending) < BATCH:
             return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettledUnit:
+    """One unit of a title, with what segments are made of."""
+
+    occurred_at: dt.datetime
+    action_set_id: int
+    cell: str
+    variant_id: str
+    member_bucket: int
+    propensity: float
+    quality_play: int
+    context: Context
+
+
+def latest_of_title(
+    connection: Connection, slot: str, title_id: str, since: dt.datetime | None,
+    until: dt.datetime | None, limit: int,
+) -> list[SettledUnit]:  # fmt: skip
+    """Return a title's latest confirmed units in [since, until), the newest first."""
+    names = [n for n in SettledUnit.__dataclass_fields__ if n != "context"]
+    query = (
+        sa.select(*(rewards.c[name] for name in names), requests.c.context)
+        .join_from(rewards, requests, rewards.c.request_id == requests.c.request_id)
+        .where(
+            rewards.c.slot == slot, rewards.c.title_id == title_id, rewards.c.confirm == "client"
+        )
+        .order_by(rewards.c.occurred_at.desc())
+        .limit(limit)
+    )
+    if since is not None:
+        query = query.where(rewards.c.occurred_at >= since)
+    if until is not None:
+        query = query.where(rewards.c.occurred_at < until)
+    return [
+        SettledUnit(
+            **{name: getattr(row, name) for name in names}, context=_context.decode(row.context)
+        )
+        for row in connection.execute(query)
+    ]
 
 
 def of_decision(connection: Connection, request_id: str, position: int) -> float | None:
@@ -143,6 +195,7 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
             "reward": float(reward), "rule": slot.reward.version, "settled_at": now,
         }  # fmt: skip
     insert_ignoring(connection, rewards, rows)
+    rollups.add(connection, [row._mapping for row in pending], rows)
     connection.execute(
         sa.update(impressions)
         .where(

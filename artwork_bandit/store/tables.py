@@ -6,7 +6,8 @@ PostgreSQL, `to_timestamp(occurred_at / 1e6)` shows them.
 
 Requests and events are append-only. A variant's content is immutable: a change is a new revision,
 and action sets name revisions. `rewards` is derived, one row per unit of replay (the first
-rendered decision of a member, title, slot and period), and can be rebuilt.
+rendered decision of a member, title, slot and period), and can be rebuilt. `rollups` and
+`cell_rollups` are sums of it, made in the same transaction; `summaries` is what follows from them.
 """
 
 from __future__ import annotations
@@ -215,6 +216,100 @@ rewards = sa.Table(
     sa.Index(None, "title_id", "slot"),
     sa.CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_in_0_1"),
     sa.CheckConstraint("quality_play IN (0, 1)", name="quality_play_0_1"),
+)  # fmt: skip
+
+rollups = sa.Table(
+    "rollups", metadata,
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("title_id", sa.Text, primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("action_set_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("cell", sa.Text, primary_key=True),
+    sa.Column("variant_id", sa.Text, primary_key=True),
+    sa.Column("bucket", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("impressions", sa.Integer, nullable=False),
+    sa.Column("units", sa.Integer, nullable=False),
+    sa.Column("plays", sa.Integer, nullable=False),
+    # The units whose variant was drawn: where the choice was certain, nothing can be learned.
+    sa.Column("drawn", sa.Integer, nullable=False),
+    sa.Column("drawn_plays", sa.Integer, nullable=False),
+    sa.Column("weight", sa.Float(53), nullable=False),
+    sa.Column("weight2", sa.Float(53), nullable=False),
+    sa.Column("weighted_plays", sa.Float(53), nullable=False),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
+cell_rollups = sa.Table(
+    "cell_rollups", metadata,
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("hour", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("cell", sa.Text, primary_key=True),
+    # 0 where no model chose.
+    sa.Column("model_version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("bucket", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("impressions", sa.Integer, nullable=False),
+    sa.Column("units", sa.Integer, nullable=False),
+    sa.Column("plays", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+
+summaries = sa.Table(
+    "summaries", metadata,
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("title_id", sa.Text, primary_key=True),
+    # Counts what happened to the title, and up to where it has been summed up: where they differ
+    # the worker sums up again.
+    sa.Column("marks", sa.BigInteger, nullable=False),
+    sa.Column("summed", sa.BigInteger, nullable=False),
+    sa.Column("made_at", Instant),
+    sa.Column("impressions", sa.BigInteger),
+    sa.Column("impressions_week", sa.BigInteger),
+    sa.Column("units", sa.BigInteger),
+    sa.Column("plays", sa.BigInteger),
+    sa.Column("verdict", sa.Text),
+    sa.Column("verdict_since", Instant),
+    sa.Column("verdict_before", sa.Text),
+    sa.Column("leader", sa.Text),
+    sa.Column("gain", sa.Float(53)),
+    sa.Column("days_left", sa.Float(53)),
+    sa.Column("reason", sa.Text),
+    sa.Column("warning", sa.Text),
+    # Variant id -> [lift over the title's mean, effective rows].
+    sa.Column("effects", sa.JSON(none_as_null=True)),
+    sa.Index("ix_summaries_stale", "slot", "made_at",
+             sqlite_where=sa.text("marks <> summed"),
+             postgresql_where=sa.text("marks <> summed")),
+    sa.Index(None, "slot", "verdict"),
+    sa.Index(None, "title_id"),
+)  # fmt: skip
+
+changes = sa.Table(
+    "changes", metadata,
+    sa.Column("change_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("changed_at", Instant, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("slot", sa.Text),
+    sa.Column("title_id", sa.Text),
+    sa.Column("variant_id", sa.Text),
+    sa.Column("before", sa.JSON(none_as_null=True)),
+    sa.Column("after", sa.JSON(none_as_null=True)),
+    sa.Column("undoes", sa.BigInteger),
+    sa.Index(None, "title_id"),
+    sa.UniqueConstraint("undoes"),
+)  # fmt: skip
+
+notes = sa.Table(
+    "notes", metadata,
+    sa.Column("note_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("title_id", sa.Text),
+    sa.Column("day", sa.Integer, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("written_at", Instant, nullable=False),
+    sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index(None, "slot", "title_id"),
 )  # fmt: skip
 
 profiles = sa.Table(

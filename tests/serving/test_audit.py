@@ -16,7 +16,7 @@ from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, pauses, registry
 from artwork_bandit.store.engine import Store
-from tests.samples import NOW
+from tests.samples import NOW, patch
 from tests.serving.test_service import TITLES, ask, event, send, units
 from tests.simulated import Simulation
 
@@ -72,7 +72,7 @@ def test_a_decision_stays_the_same_when_the_world_moves_on(service: Service) -> 
     with service.store.write() as connection:  # another default, other features, one variant less
         other = catalog.get_variant(connection, "t0", "t0-a2")
         catalog.put_variants(connection, [replace(other, is_default=True)], NOW)
-        catalog.patch_variant(connection, "t0", "t0-a0", {"status": VariantStatus.RETIRED}, NOW)
+        patch(connection, "t0", "t0-a0", {"status": VariantStatus.RETIRED}, NOW)
     service.state.refresh()
     found = audit(service, answer.decision_ids[0])
     assert found.choice.variant_id == "t0-a0"
@@ -172,7 +172,7 @@ def test_a_title_whose_exploration_is_paused_is_not_drawn_for(service: Service) 
 
 def test_a_preview_shows_what_is_forced_and_leaves_no_trace(service: Service) -> None:
     with service.store.write() as connection:
-        catalog.patch_variant(connection, "t0", "t0-a3", {"status": VariantStatus.PAUSED}, NOW)
+        patch(connection, "t0", "t0-a3", {"status": VariantStatus.PAUSED}, NOW)
     service.state.refresh()
     seen = ask(service, "p1", preview=True, force=("t0-a3", "t2-a1", "nothing", "t9-a0"))
     assert [c.variant_id for c in seen.decisions.choices][::2] == ["t0-a3", "t2-a1"]

@@ -24,7 +24,7 @@ from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.replay import Window
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
-from tests.samples import NOW, fill
+from tests.samples import NOW, fill, patch
 
 TITLES = ("t0", "t1", "t2")
 HOUR = dt.timedelta(hours=1)
@@ -185,7 +185,7 @@ def test_eligibility(service: Service, changes: dict, context: Context, eligible
     with service.store.write() as connection:
         variant = catalog.get_variant(connection, "t0", "t0-a1")
         changed = {**changes, "status": type(variant.status)(changes.get("status", "active"))}
-        catalog.patch_variant(connection, "t0", "t0-a1", changed, NOW)
+        patch(connection, "t0", "t0-a1", changed, NOW)
     service.state.refresh()
     choice = ask(service, "r1", title_ids=("t0",), context=context).decisions.choices[0]
     assert choice.propensity == pytest.approx(1 / 4 if eligible else 1 / 3)
@@ -194,7 +194,7 @@ def test_eligibility(service: Service, changes: dict, context: Context, eligible
 def test_a_date_that_passes_takes_effect_without_a_reload(service: Service) -> None:
     only_explore(service)
     with service.store.write() as connection:
-        catalog.patch_variant(connection, "t0", "t0-a1", {"ends_at": NOW + HOUR}, NOW)
+        patch(connection, "t0", "t0-a1", {"ends_at": NOW + HOUR}, NOW)
     service.state.refresh()
     before = ask(service, "r1", title_ids=("t0",)).decisions.choices[0]
     after = ask(service, "r2", title_ids=("t0",), now=NOW + HOUR).decisions.choices[0]

@@ -9,7 +9,7 @@ from artwork_bandit.domain import VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, NotFound
 from artwork_bandit.store import catalog, generations
 from artwork_bandit.store.engine import Store
-from tests.samples import NOW, fill
+from tests.samples import NOW, fill, patch
 
 
 def test_new_content_is_a_new_revision_and_the_old_one_stays(store: Store) -> None:
@@ -46,7 +46,7 @@ def test_eligibility_changes_without_a_revision(store: Store) -> None:
     before = fill(store)[1]
     changes = {"status": VariantStatus.PAUSED, "countries": ("US", "DE")}
     with store.write() as connection:
-        catalog.patch_variant(connection, before.title_id, before.variant_id, changes, NOW)
+        patch(connection, before.title_id, before.variant_id, changes, NOW)
     with store.read() as connection:
         after = catalog.get_variant(connection, before.title_id, before.variant_id)
     assert after == replace(before, status=VariantStatus.PAUSED, countries=("US", "DE"))
@@ -55,7 +55,7 @@ def test_eligibility_changes_without_a_revision(store: Store) -> None:
 def test_a_new_default_takes_the_place_of_the_old(store: Store) -> None:
     variants = fill(store)
     with store.write() as connection:
-        catalog.patch_variant(connection, "t0", "t0-a2", {"is_default": True}, NOW)
+        patch(connection, "t0", "t0-a2", {"is_default": True}, NOW)
     with store.read() as connection:
         found = catalog.list_variants(connection, "t0")
     assert [v.variant_id for v in found if v.is_default] == ["t0-a2"]
@@ -67,7 +67,7 @@ def test_changes_move_the_generation(store: Store) -> None:
     with store.read() as connection:
         before = generations.read(connection)["catalog"]
     with store.write() as connection:
-        catalog.patch_variant(connection, "t0", "t0-a2", {"is_default": True}, NOW)
+        patch(connection, "t0", "t0-a2", {"is_default": True}, NOW)
     with store.read() as connection:
         assert generations.read(connection)["catalog"] > before
 
@@ -80,4 +80,4 @@ def test_rules_are_kept(store: Store) -> None:
         catalog.put_variants(connection, [replace(first, title_id="t1")], NOW)
     dates = {"starts_at": NOW, "ends_at": NOW - dt.timedelta(days=1)}
     with pytest.raises(InvalidInput, match="starts_at"), store.write() as connection:
-        catalog.patch_variant(connection, "t0", first.variant_id, dates, NOW)
+        patch(connection, "t0", first.variant_id, dates, NOW)

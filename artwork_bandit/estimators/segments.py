@@ -25,13 +25,21 @@ class Segments:
 
     def of(self, block: ReplayBlock) -> list[str]:
         """Return the name of each row's segment."""
-        names = [self._name(block, i, context) for i, context in enumerate(block.contexts)]
-        for name in names:
-            if len(self.names) < MOST:
-                self.names.setdefault(name, len(self.names))
-        return [name if name in self.names else OTHER for name in names]
+        sets, cells = block.action_sets, block.cells
+        return [
+            self.name(context, sets[block.set_of_row[i]].title_id, cells[i])
+            for i, context in enumerate(block.contexts)
+        ]
 
-    def _name(self, block: ReplayBlock, i: int, context: Context) -> str:
+    def name(self, context: Context, title_id: str, cell: str | None) -> str:
+        """Return the name of a row's segment."""
+        name = self._name(context, title_id, cell)
+        if name not in self.names and len(self.names) >= MOST:
+            return OTHER
+        self.names.setdefault(name, len(self.names))
+        return name
+
+    def _name(self, context: Context, title_id: str, cell: str | None) -> str:
         match self.by:
             case "taste":
                 liked = [(w, g) for g, w in context.genres.items() if w > 0]
@@ -40,8 +48,7 @@ class Segments:
                 hour = context.hour
                 return UNKNOWN if hour is None else f"{hour // 4 * 4:02d}-{hour // 4 * 4 + 4:02d} h"
             case "watched":
-                title = block.action_sets[block.set_of_row[i]].title_id
-                return "title watched before" if title in context.played else "title not watched"
+                return "title watched before" if title_id in context.played else "title not watched"
             case "cell":
-                return str(block.cells[i] or UNKNOWN)
+                return cell or UNKNOWN
         return str(getattr(context, self.by) or UNKNOWN)

@@ -1,0 +1,58 @@
+"""A title's roll-ups as the arrays that the mathematics takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from artwork_bandit.domain import ActionSet, Floats, Ints
+from artwork_bandit.estimators.contrast import Drawn
+from artwork_bandit.store.rollups import BUCKETS, Rollup
+
+EVEN = "explore"
+"""The cell that spreads everything evenly."""
+
+
+def table(
+    rows: Sequence[Rollup], sets: Mapping[int, ActionSet], variant_ids: Sequence[str],
+    explored_share: float,
+) -> Drawn:  # fmt: skip
+    """Return the sums of what was drawn, variants numbered as in `variant_ids`.
+
+    Variants that the catalogue does not know any more are numbered after them.
+    """
+    drawn = [row for row in rows if row.drawn]
+    number = {variant_id: i for i, variant_id in enumerate(variant_ids)}
+    used = sorted({row.action_set_id for row in drawn})
+    for set_id in used:
+        for variant_id in sets[set_id].variant_ids:
+            number.setdefault(variant_id, len(number))
+    cells = sorted({row.cell for row in drawn})
+    eligible = np.zeros((len(used), len(number)), bool)
+    for i, set_id in enumerate(used):
+        eligible[i, [number[v] for v in sets[set_id].variant_ids]] = True
+    set_number = {set_id: i for i, set_id in enumerate(used)}
+    cell_number = {cell: i for i, cell in enumerate(cells)}
+
+    def whole(values: list[int]) -> Ints:
+        return np.array(values, np.int64)
+
+    def real(values: Sequence[float]) -> Floats:
+        return np.array(values, np.float64)
+
+    return Drawn(
+        day=whole([row.day for row in drawn]),
+        action_set=whole([set_number[row.action_set_id] for row in drawn]),
+        cell=whole([cell_number[row.cell] for row in drawn]),
+        bucket=whole([row.bucket for row in drawn]),
+        variant=whole([number[row.variant_id] for row in drawn]),
+        rows=real([row.drawn for row in drawn]),
+        plays=real([row.drawn_plays for row in drawn]),
+        weight=real([row.weight for row in drawn]),
+        weight2=real([row.weight2 for row in drawn]),
+        weighted_plays=real([row.weighted_plays for row in drawn]),
+        eligible=eligible,
+        even_share=real([1.0 if cell == EVEN else explored_share for cell in cells]),
+        buckets=BUCKETS,
+    )

@@ -1,0 +1,99 @@
+"""Which variant works for whom: corrected rates by segment, and who is shown what."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from artwork_bandit.comparison import drawn
+from artwork_bandit.comparison.variants import Estimated
+from artwork_bandit.comparison.verdict import ALPHA
+from artwork_bandit.domain import ActionSet
+from artwork_bandit.estimators.contrast import contrast
+from artwork_bandit.estimators.segments import Segments
+from artwork_bandit.store.rewards import SettledUnit
+from artwork_bandit.store.rollups import BUCKETS, Rollup, day_of
+
+LATEST = 50_000
+"""Decisions that are looked at, the latest."""
+CHOOSING = ("live", "challenger")
+"""Cells that choose by taste."""
+FEWEST_SHOWN = 20
+"""Choices in a segment before it is said what is mostly shown there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRow:
+    """One segment; a rate per variant, whose intervals hold for all shown together."""
+
+    name: str
+    units: int
+    rates: list[Estimated]
+    best: int | None
+    """Number of the variant that is surely ahead of all others here."""
+    mostly: int | None
+    """Number of the variant that policies show most here."""
+    mostly_share: float | None
+
+
+def by_segment(
+    units: Sequence[SettledUnit], sets: Mapping[int, ActionSet], variant_ids: Sequence[str],
+    by: str, title_id: str, explored_share: float,
+) -> list[SegmentRow]:  # fmt: skip
+    """Return the segments of a title's decisions, the largest first; raises InvalidInput."""
+    segments = Segments(by)
+    parts: dict[str, list[SettledUnit]] = {}
+    for unit in reversed(units):  # the oldest first, as segments are named
+        parts.setdefault(segments.name(unit.context, title_id, unit.cell), []).append(unit)
+    told = len(parts) * len(variant_ids)
+    rows = [
+        _row(name, some, sets, variant_ids, explored_share, ALPHA / max(told, 1))
+        for name, some in parts.items()
+    ]
+    return sorted(rows, key=lambda row: (-row.units, row.name))
+
+
+def _row(
+    name: str, units: Sequence[SettledUnit], sets: Mapping[int, ActionSet],
+    variant_ids: Sequence[str], explored_share: float, alpha: float,
+) -> SegmentRow:  # fmt: skip
+    table = drawn.table([_rollup(u, sets) for u in units], sets, variant_ids, explored_share)
+    rates = [Estimated(estimate=None, reason="seen too little") for _ in variant_ids]
+    best = None
+    if len(table.rows):
+        found = contrast(table)
+        half = found.half_widths(alpha)
+        known = np.flatnonzero(found.enough[: len(variant_ids)])
+        for i in known:
+            value, wide = float(found.value[i]), float(half[i])
+            rates[i] = Estimated(
+                estimate=value, lower=max(value - wide, 0.0), upper=min(value + wide, 1.0)
+            )
+        ahead = (found.difference - found.difference_half_widths(2 * alpha)) > 0
+        best = next(
+            (int(i) for i in known if len(known) > 1 and ahead[i, known[known != i]].all()), None
+        )
+    chosen = Counter(u.variant_id for u in units if u.cell in CHOOSING)
+    mostly = next(iter(chosen.most_common(1)), None)
+    if mostly is None or chosen.total() < FEWEST_SHOWN or mostly[0] not in variant_ids:
+        mostly = None
+    return SegmentRow(
+        name=name, units=len(units), rates=rates, best=best,
+        mostly=None if mostly is None else variant_ids.index(mostly[0]),
+        mostly_share=None if mostly is None else mostly[1] / chosen.total(),
+    )  # fmt: skip
+
+
+def _rollup(unit: SettledUnit, sets: Mapping[int, ActionSet]) -> Rollup:
+    alone = len(sets[unit.action_set_id].variant_ids) == 1
+    is_drawn = int(unit.propensity < 1 or alone)
+    weight = is_drawn / unit.propensity
+    return Rollup(
+        day=day_of(unit.occurred_at), action_set_id=unit.action_set_id, cell=unit.cell,
+        variant_id=unit.variant_id, bucket=unit.member_bucket % BUCKETS, impressions=1, units=1,
+        plays=unit.quality_play, drawn=is_drawn, drawn_plays=is_drawn * unit.quality_play,
+        weight=weight, weight2=weight**2, weighted_plays=weight * unit.quality_play,
+    )  # fmt: skip

@@ -1,0 +1,262 @@
+"""What each variant of a title would earn if everybody saw it, and their differences.
+
+Under a contextual policy each variant was shown to another audience, so raw rates do not rank
+variants. Here each row is worth 1 / propensity, on top of a prediction q that was known before the
+row's day (augmented inverse propensity weighting, AIPW; Robins, Rotnitzky and Zhao 1994; for logs
+of a policy that learns, Hadad, Hirshberg, Zhan, Wager and Athey 2021):
+
+    V_v = mean(q) + sum w (r - q) / sum w,         w = 1{v shown} / propensity
+
+over decisions where v was eligible; a difference is taken over decisions where both were. Cells
+log with very different propensities, so each gives an estimate of its own, and they are joined by
+weights that do not know rewards, N^2 / sum w^2 (the variance of w's sum).
+
+Where a policy hardly ever shows a variant, the few rows that would carry its weight may not have
+come yet: sum w falls short of N. The missing weight is counted in those variances as rows of the
+largest weight the cell's floor permits.
+
+Variances are sums over member buckets. Not valid with few rows or few buckets: `Contrast.enough`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.estimators import sequence
+
+SHRINKAGE = 20.0
+"""Rows by which a variant's q is drawn towards its title's."""
+FEWEST_ROWS = 100.0
+"""Effective rows of a variant before anything is said of it."""
+FEWEST_PLAYS = 8.0
+"""Plays of a variant before anything is said of it."""
+FEWEST_BUCKETS = 20
+"""Member buckets in which a variant was shown, before anything is said of it."""
+TIGHTEST = 5_000
+"""Rows at which intervals are tightest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drawn:
+    """Sums over the decisions of one title that were drawn, one row per (day, action set, cell,
+    member bucket, variant); n rows."""
+
+    day: Ints
+    action_set: Ints
+    """n, number of the action set, in [0, sets)."""
+    cell: Ints
+    """n, number of the cell, in [0, cells)."""
+    bucket: Ints
+    """n, in [0, buckets)."""
+    variant: Ints
+    """n, number of the variant shown, in [0, variants)."""
+    rows: Floats
+    plays: Floats
+    weight: Floats
+    """n, sum of 1 / propensity."""
+    weight2: Floats
+    """n, sum of 1 / propensity^2."""
+    weighted_plays: Floats
+    """n, sum of play / propensity."""
+    eligible: npt.NDArray[np.bool_]
+    """[sets, variants]."""
+    even_share: Floats
+    """[cells], probability that the cell spreads evenly over eligible variants, in (0, 1]."""
+    buckets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Contrast:
+    """k variants: values, and differences of row minus column; NaN where nothing is known."""
+
+    value: Floats
+    """k, expected plays per decision."""
+    value_error: Floats
+    """k, standard errors."""
+    difference: Floats
+    """[k, k], value of the row's minus the column's variant, on decisions where both might be."""
+    difference_error: Floats
+    rows: Floats
+    """[k, k], decisions where both were eligible."""
+    effective_rows: Floats
+    """k, effective sample size of the variant's rows."""
+    plays: Floats
+    """k, plays that the variant's value rests on."""
+    enough: npt.NDArray[np.bool_]
+    """k, whether the variant has enough rows, plays and buckets for an interval."""
+    covariance: Floats
+    """[k, k], of the values."""
+
+    def half_widths(self, alpha: float) -> Floats:
+        """Return k half widths of (1 - alpha) confidence sequences of the values."""
+        return _half_widths(self.value_error, np.diagonal(self.rows), alpha)
+
+    def difference_half_widths(self, alpha: float) -> Floats:
+        """Return [k, k] half widths of (1 - alpha) confidence sequences of the differences."""
+        return _half_widths(self.difference_error, self.rows, alpha)
+
+
+def _half_widths(error: Floats, rows: Floats, alpha: float) -> Floats:
+    counts = np.maximum(rows, 1.0).ravel()
+    unit = np.array([sequence.half_width(1.0, float(n), alpha, TIGHTEST) for n in counts])
+    half: Floats = error * unit.reshape(rows.shape)
+    return half
+
+
+def contrast(drawn: Drawn) -> Contrast:
+    """Return the comparison of a title's variants."""
+    s = _sums(drawn)
+    # A variant's sums over the decisions where another (the second index) was eligible too.
+    both = (drawn.eligible[:, :, None] & drawn.eligible[:, None, :]).astype(np.float64)
+    n = np.einsum("scb,svu->vucb", s.rows, both)
+    predicted = np.einsum("scbv,svu->vucb", s.predicted, both)
+    surprise = np.einsum("scbv,svu->vucb", s.surprise, both)
+    weight = np.einsum("scbv,svu->vucb", s.weight, both)
+    weight2 = np.einsum("scv,svu->vuc", s.weight2, both)
+    largest = np.einsum("sc,svu->vuc", s.largest, both)
+
+    total, weighed = n.sum(axis=3), weight.sum(axis=3)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_q = predicted.sum(axis=3) / total
+        correction = surprise.sum(axis=3) / weighed
+        value = mean_q + correction
+        largest = largest / total
+        influence = (predicted - mean_q[..., None] * n) / total[..., None]
+        influence += (surprise - correction[..., None] * weight) / weighed[..., None]
+        missing = np.maximum(total - weighed, 0.0) * largest
+        spread = (weight2 + missing) / total**2
+        chance = np.clip(value, 0.0, 1.0)
+        unseen = missing * chance * (1 - chance) / total**2
+    known = (weighed > 0) & np.isfinite(value)
+    value, spread, unseen = (np.where(known, x, 0.0) for x in (value, spread, unseen))
+    influence = np.where(known[..., None], influence, 0.0)
+
+    own = _joined(np.einsum("vvc->vc", spread), np.einsum("vvc->vc", known))
+    values = _total(own, np.einsum("vvc->vc", value))
+    of_bucket = np.einsum("vc,vvcb->vb", own, influence)
+    covariance = _clustered(of_bucket)
+    covariance += np.diag(np.einsum("vc,vvc->v", own**2, unseen))
+
+    flipped = (1, 0, 2)
+    pair = _joined(spread + spread.transpose(flipped), known & known.transpose(flipped))
+    difference = _total(pair, value - value.transpose(flipped))
+    apart = np.einsum("vuc,vucb->vub", pair, influence - influence.transpose(1, 0, 2, 3))
+    buckets = drawn.buckets
+    variance = buckets / (buckets - 1) * np.sum(apart**2, axis=2)
+    variance += np.einsum("vuc,vuc->vu", pair**2, unseen + unseen.transpose(flipped))
+
+    used = np.count_nonzero(np.einsum("vvcb->vb", weight), axis=1)
+    inflation = stdtrit(np.maximum(used - 1, 1), 0.975) / stdtrit(1e9, 0.975)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective = 1 / np.einsum("vc,vvc->v", own**2, spread)
+    plays = np.einsum("scv->v", s.plays)
+    enough = (effective >= FEWEST_ROWS) & (plays >= FEWEST_PLAYS) & (used >= FEWEST_BUCKETS)
+    return Contrast(
+        value=values,
+        value_error=np.sqrt(np.diagonal(covariance)) * inflation,
+        difference=difference,
+        difference_error=np.sqrt(variance) * np.maximum(inflation, inflation[:, None]),
+        rows=np.einsum("vuc->vu", total),
+        effective_rows=np.where(np.isfinite(effective), effective, 0.0),
+        plays=plays,
+        enough=enough,
+        covariance=covariance,
+    )
+
+
+def chance_to_be_best(found: Contrast, among: Ints, seed: int = 1, draws: int = 4_000) -> Floats:
+    """Return, for each of the variants, how often it is best when all are drawn as estimated.
+
+    A hint only: looked at day after day it crosses any bound sooner or later by chance.
+    """
+    mean, covariance = found.value[among], found.covariance[np.ix_(among, among)]
+    rng = np.random.default_rng(seed)
+    drawn = rng.multivariate_normal(mean, covariance, draws, method="eigh", check_valid="ignore")
+    best = np.argmax(drawn, axis=1)
+    share = np.bincount(best, np.full(draws, 1 / draws), len(among))
+    return share.astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Sums:
+    """Totals by action set s, cell c, bucket b and variant v."""
+
+    rows: Floats
+    """[s, c, b]."""
+    predicted: Floats
+    """[s, c, b, v], sum of q over the rows where v was eligible."""
+    surprise: Floats
+    """[s, c, b, v], sum of w (r - q)."""
+    weight: Floats
+    """[s, c, b, v]."""
+    weight2: Floats
+    """[s, c, v]."""
+    plays: Floats
+    """[s, c, v]."""
+    largest: Floats
+    """[s, c], the largest weight that may come, times the rows."""
+
+
+def _sums(drawn: Drawn) -> _Sums:
+    sets, variants = drawn.eligible.shape
+    cells, buckets = len(drawn.even_share), drawn.buckets
+    days, day = np.unique(drawn.day, return_inverse=True)
+    q = _predictions(day, len(days), drawn, variants)
+    place = (drawn.action_set * cells + drawn.cell) * buckets + drawn.bucket
+    size = sets * cells * buckets
+
+    def total(values: Floats, at: Ints, length: int) -> Floats:
+        return np.bincount(at, values, length).astype(np.float64)
+
+    # Every row's day predicts for all variants, not only for the one shown.
+    by_day = total(drawn.rows, place * len(days) + day, size * len(days)).reshape(size, len(days))
+    shape = (sets, cells, buckets)
+    at = place * variants + drawn.variant
+    surprise = drawn.weighted_plays - q[day, drawn.variant] * drawn.weight
+    in_cell = (drawn.action_set * cells + drawn.cell) * variants + drawn.variant
+    rows = by_day.sum(axis=1).reshape(shape)
+    return _Sums(
+        rows=rows,
+        predicted=(by_day @ q).reshape(*shape, variants),
+        surprise=total(surprise, at, size * variants).reshape(*shape, variants),
+        weight=total(drawn.weight, at, size * variants).reshape(*shape, variants),
+        weight2=total(drawn.weight2, in_cell, sets * cells * variants).reshape(sets, cells, -1),
+        plays=total(drawn.plays, in_cell, sets * cells * variants).reshape(sets, cells, -1),
+        largest=rows.sum(axis=2) * drawn.eligible.sum(axis=1)[:, None] / drawn.even_share,
+    )
+
+
+def _predictions(day: Ints, days: int, drawn: Drawn, variants: int) -> Floats:
+    """Return q [day, variant], from the days before; 0 while there is none."""
+    at = day * variants + drawn.variant
+    counts = np.bincount(at, drawn.rows, days * variants).reshape(days, variants)
+    plays = np.bincount(at, drawn.plays, days * variants).reshape(days, variants)
+    n, s = (np.vstack([np.zeros(variants), np.cumsum(x, axis=0)[:-1]]) for x in (counts, plays))
+    mean = s.sum(axis=1, keepdims=True) / np.maximum(n.sum(axis=1, keepdims=True), 1.0)
+    found: Floats = (s + SHRINKAGE * mean) / (n + SHRINKAGE)
+    return found
+
+
+def _joined(spread: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Return the weights of the cells (last axis), by precision; NaN where none knows anything."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = np.where(known & (spread > 0), 1 / spread, 0.0)
+        weights: Floats = precision / precision.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def _total(weights: Floats, values: Floats) -> Floats:
+    found: Floats = np.sum(weights * values, axis=-1)
+    return found
+
+
+def _clustered(influence: Floats) -> Floats:
+    """Return the covariance [v, v] from influences [v, buckets]."""
+    buckets = influence.shape[1]
+    found: Floats = buckets / (buckets - 1) * influence @ influence.T
+    return found

@@ -1,0 +1,218 @@
+"""Changes that people make by hand: each is recorded with its author, and can be undone.
+
+A change of a variant's content makes a new revision, so a comparison goes on being right: what was
+logged before was logged of what was shown before.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from artwork_bandit.domain import ModelRecord, Variant, VariantStatus
+from artwork_bandit.errors import Conflict, InvalidInput, NotFound
+from artwork_bandit.operations import catalog_forms
+from artwork_bandit.store import catalog, changes, notes, registry, summaries
+from artwork_bandit.store.changes import Change
+from artwork_bandit.store.engine import Connection
+
+FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
+"""What of a variant can be changed."""
+LONGEST_NOTE = 200
+_WORDS = {
+    VariantStatus.ACTIVE: "resumed", VariantStatus.PAUSED: "paused",
+    VariantStatus.RETIRED: "retired",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Editor:
+    """Somebody who changes things, in one transaction."""
+
+    connection: Connection
+    author: str
+    now: dt.datetime
+
+    def put_variant(self, variant: Variant, undoes: int | None = None) -> int | None:
+        """Bring a variant to this content and eligibility; return the change, None if it is so
+        already. Raises NotFound, Conflict, InvalidInput."""
+        found = catalog.by_ids(self.connection, [variant.variant_id], for_update=True)
+        before = found[0] if found else None
+        catalog.put_variants(self.connection, [variant], self.now)
+        summaries.mark(self.connection, {(variant.slot, variant.title_id)})
+        old, new = {} if before is None else _values(before), _values(variant)
+        differing = [name for name in FIELDS if before is None or old[name] != new[name]]
+        if not differing:
+            return None
+        return changes.record(
+            self.connection, self.author, _action(before, variant, differing), self.now,
+            before=None if before is None else {name: old[name] for name in differing},
+            after={name: new[name] for name in differing}, slot=variant.slot,
+            title_id=variant.title_id, variant_id=variant.variant_id, undoes=undoes,
+        )  # fmt: skip
+
+    def patch_variant(
+        self, title_id: str, variant_id: str, fields: Mapping[str, Any], undoes: int | None = None
+    ) -> int | None:
+        """Change some fields of a variant; return the change. Raises NotFound."""
+        found = catalog.by_ids(self.connection, [variant_id], for_update=True)
+        if not found or found[0].title_id != title_id:
+            raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
+        return self.put_variant(replace(found[0], **fields), undoes)
+
+    def pause_exploration(
+        self, title_id: str, paused: bool, undoes: int | None = None
+    ) -> int | None:
+        """Stop or start random draws for a title; raises NotFound."""
+        before = catalog.get_title(self.connection, title_id).exploration_paused
+        catalog.pause_exploration(self.connection, title_id, paused, self.now)
+        if before == paused:
+            return None
+        return changes.record(
+            self.connection, self.author,
+            "exploration paused" if paused else "exploration resumed", self.now,
+            before={"exploration_paused": before}, after={"exploration_paused": paused},
+            title_id=title_id, undoes=undoes,
+        )  # fmt: skip
+
+    def promote(self, version: int, undoes: int | None = None) -> int:
+        """Make a model the live one; raises NotFound, Conflict if it is already."""
+        record = registry.get(self.connection, version)
+        live = registry.live(self.connection, record.slot)
+        if live is not None and live.version == version:
+            raise Conflict(f"model {version} is live already")
+        reason = f"promoted by {self.author}"
+        registry.promote(self.connection, version, reason, self.now)
+        return self._model("model promoted", record.slot, live, version, undoes)
+
+    def roll_back(self, slot: str, undoes: int | None = None) -> int:
+        """Go back to the model that was live before; raises Conflict if there is none."""
+        live = registry.live(self.connection, slot)
+        now_live = registry.roll_back(
+            self.connection, slot, f"rolled back by {self.author}", self.now
+        )
+        return self._model("model rolled back", slot, live, now_live, undoes)
+
+    def write_note(self, slot: str, title_id: str | None, day: int, text: str) -> int:
+        """Write a note on a day; raises InvalidInput, NotFound."""
+        text = text.strip()
+        if not 1 <= len(text) <= LONGEST_NOTE:
+            raise InvalidInput(f"a note has 1 to {LONGEST_NOTE} characters")
+        msgspec_checked(text, catalog_forms.Text, "the note")
+        if title_id is not None:
+            catalog.get_title(self.connection, title_id)
+        number = notes.add(self.connection, slot, title_id, day, text, self.author, self.now)
+        return changes.record(
+            self.connection, self.author, "note written", self.now, slot=slot, title_id=title_id,
+            after={"note_id": number, "text": text},
+        )  # fmt: skip
+
+    def undo(self, change_id: int) -> int:
+        """Take a change back; return the change that does. Raises NotFound, and Conflict if what
+        it changed has been changed again, or it was undone already."""
+        change = changes.get(self.connection, change_id)
+        if change.undone:
+            raise Conflict(f"change {change_id} has been undone already")
+        kinds: list[tuple[str, Callable[[Change], int | None]]] = [
+            ("variant", self._undo_variant), ("exploration", self._undo_exploration),
+            ("model", self._undo_model), ("note", self._undo_note),
+        ]  # fmt: skip
+        kind = "variant" if change.variant_id else change.action.partition(" ")[0]
+        made = dict(kinds)[kind](change)
+        if made is None:
+            raise Conflict(f"change {change_id} changed nothing that could be taken back")
+        return made
+
+    def _undo_variant(self, change: Change) -> int | None:
+        assert change.title_id is not None
+        assert change.variant_id is not None
+        assert change.after is not None
+        now = catalog.get_variant(self.connection, change.title_id, change.variant_id)
+        values = _values(now)
+        if any(values[name] != value for name, value in change.after.items()):
+            raise Conflict(
+                f"{change.variant_id} has been changed again since; undo the later change first"
+            )
+        # What was added has been logged and stays known: it is retired, not deleted.
+        before = change.before or {"status": VariantStatus.RETIRED.value}
+        return self.put_variant(replace(now, **_fields(before)), change.change_id)
+
+    def _undo_exploration(self, change: Change) -> int | None:
+        assert change.title_id is not None
+        assert change.before is not None
+        return self.pause_exploration(
+            change.title_id, bool(change.before["exploration_paused"]), change.change_id
+        )
+
+    def _undo_model(self, change: Change) -> int | None:
+        assert change.slot is not None
+        assert change.before is not None
+        assert change.after is not None
+        live = registry.live(self.connection, change.slot)
+        if (None if live is None else live.version) != change.after["live"]:
+            raise Conflict("another model is live by now; promote the one you want")
+        if change.before["live"] is None:
+            return self.roll_back(change.slot, change.change_id)
+        return self.promote(change.before["live"], change.change_id)
+
+    def _undo_note(self, change: Change) -> int | None:
+        assert change.after is not None
+        removed = change.action == "note written"
+        notes.set_removed(self.connection, change.after["note_id"], removed)
+        return changes.record(
+            self.connection, self.author, "note removed" if removed else "note restored",
+            self.now, slot=change.slot, title_id=change.title_id, after=change.after,
+            undoes=change.change_id,
+        )  # fmt: skip
+
+    def _model(
+        self, action: str, slot: str, before: ModelRecord | None, after: int | None,
+        undoes: int | None,
+    ) -> int:  # fmt: skip
+        return changes.record(
+            self.connection, self.author, action, self.now, slot=slot,
+            before={"live": None if before is None else before.version}, after={"live": after},
+            undoes=undoes,
+        )  # fmt: skip
+
+
+def msgspec_checked(value: str, kind: Any, what: str) -> str:
+    """Return the text if it is of a kind of `catalog_forms`; raises InvalidInput."""
+    try:
+        checked: str = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{what}: {error}") from error
+    return checked
+
+
+def _action(before: Variant | None, after: Variant, differing: list[str]) -> str:
+    if before is None:
+        return "added"
+    if differing == ["status"]:
+        return _WORDS[after.status]
+    return "changed"
+
+
+def _values(variant: Variant) -> dict[str, Any]:
+    """Return a variant's fields as they are stored, to the letter."""
+    values = {name: getattr(variant, name) for name in FIELDS}
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values))
+    return found
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored values as `Variant` has them."""
+    fields = dict(values)
+    if "status" in fields:
+        fields["status"] = VariantStatus(fields["status"])
+    for name in ("countries", "languages"):
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
+    for name in ("starts_at", "ends_at"):
+        if fields.get(name) is not None:
+            fields[name] = msgspec.convert(fields[name], dt.datetime)
+    return fields

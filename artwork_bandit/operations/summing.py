@@ -1,0 +1,82 @@
+"""Sums up titles for the overview: what the worker does after each join."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from dataclasses import replace
+
+from artwork_bandit.comparison import variants as comparison
+from artwork_bandit.settings import Settings
+from artwork_bandit.store import catalog, rollups, summaries
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.summaries import Summary
+
+TITLES_AT_ONCE = 100
+
+
+def sum_up(
+    store: Store, slot: str, settings: Settings, now: dt.datetime, most_seconds: float = 10.0
+) -> int:
+    """Sum up titles that rewards came for, the longest waiting first; return how many.
+
+    Stops after `most_seconds`: with very many titles each is a little behind, and none is left.
+    """
+    begun, done = time.monotonic(), 0
+    while True:
+        with store.read() as connection:
+            waiting = summaries.stale(connection, slot, TITLES_AT_ONCE)
+            before = summaries.get(connection, slot, list(waiting))
+            rows = dict(rollups.of_titles(connection, slot, waiting))
+            ids = {row.action_set_id for some in rows.values() for row in some}
+            sets = request_store.get_action_sets(connection, ids)
+            known = {title: catalog.list_variants(connection, title, slot) for title in waiting}
+        made = [
+            _summary(
+                comparison.of_rows(
+                    title, slot, known[title], rows.get(title, []), sets,
+                    settings.explored_share, now,
+                ),
+                before.get(title), now,
+            )
+            for title in waiting
+        ]  # fmt: skip
+        if made:
+            with store.write() as connection:
+                summaries.put(connection, made, waiting)
+        done += len(made)
+        if len(waiting) < TITLES_AT_ONCE or time.monotonic() - begun > most_seconds:
+            return done
+
+
+def _effects(found: comparison.Comparison) -> dict[str, list[float]] | None:
+    known = [row for row in found.rows if row.corrected.estimate is not None]
+    mean = sum(row.corrected.estimate or 0.0 for row in known) / max(len(known), 1)
+    if len(known) < 2 or mean <= 0:
+        return None
+    return {
+        row.variant.variant_id: [
+            (row.corrected.estimate or 0.0) / mean - 1, row.effective_rows,
+        ]
+        for row in known
+    }  # fmt: skip
+
+
+def _summary(found: comparison.Comparison, before: Summary | None, now: dt.datetime) -> Summary:
+    said = found.verdict
+    leader = None if said.leader is None else found.rows[said.leader].variant.variant_id
+    made = Summary(
+        slot=found.slot, title_id=found.title_id, made_at=now, impressions=found.impressions,
+        impressions_week=found.impressions_week, units=found.units, plays=found.plays,
+        verdict=said.word.value, verdict_since=now, leader=leader, gain=said.gain,
+        days_left=said.days_left, reason=said.reason, warning=found.warning,
+        effects=_effects(found),
+    )  # fmt: skip
+    if before is None or before.verdict is None:
+        return made
+    if (before.verdict, before.leader) == (made.verdict, made.leader):
+        return replace(
+            made, verdict_since=before.verdict_since, verdict_before=before.verdict_before
+        )
+    return replace(made, verdict_before=before.verdict)

@@ -1,0 +1,72 @@
+"""Words for what is known of variants."""
+
+import numpy as np
+import pytest
+
+from artwork_bandit.comparison.verdict import LONGEST_DAYS, Word, decide
+from artwork_bandit.estimators.contrast import contrast
+from tests.estimators.test_contrast import uniform
+
+NAMES = ["one", "two", "three"]
+
+
+def said(rates: list[float], rows: int, running: list[int] | None = None, baseline: int = 0,
+         a_day: float = 100.0, seed: int = 1):  # fmt: skip
+    found = contrast(uniform(np.random.default_rng(seed), rows, rates))
+    where = np.arange(len(rates)) if running is None else np.array(running)
+    return decide(found, where, baseline, NAMES, a_day)
+
+
+def test_one_ahead_of_all_is_the_winner() -> None:
+    verdict = said([0.1, 0.1, 0.3], 10_000)
+    assert (verdict.word, verdict.leader) == (Word.WINNER, 2)
+    assert verdict.gain == pytest.approx(2.0, rel=0.25)
+    assert "three is ahead of every other" in verdict.reason
+
+
+def test_the_baseline_may_be_the_winner() -> None:
+    verdict = said([0.3, 0.1, 0.1], 10_000)
+    assert (verdict.word, verdict.leader, verdict.gain) == (Word.WINNER, 0, 0.0)
+
+
+def test_two_ahead_of_the_baseline_are_likely_with_the_other_named() -> None:
+    verdict = said([0.1, 0.3, 0.3], 10_000)
+    assert verdict.word is Word.LIKELY
+    assert verdict.leader in (1, 2)
+    other = NAMES[3 - verdict.leader]
+    assert f"{other} may be as good" in verdict.reason
+    assert verdict.days_left is not None
+
+
+def test_the_same_for_long_is_no_difference() -> None:
+    verdict = said([0.4, 0.4, 0.4], 300_000)
+    assert verdict.word is Word.NONE
+    assert "10%" in verdict.reason
+
+
+def test_a_little_log_says_who_was_seen_too_little_and_how_long_it_takes() -> None:
+    verdict = said([0.2, 0.2, 0.2], 90)
+    assert verdict.word is Word.WAIT
+    assert "seen too little" in verdict.reason
+    assert verdict.days_left is not None
+    assert 1 <= verdict.days_left <= 10  # at 100 a day some 300 rows are enough to begin with
+
+
+def test_days_shrink_as_rows_come() -> None:
+    days = [said([0.15, 0.15, 0.15], n, a_day=1000.0).days_left for n in (10_000, 40_000)]
+    assert days[0] is not None
+    assert days[1] is not None
+    assert LONGEST_DAYS >= days[0] > days[1] > 0
+
+
+def test_without_traffic_nobody_can_tell_how_long() -> None:
+    assert said([0.2, 0.2, 0.2], 90, a_day=0.0).days_left is None
+
+
+def test_one_running_variant_is_nothing_to_compare() -> None:
+    assert said([0.2, 0.2, 0.2], 5_000, running=[1], baseline=1).word is Word.SINGLE
+
+
+def test_a_stopped_variant_does_not_hold_up_a_winner() -> None:
+    verdict = said([0.1, 0.3, 0.3], 10_000, running=[0, 2])
+    assert (verdict.word, verdict.leader) == (Word.WINNER, 2)

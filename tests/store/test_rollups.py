@@ -1,0 +1,195 @@
+"""Roll-ups are sums of the rewards: whatever was joined when, on both databases."""
+
+import datetime as dt
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from artwork_bandit.comparison import cells as cell_comparison
+from artwork_bandit.comparison import variants as comparison
+from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.operations.summing import sum_up
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import aggregates, catalog, migrate, rewards, rollups, summaries
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import cell_rollups, impressions
+from artwork_bandit.store.tables import rewards as rewards_table
+from artwork_bandit.store.tables import rollups as rollups_table
+from tests.samples import NOW
+from tests.simulated import WINDOW, Simulation
+
+SHARES = {"explore": 0.4, "baseline": 0.2, "live": 0.4}
+
+
+@pytest.fixture
+def simulation(store: Store, database_url: str) -> Simulation:
+    begun = Simulation.begin(store, database_url, titles=3, members=80, shares=SHARES)
+    begun.visits(300)  # members come again: continuations too
+    return begun
+
+
+def all_rows(store: Store, table: sa.Table) -> list[tuple]:
+    with store.read() as connection:
+        rows = connection.execute(sa.select(table)).all()
+    return sorted(
+        tuple(round(x, 9) if isinstance(x, float) else x for x in row) for row in rows
+    )  # fmt: skip
+
+
+def test_they_are_what_the_migration_makes_of_the_rewards(
+    simulation: Simulation, store: Store
+) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    joined = join_rewards(store, SLOTS["artwork"], simulation.settings, later)
+    found = all_rows(store, rollups_table), all_rows(store, cell_rollups)
+    assert sum(row[8] for row in found[0]) == joined
+    assert sum(row[7] for row in found[0]) > joined  # continuations were on screen as well
+    simulation.service.close()
+    migrate._run(store, command.downgrade, "0004")
+    migrate._run(store, command.upgrade, "0005")
+    assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
+    with store.read() as connection:
+        assert len(summaries.stale(connection, "artwork", 10)) == 3
+
+
+def test_joining_in_parts_and_twice_at_once_counts_once(
+    simulation: Simulation, store: Store
+) -> None:
+    settings, slot = simulation.settings, SLOTS["artwork"]
+    middle = NOW + (simulation.now - NOW) / 2
+    join_rewards(store, slot, settings, middle)
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    errors: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            rewards.join(store, slot, WINDOW, later)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=join) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with store.read() as connection:
+        units = connection.execute(sa.select(sa.func.count()).select_from(rewards_table)).scalar()
+        shown = connection.execute(sa.select(sa.func.count()).select_from(impressions)).scalar()
+    rows = all_rows(store, rollups_table)
+    assert (sum(r[8] for r in rows), sum(r[7] for r in rows)) == (units, shown)
+    simulation.service.close()
+
+
+def test_a_comparison_has_the_units_drawn_and_the_certain_ones_apart(
+    simulation: Simulation, store: Store
+) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, later)
+    with store.read() as connection:
+        query = sa.select(rewards_table).where(rewards_table.c.title_id == "t0")
+        units = connection.execute(query).all()
+        compared = comparison.compare(connection, "t0", "artwork", 0.05)
+        rows = rollups.of_title(connection, "artwork", "t0")
+        variants = catalog.list_variants(connection, "t0")
+    for row in compared.rows:
+        own = [u for u in units if u.variant_id == row.variant.variant_id]
+        assert (row.raw.count, row.raw.successes) == (len(own), sum(u.quality_play for u in own))
+        even = [u for u in own if u.cell == "explore"]
+        assert row.random.count == len(even)
+    drawn = [u for u in units if u.cell != "baseline"]
+    assert sum(r.drawn for r in rows) == len(drawn)
+    assert sum(r.weight for r in rows) == pytest.approx(sum(1 / u.propensity for u in drawn))
+    assert len(compared.rows) == len(variants)
+    simulation.service.close()
+
+
+def test_cells_over_any_span_are_exact(simulation: Simulation, store: Store) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, later)
+    rng = np.random.default_rng(4)
+    for _ in range(12):
+        a, b = sorted(rng.uniform(-3600, 7200, 2))
+        since, until = NOW + dt.timedelta(seconds=a), NOW + dt.timedelta(seconds=b)
+        for some in ((since, until), (None, until), (since, None)):
+            with store.read() as connection:
+                found = aggregates.by_cell(connection, "artwork", *some)
+                query = sa.select(rewards_table.c.cell, sa.func.count()).group_by(
+                    rewards_table.c.cell
+                )
+                if some[0]:
+                    query = query.where(rewards_table.c.occurred_at >= some[0])
+                if some[1]:
+                    query = query.where(rewards_table.c.occurred_at < some[1])
+                true = dict(connection.execute(query).all())
+            assert {c: int(n.units.sum()) for c, n in found.items() if n.units.sum()} == true
+    with store.read() as connection:
+        compared = cell_comparison.compare(connection, "artwork", None, None)
+    assert sum(r.take_fraction.count for r in compared.cells) == sum(
+        row[6] for row in all_rows(store, cell_rollups)
+    )
+    simulation.service.close()
+
+
+def test_a_title_marked_while_it_is_summed_up_is_summed_up_again(
+    simulation: Simulation, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    rewards.join(store, SLOTS["artwork"], WINDOW, later)
+    put = summaries.put
+
+    def marked_meanwhile(connection, values, summed) -> None:  # type: ignore[no-untyped-def]
+        summaries.mark(connection, {("artwork", "t1")})
+        put(connection, values, summed)
+
+    monkeypatch.setattr(summaries, "put", marked_meanwhile)
+    assert sum_up(store, "artwork", simulation.settings, later) == 3
+    monkeypatch.undo()
+    with store.read() as connection:
+        assert list(summaries.stale(connection, "artwork", 10)) == ["t1"]
+    assert sum_up(store, "artwork", simulation.settings, later) == 1
+    with store.read() as connection:
+        known = summaries.get(connection, "artwork", ["t0", "t1"])
+        assert not summaries.stale(connection, "artwork", 10)
+    assert known["t0"].units
+    assert known["t0"].verdict
+    simulation.service.close()
+
+
+def test_a_change_of_verdict_is_dated_and_remembered(sqlite_url: str, tmp_path: Path) -> None:
+    shutil.copy(sqlite_url.removeprefix("sqlite:///"), tmp_path / "copy.db")
+    store = Store(f"sqlite:///{tmp_path}/copy.db")
+    simulation = Simulation.begin(store, f"sqlite:///{tmp_path}/copy.db", titles=1, members=400)
+    simulation.visits(60)
+    first = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, first)
+    with store.read() as connection:
+        before = summaries.get(connection, "artwork", ["t0"])["t0"]
+        assert summaries.changed_since(connection, "artwork", NOW, 5) == []
+    with store.write() as connection:
+        catalog.put_variants(
+            connection,
+            catalog.list_variants(connection, "t0")[:1],
+            NOW,
+        )
+        connection.execute(
+            sa.update(catalog.variants)
+            .where(catalog.variants.c.variant_id != "t0-a0")
+            .values(status="retired")
+        )
+        summaries.mark(connection, {("artwork", "t0")})
+    later = first + dt.timedelta(days=1)
+    sum_up(store, "artwork", simulation.settings, later)
+    with store.read() as connection:
+        after = summaries.get(connection, "artwork", ["t0"])["t0"]
+        (name, listed), = summaries.changed_since(connection, "artwork", first, 5)  # fmt: skip
+    assert (before.verdict, after.verdict) == ("Not enough data yet", "Nothing to compare")
+    assert after.verdict_before == "Not enough data yet"
+    assert (name, listed.verdict_since) == ("Title 0", later)
+    simulation.service.close()
+    store.close()
