@@ -11,15 +11,18 @@ from flask import Blueprint, Response, current_app, request
 from artwork_bandit import __version__
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as variant_comparison
+from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
 from artwork_bandit.operations import catalog_forms
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import catalog, profiles
+from artwork_bandit.store import catalog, profiles, rollups
 from artwork_bandit.store import events as event_store
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.web import bodies, decisions, metrics, openapi, schema
 from artwork_bandit.web.choices import PATH, Choices
@@ -112,7 +115,8 @@ def put_title(title_id: str) -> Response:
 def patch_title(title_id: str) -> Response:
     paused = bodies.read(catalog_forms.ControlForm).exploration_paused
     with service().store.write() as connection:
-        return bodies.write(catalog.pause_exploration(connection, title_id, paused, now()))
+        _editor(connection).pause_exploration(title_id, paused)
+        return bodies.write(catalog.get_title(connection, title_id))
 
 
 @api.get("/v1/titles/<title_id>/variants")
@@ -137,7 +141,7 @@ def put_variant(title_id: str, variant_id: str) -> Response:
     with service().store.write() as connection:
         before = catalog.by_ids(connection, [variant_id])
         variant = body.to_domain(title_id, variant_id, before[0] if before else None)
-        catalog.put_variants(connection, [variant], now())
+        _editor(connection).put_variant(variant)
         return bodies.write(_variant(catalog.get_variant(connection, title_id, variant_id)))
 
 
@@ -145,8 +149,8 @@ def put_variant(title_id: str, variant_id: str) -> Response:
 def patch_variant(title_id: str, variant_id: str) -> Response:
     changes = bodies.read(catalog_forms.EligibilityForm).changes()
     with service().store.write() as connection:
-        changed = catalog.patch_variant(connection, title_id, variant_id, changes, now())
-    return bodies.write(_variant(changed))
+        _editor(connection).patch_variant(title_id, variant_id, changes)
+        return bodies.write(_variant(catalog.get_variant(connection, title_id, variant_id)))
 
 
 @api.get("/v1/titles/<title_id>/comparison")
@@ -154,10 +158,25 @@ def comparison(title_id: str) -> Response:
     slot = slot_named(request.args.get("slot", "artwork"))
     since, until = _moment("from"), _moment("to")
     with service().store.read() as connection:
-        title = catalog.get_title(connection, title_id)
-        compared = variant_comparison.compare(connection, title.title_id, slot.name, since, until)
-    rows = [msgspec.to_builtins(row) | {"variant": _variant(row.variant)} for row in compared]
-    return bodies.write({"title_id": title.title_id, "slot": slot.name, "variants": rows})
+        catalog.get_title(connection, title_id)
+        compared = variant_comparison.compare(
+            connection, title_id, slot.name, service().settings.explored_share,
+            None if since is None else rollups.day_of(since),
+            None if until is None else rollups.day_after(until), now(),
+        )  # fmt: skip
+    return bodies.write(comparison_body(compared))
+
+
+def comparison_body(compared: Comparison) -> dict[str, Any]:
+    """Return a comparison as the API and exports give it."""
+    body: dict[str, Any] = msgspec.to_builtins(compared)
+    body["variants"] = [
+        row | {"variant": _variant(given.variant)}
+        for row, given in zip(body.pop("rows"), compared.rows, strict=True)
+    ]
+    leader = compared.verdict.leader
+    body["verdict"]["leader"] = None if leader is None else compared.rows[leader].variant.variant_id
+    return body
 
 
 @api.get("/v1/cells/comparison")
@@ -223,6 +242,13 @@ def version() -> Response:
 @api.get("/openapi.json")
 def openapi_document() -> Response:
     return bodies.write(openapi.document())
+
+
+def _editor(connection: Connection) -> Editor:
+    """Return who changes things by the API: whom a proxy says, or a program."""
+    header = service().settings.user_header
+    author = (header and request.headers.get(header, "")[:200]) or "API"
+    return Editor(connection=connection, author=author, now=now())
 
 
 def _variant(variant: Variant) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 from typing import Any, TypeVar
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from artwork_bandit.errors import (
@@ -22,7 +22,7 @@ from artwork_bandit.web.schema import Problem
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-TOO_LARGE = RequestEntityTooLarge("the body is larger than 4 MiB; send less at once")
+TOO_LARGE = RequestEntityTooLarge("the body is larger than may be sent here; send less at once")
 TOO_SLOW = RequestTimeout("the body did not arrive in time; send it again")
 RETRY_AFTER_SECONDS = 2
 LONGEST_DETAIL = 300
@@ -81,10 +81,6 @@ def refusal(error: Exception, path: str) -> Response:
         case _:
             log.error("request_crashed", extra={"path": path}, exc_info=error)
             return problem(500, "Internal error", "this is our fault and has been logged")
-
-
-def install_error_handlers(app: Flask) -> None:
-    app.register_error_handler(Exception, lambda error: refusal(error, request.path))
 
 
 class _Malformed(InvalidInput):

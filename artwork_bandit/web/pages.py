@@ -1,64 +1,294 @@
-"""The product team's pages: an overview of titles, and a title's variants."""
+"""The product team's pages: an overview of titles, a title's variants, features, history."""
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Sequence
+from typing import Any
+
 from flask import Blueprint, render_template, request
+from markupsafe import Markup
 
 from artwork_bandit.comparison import cells as cell_comparison
+from artwork_bandit.comparison import course as courses
+from artwork_bandit.comparison import features as feature_comparison
+from artwork_bandit.comparison import segments as segment_comparison
 from artwork_bandit.comparison import variants as variant_comparison
-from artwork_bandit.domain import Title, VariantStatus
-from artwork_bandit.slots import SLOTS, slot_named
-from artwork_bandit.store import aggregates, catalog, profiles, registry
+from artwork_bandit.comparison.course import Point
+from artwork_bandit.comparison.variants import Comparison, is_running
+from artwork_bandit.comparison.verdict import Word
+from artwork_bandit.domain import ActionSet, Title, VariantStatus
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.estimators import segments
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import (
+    aggregates,
+    catalog,
+    changes,
+    notes,
+    profiles,
+    registry,
+    rewards,
+    rollups,
+    summaries,
+)
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.notes import Note
+from artwork_bandit.store.rollups import Rollup
+from artwork_bandit.web import charts, views
 from artwork_bandit.web.api import now, service
+from artwork_bandit.web.charts import Line, Mark
+from artwork_bandit.web.views import Filters
 
 pages = Blueprint("pages", __name__)
 ROWS_SHOWN, TITLES_SHOWN, MEMBERS_SHOWN = 8, 20, 12
+CARDS, CHANGED, CHANGES_SHOWN = 36, 6, 200
+WEEK = dt.timedelta(days=7)
+LINES_SHOWN = 6
+
+for each in (
+    views.percent, views.signed, views.number, views.moment, views.days, views.named,
+    views.described, views.is_video, views.shown,
+):  # fmt: skip
+    pages.add_app_template_filter(each, each.__name__)
 
 
-@pages.app_template_filter("percent")
-def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share as people read it; no data is a dash, not zero."""
-    return "–" if value is None else f"{value:.{digits}%}"
+@pages.app_context_processor
+def everywhere() -> dict[str, Any]:
+    """What every page shows."""
+    return {
+        "now": now(), "slots": tuple(SLOTS), "author": views.known_author(),
+        "asks_author": not service().settings.user_header, "words": list(Word),
+    }  # fmt: skip
 
 
 @pages.get("/")
 def overview() -> str:
-    slot = slot_named(request.args.get("slot", "artwork")).name
+    filters = Filters.of_request()
+    slot, search = filters.slot, request.args.get("search", "").strip()[:100]
+    verdict, warned = request.args.get("verdict", ""), "warned" in request.args
+    sort: summaries.Sort = next(
+        (s for s in summaries.SORTS if s == request.args.get("sort")), "traffic"
+    )
+    page = _page_number()
     with service().store.read() as connection:
-        titles = catalog.list_titles(connection)
-        variants = catalog.list_variants(connection, slot=slot)
-        counts = aggregates.by_title(connection, slot)
+        count, listed = summaries.overview(
+            connection, slot, search=search, verdict=verdict, warned=warned, sort=sort,
+            offset=(page - 1) * CARDS, limit=CARDS,
+        )  # fmt: skip
+        ids = [each.title_id for each in listed]
+        variants = catalog.of_titles(connection, ids)
+        known = summaries.in_all_slots(connection, ids)
+        verdicts = summaries.by_verdict(connection, slot)
+        changed = summaries.changed_since(connection, slot, now() - WEEK, CHANGED)
         compared = cell_comparison.compare(connection, slot, None, None)
         live = registry.live(connection, slot)
-        impressions = aggregates.sizes(connection)["impressions"]
-    by_title: dict[str, list[object]] = {}
-    for variant in variants:
-        by_title.setdefault(variant.title_id, []).append(variant)
+        impressions = aggregates.impressions(connection, slot)
     cards = [
-        {"title": t, "variants": by_title[t.title_id], "counted": n, "rate": s / n if n else None}
-        for t in titles
-        if t.title_id in by_title
-        for n, s in [counts.get(t.title_id, (0, 0))]
-    ]
-    cards.sort(key=lambda card: -card["counted"])  # type: ignore[operator]
+        {
+            "id": each.title_id, "name": each.name,
+            "rows": [
+                {
+                    "slot": name, "variants": of_slot, "known": known.get((each.title_id, name)),
+                    "picture": _picture(of_slot, known.get((each.title_id, name))),
+                }
+                for name in SLOTS
+                if (of_slot := [v for v in variants.get(each.title_id, []) if v.slot == name])
+            ],
+        }
+        for each in listed
+    ]  # fmt: skip
+    wanted = {"slot": slot, "search": search, "verdict": verdict, "sort": sort}
+    if warned:
+        wanted["warned"] = "on"
     return render_template(
-        "overview.html", slot=slot, slots=list(SLOTS), cards=cards, compared=compared,
-        live=live, impressions=impressions, now=now(),
+        "overview.html", slot=slot, cards=cards, count=count, page=page,
+        pages=max(-(-count // CARDS), 1), verdicts=verdicts, verdict=verdict, warned=warned,
+        sort=sort, sorts=summaries.SORTS, search=search, changed=changed, compared=compared,
+        live=live, impressions=impressions, wanted={k: v for k, v in wanted.items() if v},
     )  # fmt: skip
+
+
+def _picture(variants: Sequence[Any], known: summaries.Summary | None) -> Any:
+    """Return the variant that stands for a title: its leader, its default, or the first."""
+    leader = known.leader if known is not None else None
+    ranked = sorted(variants, key=lambda v: (v.variant_id != leader, not v.is_default))
+    running = [v for v in ranked if is_running(v, now())]
+    return (running or ranked)[0]
 
 
 @pages.get("/titles/<title_id>")
 def title(title_id: str) -> str:
-    slot = slot_named(request.args.get("slot", "artwork")).name
+    filters = Filters.of_request()
     with service().store.read() as connection:
         found = catalog.get_title(connection, title_id)
-        rows = variant_comparison.compare(connection, title_id, slot)
+        rows, sets, compared = shown(connection, title_id, filters)
         slots = sorted({v.slot for v in catalog.list_variants(connection, title_id)})
-    bounds = [r.raw.upper for r in rows] + [r.random.upper for r in rows]
+        marks = registry.promoted(connection, filters.slot)
+        written = notes.of_title(connection, filters.slot, title_id)
+        history = changes.latest(connection, title_id=title_id, limit=12)
+        segmented = segments_of(connection, title_id, filters, compared) if filters.by else None
+    order = sorted(
+        range(len(compared.rows)),
+        key=lambda i: (not is_running(compared.rows[i].variant, now()),
+                       -(compared.rows[i].corrected.estimate or -1.0), i),
+    )  # fmt: skip
+    points = course_of(rows, sets, compared)
+    bounds = [r.raw.upper for r in compared.rows] + [r.corrected.upper for r in compared.rows]
     scale = max((b for b in bounds if b is not None), default=1.0) * 1.05
+    drawn = {
+        name: [Markup(draw(points, compared, marks, written, width)) for width in charts.NAMES]
+        for name, draw in CHARTS.items()
+    }
     return render_template(
-        "title.html", title=found, slot=slot, slots=slots, rows=rows, scale=scale, now=now()
-    )
+        "title.html", title=found, slot=filters.slot, title_slots=slots, compared=compared,
+        order=order, scale=scale, filters=filters, charts=drawn, points=points, notes=written,
+        history=history, segmented=segmented, fields=segments.FIELDS, statuses=list(VariantStatus),
+        done=request.args.get("done"),
+        latest=segment_comparison.LATEST, started=rollups.start_of,
+    )  # fmt: skip
+
+
+def shown(
+    connection: Connection, title_id: str, filters: Filters
+) -> tuple[list[Rollup], dict[int, ActionSet], Comparison]:
+    """Return a title's roll-ups and comparison, as the filters ask."""
+    variants = catalog.list_variants(connection, title_id, filters.slot)
+    rows = rollups.of_title(connection, filters.slot, title_id, filters.first_day, filters.end_day)
+    sets = request_store.get_action_sets(connection, {row.action_set_id for row in rows})
+    share = service().settings.explored_share
+    return rows, sets, variant_comparison.of_rows(
+        title_id, filters.slot, variants, rows, sets, share, now()
+    )  # fmt: skip
+
+
+def course_of(rows: list[Rollup], sets: dict[int, ActionSet], compared: Comparison) -> list[Point]:
+    """Return a title's variants over time."""
+    ids = [row.variant.variant_id for row in compared.rows]
+    return courses.course(rows, sets, ids, service().settings.explored_share)
+
+
+def segments_of(
+    connection: Connection, title_id: str, filters: Filters, compared: Comparison
+) -> list[segment_comparison.SegmentRow]:
+    """Return a title's segments; raises InvalidInput for a field that is unknown."""
+    if filters.by not in segments.FIELDS:
+        raise InvalidInput(f"segments are by one of {', '.join(segments.FIELDS)}")
+    units = rewards.latest_of_title(
+        connection, filters.slot, title_id,
+        None if filters.first_day is None else rollups.start_of(filters.first_day),
+        None if filters.end_day is None else rollups.start_of(filters.end_day),
+        segment_comparison.LATEST,
+    )  # fmt: skip
+    sets = request_store.get_action_sets(connection, {u.action_set_id for u in units})
+    ids = [row.variant.variant_id for row in compared.rows]
+    share = service().settings.explored_share
+    return segment_comparison.by_segment(units, sets, ids, filters.by, title_id, share)
+
+
+def rates_chart(
+    points: list[Point], compared: Comparison, promoted: list[tuple[dt.datetime, int | None]],
+    written: list[Note], width: int = charts.WIDE,
+) -> str:  # fmt: skip
+    drawn = [
+        Line(
+            name=_numbered(compared, i),
+            values=[p.rates[i] for p in points], halves=[p.halves[i] for p in points],
+        )
+        for i in _busiest(compared)
+    ]  # fmt: skip
+    return charts.lines(
+        "Corrected take fraction over time, with 95% bands", _days(points), drawn,
+        _marks(points, promoted, written), width=width,
+    )  # fmt: skip
+
+
+def shares_chart(
+    points: list[Point], compared: Comparison, promoted: list[tuple[dt.datetime, int | None]],
+    written: list[Note], width: int = charts.WIDE,
+) -> str:  # fmt: skip
+    drawn = [
+        Line(name=_numbered(compared, i), values=[p.shares[i] for p in points])
+        for i in _busiest(compared)
+    ]
+    return charts.lines(
+        "Share of impressions over time", _days(points), drawn,
+        _marks(points, promoted, written), percent_digits=0, width=width,
+    )  # fmt: skip
+
+
+CHARTS = {"rates": rates_chart, "shares": shares_chart}
+"""A title's charts, by the name of their file."""
+
+
+def _numbered(compared: Comparison, i: int) -> str:
+    return f"#{i + 1} {views.named(compared.rows[i].variant)}"
+
+
+def _busiest(compared: Comparison) -> list[int]:
+    """Return the numbers of the variants that charts show."""
+    busy = sorted(range(len(compared.rows)), key=lambda i: -compared.rows[i].impressions)
+    return sorted(busy[:LINES_SHOWN])
+
+
+def _days(points: list[Point]) -> list[str]:
+    return [p.first_day.isoformat() for p in points]
+
+
+def _marks(
+    points: list[Point], promoted: list[tuple[dt.datetime, int | None]], written: list[Note]
+) -> list[Mark]:
+    if len(points) < 2:
+        return []
+    first = points[0].first_day
+    width = (points[1].first_day - first).days or 1
+    marks = [
+        Mark(at=(when.date() - first).days / width,
+             text="no model" if version is None else f"model {version}")
+        for when, version in promoted
+    ]  # fmt: skip
+    marks += [
+        Mark(at=(rollups.start_of(n.day).date() - first).days / width, text=n.text) for n in written
+    ]
+    return marks
+
+
+@pages.get("/features")
+def features() -> str:
+    """What features of pictures work across titles."""
+    filters = Filters.of_request()
+    with service().store.read() as connection:
+        rows = feature_rows(connection, filters.slot)
+    top = max((max(abs(r.lower), abs(r.upper)) for r in rows), default=1.0)
+    return render_template(
+        "features.html", slot=filters.slot, rows=rows, top=top,
+        fewest=feature_comparison.FEWEST_TITLES,
+    )  # fmt: skip
+
+
+def feature_rows(connection: Connection, slot: str) -> list[feature_comparison.FeatureRow]:
+    """Return what features of a slot's variants are worth, across titles."""
+    effects = summaries.effects(connection, slot)
+    described = {
+        v.variant_id: v.features
+        for of_title in catalog.of_titles(connection, effects).values()
+        for v in of_title
+        if v.slot == slot
+    }
+    pairs = {
+        t: {v: (lift, n) for v, (lift, n) in of_variant.items()}
+        for t, of_variant in effects.items()
+    }
+    return feature_comparison.across_titles(pairs, described)
+
+
+@pages.get("/changes")
+def history() -> str:
+    """Who changed what, and when."""
+    with service().store.read() as connection:
+        latest = changes.latest(connection, limit=CHANGES_SHOWN)
+    return render_template("changes.html", slot=None, history=latest)
 
 
 @pages.get("/demo")
@@ -68,10 +298,10 @@ def homepage() -> str:
         variants = catalog.list_variants(connection, slot="artwork")
         titles = catalog.list_titles(connection)
         known = profiles.first(connection, MEMBERS_SHOWN)
-    shown = {v.title_id for v in variants if v.status is VariantStatus.ACTIVE}
+    active = {v.title_id for v in variants if v.status is VariantStatus.ACTIVE}
     by_genre: dict[str, list[Title]] = {}
     for each in titles:
-        if each.title_id in shown:
+        if each.title_id in active:
             for genre in each.genres or ("Other",):
                 by_genre.setdefault(genre, []).append(each)
     rows = sorted(by_genre.items(), key=lambda row: -len(row[1]))[:ROWS_SHOWN]
@@ -80,5 +310,10 @@ def homepage() -> str:
     ]
     return render_template(
         "homepage.html", rows=[(genre, some[:TITLES_SHOWN]) for genre, some in rows],
-        members=[*members, ("a-new-visitor", [])], slots=(), slot=None, now=now(),
+        members=[*members, ("a-new-visitor", [])], slot=None,
     )  # fmt: skip
+
+
+def _page_number() -> int:
+    text = request.args.get("page", "1")
+    return min(int(text), 100_000) if text.isascii() and text.isdigit() and int(text) else 1

@@ -31,7 +31,7 @@ from artwork_bandit.errors import Overloaded, StoreUnavailable
 from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.service import Asking, Chosen
 from artwork_bandit.web import bodies, wsgi
-from artwork_bandit.web.app import CHOICES, CORS, LARGEST_BODY_BYTES, SECURITY_HEADERS
+from artwork_bandit.web.app import CHOICES, CORS, LARGEST_BODY_BYTES, SECURITY_HEADERS, largest_body
 from artwork_bandit.web.choices import PATH, Choices
 
 OVERLOADED = Overloaded("more waits than can be answered in time; ask again in a moment")
@@ -176,19 +176,19 @@ class Application:
 
 async def _body(scope: Any, protocol: Any) -> bytes:
     """Return the whole body; raises what `bodies.refusal` knows for one too large or too slow."""
-    length = scope.headers.get("content-length")
-    if length is not None and int(length) > LARGEST_BODY_BYTES:
+    length, most = scope.headers.get("content-length"), largest_body(scope.path)
+    if length is not None and int(length) > most:
         raise bodies.TOO_LARGE
     if length is None and scope.method in ("GET", "HEAD", "OPTIONS"):
         return b""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_SECONDS * most / LARGEST_BODY_BYTES):
             if length is not None:
                 return bytes(await protocol())
             parts: list[bytes] = []
             async for part in protocol:
                 parts.append(part)
-                if sum(map(len, parts)) > LARGEST_BODY_BYTES:
+                if sum(map(len, parts)) > most:
                     raise bodies.TOO_LARGE
             return b"".join(parts)
     except TimeoutError:

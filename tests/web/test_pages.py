@@ -1,6 +1,8 @@
 """The pages in a real Chromium: no errors, no sideways scroll, both themes."""
 
+import datetime as dt
 import json
+import re
 import shutil
 import time
 from collections import Counter
@@ -8,12 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from artwork_bandit.operations import demo_catalog, drawing, imports
 from artwork_bandit.operations.server_process import free_port, serving
+from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
+from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
+from simulations.bench_pages import fill
 from tests.samples import NOW
 
 CHROMIUM = next(
@@ -23,6 +30,10 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]
+
+
+FEW = ("stranger-things", "house-of-cards", "dark", "black-mirror", "bridgerton", "cheer")
+"""Titles that four weeks of decisions are made for, the first most of them."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +50,24 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for variant in variants:
         picture = drawing.draw(variant, names[variant.title_id])
         (folder / f"{variant.variant_id}.svg").write_text(picture, "utf-8")
+    now = dt.datetime.now(dt.UTC)
+    fill(
+        store,
+        [t for t in titles if t.title_id in FEW],
+        [v for v in variants if v.title_id in FEW and v.slot == "artwork"],
+        18_000,
+        now=now,
+    )
+    sum_up(store, "artwork", settings, now)
+    with store.write() as connection:
+        for reason in ("held-out value +0.0200 against uniform", "could be worse"):
+            registry.register(
+                connection, slot="artwork", data=b"none", window=(NOW, now), rows=1000,
+                settings={"explored_share": 0.05, "priors": {"own": 1.0}}, now=now,
+            )  # fmt: skip
+            registry.judge(connection, 1, "rejected", reason, {"value": 0.1, "incumbent": "uniform",
+                           "incumbent_value": 0.08, "difference": 0.02, "difference_lower": -0.01,
+                           "difference_upper": 0.05})  # fmt: skip
     store.close()
     with serving(settings, folder / "server.log"):
         yield f"http://127.0.0.1:{settings.port}"
@@ -57,19 +86,18 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/?slot=trailer",
-        "/titles/stranger-things",
-        "/titles/house-of-cards?slot=trailer",
-        "/demo",
-    ],
-)
-def test_pages_render_whole(
+PAGES = (
+    "/", "/?slot=trailer", "/?search=nothing+like+it", "/titles/stranger-things",
+    "/titles/stranger-things?by=taste", "/titles/house-of-cards?slot=trailer", "/policies",
+    "/features", "/changes", "/titles/dark/variants/new", "/titles/dark/variants/dark-a01/edit",
+    "/models/1/promote", "/slots/artwork/rollback", "/demo",
+)  # fmt: skip
+WITH_PICTURES = ("/titles/s", "/titles/house", "/?slot", "/demo")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 390), ("light", 1280)])
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_render_whole_and_without_barriers(
     browser: Browser, address: str, path: str, scheme: str, width: int
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -80,19 +108,127 @@ def test_pages_render_whole(
         "response", lambda r: problems.append(f"{r.status} {r.url}") if r.status > 399 else None
     )
     page.goto(address + path)
-    first = page.locator("main img").first
-    assert first.evaluate("async i => { await i.decode(); return i.naturalWidth; }") > 0
+    if path == "/" or path.startswith(WITH_PICTURES):
+        first = page.locator("main img").first
+        assert first.evaluate("async i => { await i.decode(); return i.naturalWidth; }") > 0
     assert problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("h1").count() == 1
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.close()
+
+
+def test_without_javascript_pages_can_be_read_and_forms_sent(
+    browser: Browser, address: str
+) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_label("Search").fill("stranger")
+    page.get_by_role("button", name="Show").click()
+    assert page.locator(".grid-cards article").count() == 1
+    page.get_by_role("link", name="Stranger Things", exact=True).click()
+    page.get_by_label("For whom").select_option("taste")
+    page.get_by_role("button", name="Show").click()
+    assert page.locator("table.heat tbody tr").count() > 3
+    assert "by=taste" in page.url
+    page.get_by_label("What happened").fill("a premiere")
+    page.locator("#note-author").fill("Ann")
+    page.get_by_role("button", name="Write").click()
+    assert "Done" in page.get_by_role("status").inner_text()
+    assert page.get_by_text("a premiere").count() >= 1
+    page.get_by_role("button", name="Undo", exact=True).first.click()
+    assert page.locator(".forms li", has_text="a premiere").count() == 0
+    context.close()
+
+
+def test_searching_shows_what_is_found_while_one_types(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Search").press_sequentially("bridger")
+    expect(page.locator(".grid-cards article")).to_have_count(1)
+    expect(page.locator("#count")).to_contain_text("1 title")
+    assert "search=bridger" in page.url  # the address can be sent to somebody
+    page.get_by_label("Search").fill("")
+    expect(page.locator("#count")).to_contain_text("titles")
+    page.close()
+
+
+def test_a_variant_is_added_shown_to_members_and_paused_within_seconds(
+    browser: Browser, address: str, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/titles/cheer")
+    before = page.locator("table.variants tbody tr").count()
+    page.get_by_role("button", name="Add a variant").or_(
+        page.get_by_role("link", name="Add a variant")
+    ).first.click()
+    Image.new("RGB", (640, 360), "teal").save(tmp_path / "teal.png")
+    page.get_by_label("Id").fill("cheer-teal")
+    page.get_by_label("Name", exact=True).fill("Teal")
+    page.get_by_label("File").set_input_files(tmp_path / "teal.png")
+    page.get_by_label("Features").fill("genre: Docuseries\nfaces: 0")
+    page.get_by_label("Your name").fill("Ann")
+    page.get_by_role("button", name="Add").click()
+    assert "Done" in page.get_by_role("status").inner_text()
+    assert page.locator("table.variants tbody tr").count() == before + 1
+    picture = page.locator("tr", has_text="Teal").locator("img")
+    assert picture.evaluate("async i => { await i.decode(); return i.naturalWidth; }") == 640
+
+    def choosable() -> bool:
+        answer = page.request.post(
+            f"{address}/v1/choices",
+            data={
+                "member_id": "m",
+                "title_ids": ["cheer"],
+                "only": ["cheer-teal"],
+                "preview": True,
+            },
+        )
+        return bool(answer.json()["choices"][0]["variant_id"] == "cheer-teal")
+
+    def within_seconds(wanted: bool) -> bool:
+        deadline = time.monotonic() + 10
+        while choosable() is not wanted and time.monotonic() < deadline:
+            page.wait_for_timeout(100)
+        return choosable() is wanted
+
+    assert within_seconds(True)
+    page.get_by_role("link", name=re.compile(r"^Edit #7")).click()
+    assert page.get_by_label("Your name").first.input_value() == "Ann"  # remembered
+    page.get_by_role("button", name="Pause").click()
+    assert within_seconds(False)
+    page.get_by_role("button", name="Undo", exact=True).first.click()
+    assert within_seconds(True)
+    page.goto(f"{address}/changes")
+    assert page.locator(".history li").count() >= 3
+    page.close()
+
+
+def test_times_and_numbers_are_as_the_reader_writes_them(browser: Browser, address: str) -> None:
+    context = browser.new_context(locale="de-DE", timezone_id="Europe/Berlin")
+    page = context.new_page()
+    page.goto(f"{address}/policies")
+    expect(page.locator("footer time")).to_contain_text(re.compile(r"MEZ|GMT\+1"))
+    assert re.search(r"\d\.\d{3}", page.locator("table.cells tbody td").first.inner_text())
+    context.close()
+
+
+def test_a_page_that_fails_says_what_to_do(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    assert page.goto(f"{address}/titles/nope").status == 404
+    assert "does not exist" in page.get_by_role("alert").inner_text()
+    assert page.goto(f"{address}/titles/dark?by=nonsense").status == 422
+    assert "segments are by one of" in page.get_by_role("alert").inner_text().lower()
     page.close()
 
 
 def test_from_the_overview_to_the_ten_trailer_cuts(browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(address)
-    page.get_by_role("link", name="trailer").click()
-    page.get_by_role("link", name="House of Cards").click()
+    page.get_by_role("link", name="trailer", exact=True).click()
+    page.get_by_role("link", name="House of Cards", exact=True).click()
     assert page.get_by_role("heading", level=1).inner_text() == "House of Cards"
     assert page.locator("table.variants tbody tr").count() == 10
     page.get_by_role("link", name="artwork", exact=True).click()

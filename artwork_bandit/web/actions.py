@@ -1,0 +1,281 @@
+"""What people change on the pages: plain forms, so that they work without JavaScript.
+
+Every change is recorded with who and when, shown where it was made with a way to undo it, and in
+force on running servers within seconds. A form must come from one of our own pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import re
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, redirect, render_template, request, url_for
+from werkzeug.datastructures import FileStorage
+
+from artwork_bandit.domain import MATURITY_LEVELS, Variant, VariantStatus
+from artwork_bandit.errors import Conflict, InvalidInput
+from artwork_bandit.operations import catalog_forms, uploads
+from artwork_bandit.operations.editing import Editor
+from artwork_bandit.slots import slot_named
+from artwork_bandit.store import catalog, changes, registry, rollups
+from artwork_bandit.web import views
+from artwork_bandit.web.api import now, service
+
+actions = Blueprint("actions", __name__)
+AUTHOR_DAYS = 365
+LISTS = ("countries", "languages")
+_FEATURE = re.compile(r"^\s*([^:=]+?)\s*[:=]\s*(.*?)\s*$")
+
+
+@actions.before_request
+def require_our_page() -> None:
+    if request.method == "POST" and not views.same_origin():
+        raise InvalidInput("this form was sent from another site; use the page of this one")
+
+
+@actions.post("/titles/<title_id>/variants")
+def add_variant(title_id: str) -> Response:
+    slot = slot_named(request.form.get("slot", "artwork")).name
+    who, file = views.author(), request.files.get("file")
+    given = _variant_form(needs_address=not _has(file))
+    variant_id = request.form.get("variant_id", "").strip()
+    if not variant_id:
+        raise InvalidInput("a variant needs an id: short, and never used before")
+    _checked("the id", variant_id, catalog_forms.Id)
+    with service().store.read() as connection:
+        if catalog.by_ids(connection, [variant_id]):
+            raise Conflict(f"there is a variant {variant_id!r} already; choose another id")
+        catalog.get_title(connection, title_id)
+    uri = _kept(file) if _has(file) else given.uri
+    form = msgspec.structs.replace(given, uri=uri, slot=slot)
+    with service().store.write() as connection:
+        variant = form.to_domain(title_id, variant_id, None)
+        change = Editor(connection=connection, author=who, now=now()).put_variant(variant)
+    return _done("pages.title", change, title_id=title_id, slot=slot)
+
+
+@actions.post("/titles/<title_id>/variants/<variant_id>")
+def change_variant(title_id: str, variant_id: str) -> Response:
+    """Change what the form has: a form with a status alone pauses, resumes or retires."""
+    who, form, file = views.author(), request.form, request.files.get("file")
+    with service().store.read() as connection:
+        before = catalog.get_variant(connection, title_id, variant_id)
+    fields: dict[str, Any] = {}
+    if set(form) - {"author"} == {"status"}:
+        fields["status"] = _status()
+    else:
+        given = _variant_form(needs_address=False)
+        fields = given.changes() | {"name": given.name}
+        variant = msgspec.structs.replace(given, uri=given.uri or before.uri, slot=before.slot)
+        fields["features"] = variant.to_domain(title_id, variant_id, before).features
+        fields["uri"] = _kept(file) if _has(file) else variant.uri
+    with service().store.write() as connection:
+        editor = Editor(connection=connection, author=who, now=now())
+        change = editor.patch_variant(title_id, variant_id, fields)
+    return _done("pages.title", change, title_id=title_id, slot=before.slot)
+
+
+@actions.get("/titles/<title_id>/variants/<variant_id>/edit")
+def edit_variant(title_id: str, variant_id: str) -> str:
+    with service().store.read() as connection:
+        title = catalog.get_title(connection, title_id)
+        variant = catalog.get_variant(connection, title_id, variant_id)
+        history = [
+            c for c in changes.latest(connection, title_id=title_id) if c.variant_id == variant_id
+        ]
+    return render_template(
+        "edit.html", title=title, variant=variant, slot=variant.slot, history=history,
+        features=feature_lines(variant), statuses=list(VariantStatus),
+        levels=list(MATURITY_LEVELS), uploads=bool(service().settings.media_dir),
+    )  # fmt: skip
+
+
+@actions.get("/titles/<title_id>/variants/new")
+def new_variant(title_id: str) -> str:
+    slot = slot_named(request.args.get("slot", "artwork")).name
+    with service().store.read() as connection:
+        title = catalog.get_title(connection, title_id)
+    return render_template(
+        "edit.html", title=title, variant=None, slot=slot, history=[], features="",
+        statuses=list(VariantStatus), levels=list(MATURITY_LEVELS),
+        uploads=bool(service().settings.media_dir),
+    )  # fmt: skip
+
+
+@actions.post("/titles/<title_id>/exploration")
+def exploration(title_id: str) -> Response:
+    paused, who = request.form.get("paused") == "yes", views.author()
+    with service().store.write() as connection:
+        editor = Editor(connection=connection, author=who, now=now())
+        change = editor.pause_exploration(title_id, paused)
+    return _done("pages.title", change, title_id=title_id, slot=_slot())
+
+
+@actions.post("/titles/<title_id>/notes")
+def note_on_title(title_id: str) -> Response:
+    return _done("pages.title", _note(title_id), title_id=title_id, slot=_slot())
+
+
+@actions.post("/notes")
+def note() -> Response:
+    return _done("policies.page", _note(None), slot=_slot())
+
+
+@actions.route("/models/<int:version>/promote", methods=["GET", "POST"])
+def promote(version: int) -> str | Response:
+    with service().store.read() as connection:
+        model = registry.get(connection, version)
+        live = registry.live(connection, model.slot)
+    if request.method == "GET":
+        return render_template("confirm.html", slot=model.slot, model=model, live=live, back=False)
+    who = views.author()
+    with service().store.write() as connection:
+        change = Editor(connection=connection, author=who, now=now()).promote(version)
+    return _done("policies.page", change, slot=model.slot)
+
+
+@actions.route("/slots/<slot>/rollback", methods=["GET", "POST"])
+def roll_back(slot: str) -> str | Response:
+    name = slot_named(slot).name
+    if request.method == "GET":
+        with service().store.read() as connection:
+            live = registry.live(connection, name)
+        return render_template("confirm.html", slot=name, model=None, live=live, back=True)
+    who = views.author()
+    with service().store.write() as connection:
+        change = Editor(connection=connection, author=who, now=now()).roll_back(name)
+    return _done("policies.page", change, slot=name)
+
+
+@actions.post("/changes/<int:change_id>/undo")
+def undo(change_id: int) -> Response:
+    who = views.author()
+    with service().store.write() as connection:
+        editor = Editor(connection=connection, author=who, now=now())
+        made = editor.undo(change_id)
+        change = changes.get(connection, made)
+    slot = change.slot or "artwork"
+    if change.title_id is None:
+        return _done("policies.page", made, slot=slot)
+    return _done("pages.title", made, title_id=change.title_id, slot=slot)
+
+
+def feature_lines(variant: Variant) -> str:
+    """Return features as they are edited: a line each, lists by commas."""
+    return "\n".join(f"{name}: {value}" for name, value in views.described(variant.features))
+
+
+def _variant_form(*, needs_address: bool) -> catalog_forms.VariantForm:
+    """Return the form's fields; raises InvalidInput naming the one that is wrong."""
+    form = request.form
+    uri = form.get("uri", "").strip()
+    if needs_address and not uri:
+        raise InvalidInput("choose a file, or give the address of one")
+    if uri and not uri.startswith(("https://", "http://", "/")):
+        raise InvalidInput("the address must begin with https:// or /")
+    given: dict[str, Any] = {
+        "uri": uri, "name": form.get("name", "").strip() or None, "status": _status().value,
+        "is_default": "is_default" in form, "maturity": form.get("maturity") or None,
+        "features": _features(form.get("features", "")),
+    }  # fmt: skip
+    for name in LISTS:
+        words = re.split(r"[\s,]+", form.get(name, "").strip())
+        some = [w.upper() if name == "countries" else w.lower() for w in words if w]
+        given[name] = some or None
+    for name in ("starts_at", "ends_at"):
+        given[name] = _moment(name)
+    try:
+        return msgspec.convert(given, catalog_forms.VariantForm)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def _features(text: str) -> dict[str, Any]:
+    """Return the features of lines `name: value`; values with commas are lists."""
+    found: dict[str, Any] = {}
+    for line in filter(str.strip, text.splitlines()):
+        matched = _FEATURE.match(line)
+        if matched is None:
+            raise InvalidInput(f"a feature is a line like `genre: TV Horror`, not {line[:40]!r}")
+        name, value = matched.groups()
+        found[name] = _feature_value(value)
+    return found
+
+
+def _feature_value(text: str) -> Any:
+    if "," in text:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
+    except ValueError:
+        return text
+
+
+def _moment(name: str) -> str | None:
+    """Return a form's local time, which is UTC, as RFC 3339."""
+    text = request.form.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        return dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC).isoformat()
+    except ValueError as error:
+        raise InvalidInput(f"{name} must be a time like 2026-11-25T20:00") from error
+
+
+def _status() -> VariantStatus:
+    text = request.form.get("status", VariantStatus.ACTIVE.value)
+    try:
+        return VariantStatus(text)
+    except ValueError as error:
+        raise InvalidInput(f"status must be one of {[s.value for s in VariantStatus]}") from error
+
+
+def _slot() -> str:
+    return slot_named(request.form.get("slot", "artwork")).name
+
+
+def _note(title_id: str | None) -> int:
+    who = views.author()
+    try:
+        day = dt.date.fromisoformat(request.form.get("day", ""))
+    except ValueError as error:
+        raise InvalidInput("a note is of a day like 2026-11-25") from error
+    at = rollups.day_of(dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC))
+    with service().store.write() as connection:
+        editor = Editor(connection=connection, author=who, now=now())
+        return editor.write_note(_slot(), title_id, at, request.form.get("text", ""))
+
+
+def _has(file: FileStorage | None) -> bool:
+    return file is not None and bool(file.filename)
+
+
+def _kept(file: FileStorage | None) -> str:
+    assert file is not None, "asked for with _has"
+    with contextlib.closing(file):
+        return uploads.save(service().settings.media_dir, file.read(uploads.LARGEST_BYTES + 1))
+
+
+def _checked(what: str, value: str, kind: Any) -> None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"{what}: {error}") from error
+
+
+def _done(endpoint: str, change: int | None, **where: str) -> Response:
+    """Send the browser back to the page, which says what was done."""
+    said = "nothing" if change is None else str(change)
+    answer = redirect(url_for(endpoint, done=said, **where), 303)  # type: ignore[arg-type]
+    assert isinstance(answer, Response)
+    if not service().settings.user_header:
+        answer.set_cookie(
+            views.AUTHOR_COOKIE, views.author_cookie(request.form.get("author", "").strip()),
+            max_age=AUTHOR_DAYS * 86_400, httponly=True, samesite="Strict",
+        )  # fmt: skip
+    return answer

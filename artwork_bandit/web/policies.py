@@ -1,0 +1,114 @@
+"""The policies page: is choosing by taste worth it, who chooses now, and why."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+from flask import Blueprint, render_template, request
+from markupsafe import Markup
+from scipy.special import chdtrc
+
+from artwork_bandit.comparison import cells as cell_comparison
+from artwork_bandit.domain import CellShare
+from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.policies.cells import BUCKETS, CELLS
+from artwork_bandit.store import aggregates, notes, pauses, registry, rollups, summaries
+from artwork_bandit.store import cells as cell_store
+from artwork_bandit.web import charts
+from artwork_bandit.web.api import now, service
+from artwork_bandit.web.charts import Line, Mark
+from artwork_bandit.web.views import Filters
+
+policies = Blueprint("policies", __name__)
+DAYS_SHOWN = 56
+MODELS_SHOWN = 30
+FEWEST_MEMBERS = 500
+"""Members below which their counts are not judged."""
+ALARM = 0.001
+FEWEST_PLAYS = 5
+"""Plays of a cell on a day, for a point of its line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Members:
+    """How many members of the cells were seen, against their shares."""
+
+    rows: list[tuple[str, int, float]]
+    """(cell, members seen, share that the cell is configured to have)."""
+    p_value: float | None
+    """Of a chi-square test; None with too few members."""
+
+    @property
+    def broken(self) -> bool:
+        return self.p_value is not None and self.p_value < ALARM
+
+
+@policies.get("/policies")
+def page() -> str:
+    filters = Filters.of_request()
+    slot = filters.slot
+    first = rollups.day_of(now()) - DAYS_SHOWN
+    with service().store.read() as connection:
+        compared = cell_comparison.compare(connection, slot, None, None)
+        by_day = aggregates.by_day(connection, slot, first)
+        promoted = registry.promoted(connection, slot)
+        written = notes.of_title(connection, slot, None)
+        models = registry.list_all(connection, slot)[:MODELS_SHOWN]
+        challenger = registry.challenger(connection, slot)
+        seen = aggregates.members_by_cell(connection, slot)
+        shares = cell_store.read(connection)
+        warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
+        paused = pauses.read(connection)
+    marks = [
+        (when, "no model" if version is None else f"model {version}") for when, version in promoted
+    ]
+    marks += [(rollups.start_of(n.day), n.text) for n in written if n.title_id is None]
+    drawn = [Markup(cells_chart(by_day, marks, width)) for width in charts.NAMES]
+    return render_template(
+        "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
+        challenger=challenger, members=members(seen, shares), warned=warned,
+        paused=slot in paused, done=request.args.get("done"),
+        can_roll_back=any(version is not None for _, version in promoted),
+    )  # fmt: skip
+
+
+def cells_chart(
+    by_day: dict[tuple[int, str], aggregates.Counts], marks: list[tuple[dt.datetime, str]],
+    width: int = charts.WIDE,
+) -> str:  # fmt: skip
+    """Return each cell's take fraction, day by day."""
+    if not by_day:
+        return ""
+    days = range(min(d for d, _ in by_day), max(d for d, _ in by_day) + 1)
+    lines = []
+    for cell in CELLS:
+        values: list[float | None] = []
+        halves: list[float | None] = []
+        for day in days:
+            counts = by_day.get((day, cell), aggregates.Counts.none())
+            found = proportion(counts.units, counts.quality_plays)
+            told = found.successes >= FEWEST_PLAYS
+            values.append(found.rate if told else None)
+            wide = told and found.upper is not None and found.lower is not None
+            halves.append((found.upper - found.lower) / 2 if wide else None)  # type: ignore[operator]
+        if any(v is not None for v in values):
+            lines.append(Line(name=cell, values=values, halves=halves))
+    names = [rollups.start_of(day).date().isoformat() for day in days]
+    placed = [Mark(at=rollups.day_of(when) - days[0], text=text) for when, text in marks]
+    return charts.lines("Take fraction of each cell, by day", names, lines, placed, width=width)
+
+
+def members(seen: dict[str, int], shares: tuple[CellShare, ...]) -> Members:
+    """Return the counts of members against the cells' shares."""
+    share_of = {
+        cell.name: sum(end - start for start, end in cell.ranges) / BUCKETS for cell in shares
+    }
+    rows = [(cell, seen.get(cell, 0), share_of.get(cell, 0.0)) for cell in CELLS]
+    counts = np.array([n for _, n, share in rows if share > 0], np.float64)
+    expected = np.array([share for _, _, share in rows if share > 0]) * counts.sum()
+    if counts.sum() < FEWEST_MEMBERS or len(counts) < 2 or expected.min() < 5:
+        return Members(rows=rows, p_value=None)
+    statistic = float(np.sum((counts - expected) ** 2 / expected))
+    return Members(rows=rows, p_value=float(chdtrc(len(counts) - 1, statistic)))

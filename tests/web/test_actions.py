@@ -1,0 +1,300 @@
+"""The pages' forms and files, without a browser: what they change, refuse and give away."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from artwork_bandit.comparison.segments import by_segment
+from artwork_bandit.domain import VariantStatus
+from artwork_bandit.estimators.segments import FIELDS
+from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import catalog, changes, rollups
+from artwork_bandit.store.engine import Store
+from artwork_bandit.web.app import create_app
+from tests.operations.test_uploads import SVG, picture
+from tests.samples import fill
+from tests.simulated import WINDOW, Simulation
+
+HTML = {"Accept": "text/html", "Origin": "http://localhost"}
+
+
+@pytest.fixture
+def app(store: Store, database_url: str, tmp_path: Path) -> Iterator[Flask]:
+    fill(store)
+    made = create_app(
+        Settings(database_url=database_url, reload_seconds=0.05, media_dir=str(tmp_path / "media"))
+    )
+    made.config["PROPAGATE_EXCEPTIONS"] = False
+    yield made
+    made.extensions["artwork_bandit"].service.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def post(client: FlaskClient, path: str, **fields: object):  # type: ignore[no-untyped-def]
+    data = {"author": "Ann"} | fields
+    return client.post(path, data=data, headers=HTML)
+
+
+def latest(store: Store) -> changes.Change:
+    with store.read() as connection:
+        return changes.latest(connection, limit=1)[0]
+
+
+def test_a_variant_is_added_from_a_file_changed_paused_and_undone(
+    client: FlaskClient, store: Store
+) -> None:
+    done = post(
+        client, "/titles/t0/variants", variant_id="t0-new", name="Nine faces", slot="artwork",
+        file=(io.BytesIO(picture("PNG")), "x.exe"), features="faces: 9\ntags: a, b\ndark: true",
+        countries="us, de", starts_at="2026-11-25T20:00",
+    )  # fmt: skip
+    assert done.status_code == 303
+    page = client.get(done.location).text
+    assert "Done, and in force" in page
+    assert "Nine faces" in page
+    with store.read() as connection:
+        made = catalog.get_variant(connection, "t0", "t0-new")
+    assert made.features == {"faces": 9.0, "tags": ["a", "b"], "dark": True}
+    assert made.countries == ("US", "DE")
+    with client.get(made.uri) as kept:
+        assert kept.data == picture("PNG")
+    edit = client.get("/titles/t0/variants/t0-new/edit").text
+    assert "tags: a, b" in edit
+    assert 'value="2026-11-25T20:00"' in edit
+    assert post(client, "/titles/t0/variants/t0-new", status="paused").status_code == 303
+    with store.read() as connection:
+        paused = catalog.get_variant(connection, "t0", "t0-new")
+    assert paused.status is VariantStatus.PAUSED
+    assert paused.features == made.features  # a status alone leaves the rest
+    assert (latest(store).author, latest(store).action) == ("Ann", "paused")
+    undone = post(client, f"/changes/{latest(store).change_id}/undo")
+    assert undone.status_code == 303
+    with store.read() as connection:
+        assert catalog.get_variant(connection, "t0", "t0-new").status is VariantStatus.ACTIVE
+    assert "undone" in client.get("/changes").text
+
+
+def test_what_the_edit_page_shows_saved_as_it_is_changes_nothing(
+    client: FlaskClient, store: Store
+) -> None:
+    with store.read() as connection:
+        before = catalog.get_variant(connection, "t0", "t0-a1")
+    saved = post(
+        client, "/titles/t0/variants/t0-a1", name="", status="active", uri=before.uri,
+        features="\n".join(f"{k}: {v}" for k, v in before.features.items()),
+        starts_at="", ends_at="", countries="", languages="", maturity="", slot="artwork",
+    )  # fmt: skip
+    assert "nothing" in saved.location
+    assert "Nothing changed" in client.get(saved.location).text
+    with store.read() as connection:
+        assert catalog.get_variant(connection, "t0", "t0-a1") == before
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "message"),
+    [
+        ("/titles/t0/variants", {"variant_id": "x"}, "choose a file"),
+        ("/titles/t0/variants", {"variant_id": "", "uri": "/x.svg"}, "needs an id"),
+        ("/titles/t0/variants", {"variant_id": "a/b", "uri": "/x.svg"}, "the id"),
+        ("/titles/t0/variants", {"variant_id": "t0-a1", "uri": "/x.svg"}, "already"),
+        ("/titles/t0/variants", {"variant_id": "x", "uri": "javascript:alert(1)"}, "https"),
+        ("/titles/t0/variants", {"variant_id": "x", "uri": "/x", "countries": "USA"}, "countries"),
+        ("/titles/t0/variants", {"variant_id": "x", "uri": "/x", "features": "nonsense"}, "line"),
+        ("/titles/t0/variants", {"variant_id": "x", "uri": "/x", "slot": "nope"}, "unknown"),
+        ("/titles/t0/variants", {"variant_id": "x", "uri": "/x", "starts_at": "soon"}, "time like"),
+        ("/titles/t0/variants/t0-a1", {"status": "gone"}, "status must be"),
+        ("/titles/t0/notes", {"day": "yesterday", "text": "x"}, "a day like"),
+        ("/titles/t0/notes", {"day": "2026-11-25", "text": " "}, "1 to 200"),
+        ("/titles/nope/notes", {"day": "2026-11-25", "text": "x"}, "does not exist"),
+        ("/models/77/promote", {}, "does not exist"),
+        ("/slots/artwork/rollback", {}, "no live model"),
+        ("/changes/77/undo", {}, "no change 77"),
+        ("/titles/t0/variants/t0-a1", {"author": "", "status": "paused"}, "say who you are"),
+    ],
+)
+def test_what_is_wrong_is_said_on_a_page_and_nothing_is_changed(
+    client: FlaskClient, store: Store, path: str, fields: dict[str, str], message: str
+) -> None:
+    answer = post(client, path, **fields)
+    assert 400 <= answer.status_code < 500
+    assert answer.mimetype == "text/html"
+    assert message.lower() in answer.text.lower()
+    with store.read() as connection:
+        assert changes.latest(connection) == []
+        assert len(catalog.list_variants(connection)) == 12
+
+
+def test_hostile_files_are_refused_and_not_kept(client: FlaskClient, tmp_path: Path) -> None:
+    evil = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    answer = post(client, "/titles/t0/variants", variant_id="x", file=(io.BytesIO(evil), "a.svg"))
+    assert answer.status_code == 422
+    assert "must not be active" in answer.text
+    assert not (tmp_path / "media").exists()
+    # By hand: the test client's own encoder leaves its temporary file open.
+    fields = {"author": "Ann", "variant_id": "x"}
+    parts = [f'--b\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n'
+             for k, v in fields.items()]  # fmt: skip
+    head = '--b\r\nContent-Disposition: form-data; name="file"; filename="a.svg"\r\n\r\n'
+    body = "".join([*parts, head]).encode() + SVG + b" " * (33 << 20) + b"\r\n--b--\r\n"
+    large = client.post("/titles/t0/variants", data=body, headers=HTML,
+                        content_type="multipart/form-data; boundary=b")  # fmt: skip
+    assert large.status_code == 422
+    assert "larger than 32 MiB" in large.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {"Origin": "null"}],
+)
+def test_forms_of_other_sites_are_refused(
+    client: FlaskClient, store: Store, headers: dict[str, str]
+) -> None:
+    answer = client.post(
+        "/titles/t0/variants/t0-a1", data={"author": "Eve", "status": "retired"}, headers=headers
+    )
+    assert answer.status_code == 422
+    with store.read() as connection:
+        assert catalog.get_variant(connection, "t0", "t0-a1").status is VariantStatus.ACTIVE
+
+
+def test_the_proxys_word_for_who_asks_goes_before_what_is_typed(
+    store: Store, database_url: str
+) -> None:
+    fill(store)
+    app = create_app(Settings(database_url=database_url, user_header="X-User"))
+    client = app.test_client()
+    page = client.get("/titles/t0").text
+    assert "Your name" not in page
+    refused = post(client, "/titles/t0/variants/t0-a1", status="paused")
+    assert refused.status_code == 422
+    client.post("/titles/t0/variants/t0-a1", data={"author": "Eve", "status": "paused"},
+                headers=HTML | {"X-User": "ann@example.com"})  # fmt: skip
+    assert latest(store).author == "ann@example.com"
+    client.patch("/v1/titles/t0/variants/t0-a1", json={"status": "active"},
+                 headers={"X-User": "robot"})  # fmt: skip
+    assert latest(store).author == "robot"
+    app.extensions["artwork_bandit"].service.close()
+
+
+def test_changes_by_the_api_are_recorded_too(client: FlaskClient, store: Store) -> None:
+    client.patch("/v1/titles/t0", json={"exploration_paused": True})
+    assert (latest(store).author, latest(store).action) == ("API", "exploration paused")
+
+
+@pytest.fixture
+def simulated(store: Store, database_url: str, tmp_path: Path) -> Iterator[FlaskClient]:
+    shares = {"explore": 0.5, "baseline": 0.1, "live": 0.4}
+    simulation = Simulation.begin(store, database_url, titles=2, members=1500, shares=shares)
+    simulation.visits(1500)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, simulation.now + WINDOW * 2)
+    simulation.service.close()
+    app = create_app(Settings(database_url=database_url, media_dir=str(tmp_path)))
+    yield app.test_client()
+    app.extensions["artwork_bandit"].service.close()
+
+
+def test_what_is_seen_can_be_taken_away(simulated: FlaskClient) -> None:
+    answer = simulated.get("/titles/t0/comparison.csv")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    body = simulated.get("/v1/titles/t0/comparison").get_json()
+    assert [r["variant_id"] for r in rows] == [
+        v["variant"]["variant_id"] for v in body["variants"]
+    ]  # fmt: skip
+    for row, given in zip(rows, body["variants"], strict=True):
+        estimate = given["corrected"]["estimate"]
+        assert row["corrected_rate"] == ("" if estimate is None else str(estimate))
+        assert int(row["units"]) == given["raw"]["count"]
+    assert body["verdict"]["word"]
+    assert body["units"] == sum(int(r["units"]) for r in rows)
+    for path in (
+        "/titles/t0/comparison.parquet", "/titles/t0/course.parquet", "/overview.parquet",
+        "/titles/t0/segments.parquet?by=taste", "/features.parquet",
+    ):  # fmt: skip
+        frame = pd.read_parquet(io.BytesIO(simulated.get(path).data))
+        assert len(frame) or "features" in path
+    assert simulated.get("/titles/t0/comparison.xls").status_code == 422
+    assert simulated.get("/titles/nope/comparison.csv").status_code == 404
+    assert simulated.get("/titles/t0/charts/nope.svg").status_code == 404
+
+
+def test_names_that_look_like_formulas_are_harmless_in_a_spreadsheet(
+    simulated: FlaskClient, store: Store
+) -> None:
+    post(simulated, "/titles/t0/variants/t0-a1", name="=HYPERLINK(1)", status="active",
+         features="", uri="/x.svg")  # fmt: skip
+    text = simulated.get("/titles/t0/comparison.csv").text
+    assert "'=HYPERLINK(1)" in text
+
+
+@pytest.mark.parametrize("by", FIELDS)
+def test_segments_add_up_to_the_whole(simulated: FlaskClient, by: str) -> None:
+    page = simulated.get(f"/titles/t0?by={by}")
+    assert page.status_code == 200
+    rows = list(csv.DictReader(io.StringIO(simulated.get(f"/titles/t0/segments.csv?by={by}").text)))
+    whole = simulated.get("/v1/titles/t0/comparison").get_json()["units"]
+    units = {r["segment"]: int(r["units"]) for r in rows}
+    assert sum(units.values()) == whole
+    assert by_segment([], {}, [], by, "t0", 0.05) == []
+
+
+def test_days_narrow_what_is_compared(simulated: FlaskClient, store: Store) -> None:
+    with store.read() as connection:
+        days = {row.day for row in rollups.of_title(connection, "artwork", "t0")}
+    day = rollups.start_of(min(days)).date().isoformat()
+    whole = simulated.get("/v1/titles/t0/comparison").get_json()
+    some = simulated.get(f"/v1/titles/t0/comparison?from={day}T00:00:00Z").get_json()
+    none = simulated.get("/v1/titles/t0/comparison?to=2020-01-01T00:00:00Z").get_json()
+    assert some["units"] == whole["units"]
+    assert none["units"] == 0
+    assert none["verdict"]["word"] == "Not enough data yet"
+    assert simulated.get("/titles/t0?to=2020-01-01").status_code == 200
+    assert simulated.get("/titles/t0?from=soon", headers=HTML).status_code == 422
+    assert simulated.get("/titles/t0?from=2026-02-02&to=2026-01-01").status_code == 422
+
+
+def test_the_overview_searches_filters_sorts_and_pages(simulated: FlaskClient) -> None:
+    def names(query: str) -> list[str]:
+        page = simulated.get(f"/?{query}", headers=HTML).text
+        return re.findall(r'<span class="name">([^<]*)</span>', page)
+
+    assert sorted(names("")) == ["Title 0", "Title 1"]
+    assert names("search=title+1") == ["Title 1"]
+    assert names("search=%25") == []
+    assert names("sort=name") == ["Title 0", "Title 1"]
+    assert names("verdict=Winner&warned=on") == []
+    assert names("page=9") == []
+    assert names("page=-1&sort=nope&verdict=%00") == []
+
+
+def test_pages_are_compressed_for_those_who_take_it(simulated: FlaskClient) -> None:
+    plain = simulated.get("/")
+    small = simulated.get("/", headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert len(small.data) < len(plain.data) / 2
+    assert "Accept-Encoding" in plain.headers["Vary"]
+    assert "Content-Encoding" not in simulated.get(
+        "/v1/titles", headers={"Accept-Encoding": "gzip"}
+    ).headers  # fmt: skip
+
+
+def test_a_first_visit_is_below_100_kilobytes(simulated: FlaskClient) -> None:
+    page = simulated.get("/", headers={"Accept-Encoding": "gzip"})
+    html = simulated.get("/").text
+    sent = len(page.data)
+    for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', html):
+        sent += len(simulated.get(path, headers={"Accept-Encoding": "gzip"}).data)
+    assert sent < 100_000
