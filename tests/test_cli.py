@@ -304,6 +304,7 @@ def test_history_import_from_csv_and_movielens(tmp_path: Path, sqlite_url: str) 
 def test_train_list_show_promote_roll_back_export(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from artwork_bandit.store import changes, reports
     from artwork_bandit.store.engine import Store
 
     store = Store(sqlite_url)
@@ -326,8 +327,15 @@ def test_train_list_show_promote_roll_back_export(
     assert "rows written" in run("export", str(path), database=sqlite_url)
     assert "model 3" in run("train", "--log", str(path), database=sqlite_url)
     said = run("evaluate", "--log", str(path), "--target", "model:2", "--target", "uniform",
-               "--against", "uniform", database=sqlite_url)  # fmt: skip
+               "--against", "uniform", "--keep", database=sqlite_url)  # fmt: skip
     assert "model:2" in said
+    with store.read() as connection:
+        (kept,) = reports.latest(connection, "artwork", 9)
+        (back, promoted) = changes.latest(connection)
+    assert set(kept.summary["targets"]) == {"model:2", "uniform"}
+    assert "model:2" in kept.summary["targets"]
+    assert [c.action for c in (promoted, back)] == ["model promoted", "model rolled back"]
+    assert "command line" in back.author
 
 
 def test_settings_come_from_command_line_environment_file_default(

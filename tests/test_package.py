@@ -1,6 +1,7 @@
 """The package as people get it: the wheel, the README's commands, the demo."""
 
 import configparser
+import hashlib
 import json
 import os
 import re
@@ -28,6 +29,15 @@ def test_setup_cfg_lists_every_package() -> None:
     }
     migrations = {"artwork_bandit.migrations", "artwork_bandit.migrations.versions"}
     assert listed == found | migrations
+
+
+def test_files_of_others_are_what_was_taken_with_their_licences() -> None:
+    static = ROOT / "artwork_bandit" / "web" / "static"
+    lines = (static / "vendored.txt").read_text().splitlines()[1:]
+    for name, _release, _licence, digest in (line.split() for line in lines):
+        assert hashlib.sha256((static / name).read_bytes()).hexdigest() == digest
+        assert list(static.glob(f"{name.partition('.')[0]}.LICENSE*"))
+    assert {line.split()[0] for line in lines} == {p.name for p in static.glob("*.min.*")}
 
 
 @pytest.mark.slow

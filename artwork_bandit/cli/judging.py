@@ -59,12 +59,13 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--json", "json_file", type=click.File("w", atomic=True), help="Report; - prints it.")
 @click.option("--html", "html_file", type=click.File("w", "utf-8", atomic=True),
               help="Report with plots, in one file.")  # fmt: skip
+@click.option("--keep", is_flag=True, help="Show the report on the policies page, too.")
 @click.pass_obj
 def evaluate(
     load: Callable[..., Settings], log: Path | None, since: dt.datetime | None,
     until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, by: str | None,
     interval: Any, level: float, reward_bounds: tuple[float, float] | None, cluster: Any,
-    seed: int, self_test: bool, json_file: Any, html_file: Any,
+    seed: int, self_test: bool, json_file: Any, html_file: Any, keep: bool,
 ) -> None:  # fmt: skip
     """What would another policy have earned? Exit code 1 if every target is refused."""
     from rich.console import Console
@@ -82,12 +83,12 @@ def evaluate(
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     database = log is None or any(needs_database(t) for t in (*targets, against))
-    store = open_store(load()) if database else None
+    store = open_store(load()) if database or keep else None
     source = ReplaySource.of(store, log, of_slot.name, since, until)
     to_stdout = json_file is not None and json_file.name == "<stdout>"
     if self_test:
-        if by or html_file is not None or against != "logging":
-            raise click.UsageError("--self-test goes without --by, --against and --html")
+        if by or html_file is not None or against != "logging" or keep:
+            raise click.UsageError("--self-test goes without --by, --against, --html and --keep")
         _self_test(source, targets, method, cluster, seed, json_file, to_stdout)
         return
     with _counted("rows read") as progress:
@@ -98,6 +99,11 @@ def evaluate(
         from artwork_bandit.evaluation.html import as_html
 
         html_file.write(as_html(found, source.name, seed, versions))
+    if keep and store is not None:
+        from artwork_bandit.operations import reporting as kept
+
+        now = dt.datetime.now(dt.UTC)
+        kept.keep(store, of_slot.name, "command line", found, source.name, seed, versions, now)
     if not to_stdout:
         reporting.show(found, source.name, Console(width=min(Console().width, 80)))
     sys.exit(all(found.targets[name].verdict is Verdict.REFUSE for name in targets))

@@ -13,6 +13,7 @@ import click
 from artwork_bandit.cli.options import (
     PATH,
     VERSION,
+    editor_at,
     json_flag,
     open_store,
     print_json,
@@ -102,11 +103,8 @@ def models_show(load: Callable[..., Settings], version: int) -> None:
 @click.pass_obj
 def models_promote(load: Callable[..., Settings], version: int, reason: str) -> None:
     """Make a model the live one, whatever the gate said; its bytes are checked first."""
-    from artwork_bandit.store import registry
-
     with open_store(load()).write() as connection:
-        registry.load(connection, version)
-        registry.promote(connection, version, reason, utc_now())
+        editor_at(connection).promote(version, reason)
     click.echo(f"model {version} is live")
 
 
@@ -133,8 +131,9 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
     from artwork_bandit.store import registry
 
     with open_store(load()).write() as connection:
-        version = registry.roll_back(connection, slot_named(slot).name, reason, utc_now())
-    click.echo("no model is live: uniform" if version is None else f"model {version} is live")
+        editor_at(connection).roll_back(slot_named(slot).name, reason)
+        live = registry.live(connection, slot_named(slot).name)
+    click.echo("no model is live: uniform" if live is None else f"model {live.version} is live")
 
 
 @models.command("compare")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ import click
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
-    from artwork_bandit.store.engine import Store
+    from artwork_bandit.operations.editing import Editor
+    from artwork_bandit.store.engine import Connection, Store
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
@@ -68,6 +70,13 @@ def progress_shown() -> Iterator[Callable[[str, float], None]]:
             shown.update(task, description=f"{what} {share:.0%}" if share else what)
 
         yield progress
+
+
+def editor_at(connection: Connection) -> Editor:
+    """Return whoever types the command, for the record of changes."""
+    from artwork_bandit.operations.editing import Editor
+
+    return Editor(connection=connection, author=f"{getpass.getuser()}, command line", now=utc_now())
 
 
 def utc_now() -> dt.datetime:

@@ -79,22 +79,23 @@ class Editor:
             title_id=title_id, undoes=undoes,
         )  # fmt: skip
 
-    def promote(self, version: int, undoes: int | None = None) -> int:
-        """Make a model the live one; raises NotFound, Conflict if it is already."""
+    def promote(self, version: int, reason: str | None = None, undoes: int | None = None) -> int:
+        """Make a model the live one, whatever the gate said; raises NotFound, BrokenModel if its
+        bytes are not what was trained, Conflict if it is live already."""
         record = registry.get(self.connection, version)
+        registry.load(self.connection, version)
         live = registry.live(self.connection, record.slot)
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live already")
-        reason = f"promoted by {self.author}"
-        registry.promote(self.connection, version, reason, self.now)
+        said = reason or f"promoted by {self.author}"
+        registry.promote(self.connection, version, said, self.now)
         return self._model("model promoted", record.slot, live, version, undoes)
 
-    def roll_back(self, slot: str, undoes: int | None = None) -> int:
+    def roll_back(self, slot: str, reason: str | None = None, undoes: int | None = None) -> int:
         """Go back to the model that was live before; raises Conflict if there is none."""
         live = registry.live(self.connection, slot)
-        now_live = registry.roll_back(
-            self.connection, slot, f"rolled back by {self.author}", self.now
-        )
+        said = reason or f"rolled back by {self.author}"
+        now_live = registry.roll_back(self.connection, slot, said, self.now)
         return self._model("model rolled back", slot, live, now_live, undoes)
 
     def write_note(self, slot: str, title_id: str | None, day: int, text: str) -> int:
@@ -156,8 +157,8 @@ class Editor:
         if (None if live is None else live.version) != change.after["live"]:
             raise Conflict("another model is live by now; promote the one you want")
         if change.before["live"] is None:
-            return self.roll_back(change.slot, change.change_id)
-        return self.promote(change.before["live"], change.change_id)
+            return self.roll_back(change.slot, undoes=change.change_id)
+        return self.promote(change.before["live"], undoes=change.change_id)
 
     def _undo_note(self, change: Change) -> int | None:
         assert change.after is not None

@@ -26,7 +26,7 @@ def sum_up(
     begun, done = time.monotonic(), 0
     while True:
         with store.read() as connection:
-            waiting = summaries.stale(connection, slot, TITLES_AT_ONCE)
+            waiting = summaries.stale(connection, slot, TITLES_AT_ONCE, now)
             before = summaries.get(connection, slot, list(waiting))
             rows = dict(rollups.of_titles(connection, slot, waiting))
             ids = {row.action_set_id for some in rows.values() for row in some}

@@ -6,7 +6,8 @@ a worker may be killed at any moment: the next one goes on where the log is.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the newest model is older than `train_seconds` and the log has grown by a tenth
+    train   when the newest model is older than `train_seconds` and the log has grown by a tenth;
+            then random, best single, live and challenger are judged for the pages
     drain   always, on each worker's own host, leader or not
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations.guard import demote_if_worse
+from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
@@ -132,6 +134,7 @@ class Worker:
         except NotEnoughData as error:
             self._tried[slot.name] = now
             return f"not trained: {error}"
+        keep_latest(self._store, slot.name, now)
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 

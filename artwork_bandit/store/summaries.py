@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from artwork_bandit.store.engine import Connection, upsert_adding
 from artwork_bandit.store.tables import summaries, titles, variants
 
+DAY = dt.timedelta(days=1)
 Sort = Literal["traffic", "gain", "changed", "name"]
 SORTS: tuple[Sort, ...] = ("traffic", "gain", "changed", "name")
 
@@ -45,13 +46,19 @@ class Summary:
 _FIELDS = tuple(Summary.__dataclass_fields__)
 
 
-def stale(connection: Connection, slot: str, limit: int) -> dict[str, int]:
+def stale(
+    connection: Connection, slot: str, limit: int, now: dt.datetime | None = None
+) -> dict[str, int]:
     """Return titles that were marked since they were summed up, the oldest sums first, with the
-    number of their last mark."""
+    number of their last mark; with `now` also those whose last week has moved on by a day."""
     made_at = sa.type_coerce(summaries.c.made_at, sa.BigInteger)
+    due = summaries.c.marks != summaries.c.summed
+    if now is not None:
+        passed = sa.and_(summaries.c.made_at < now - DAY, summaries.c.impressions_week > 0)
+        due = sa.or_(due, passed)
     query = (
         sa.select(summaries.c.title_id, summaries.c.marks)
-        .where(summaries.c.slot == slot, summaries.c.marks != summaries.c.summed)
+        .where(summaries.c.slot == slot, due)
         .order_by(sa.func.coalesce(made_at, 0), summaries.c.title_id)
         .limit(limit)
     )

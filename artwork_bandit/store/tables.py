@@ -299,6 +299,18 @@ changes = sa.Table(
     sa.UniqueConstraint("undoes"),
 )  # fmt: skip
 
+reports = sa.Table(
+    "reports", metadata,
+    sa.Column("report_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("made_at", Instant, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("summary", sa.JSON, nullable=False),
+    sa.Column("json", sa.Text, nullable=False),
+    sa.Column("html", sa.Text, nullable=False),
+    sa.Index(None, "slot", "made_at"),
+)  # fmt: skip
+
 notes = sa.Table(
     "notes", metadata,
     sa.Column("note_id", Identity64, primary_key=True, autoincrement=True),

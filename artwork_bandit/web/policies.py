@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
-from flask import Blueprint, render_template, request
+from flask import Blueprint, Response, render_template, request
 from markupsafe import Markup
 from scipy.special import chdtrc
 
@@ -14,7 +14,15 @@ from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.domain import CellShare
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.policies.cells import BUCKETS, CELLS
-from artwork_bandit.store import aggregates, notes, pauses, registry, rollups, summaries
+from artwork_bandit.store import (
+    aggregates,
+    notes,
+    pauses,
+    registry,
+    reports,
+    rollups,
+    summaries,
+)
 from artwork_bandit.store import cells as cell_store
 from artwork_bandit.web import charts
 from artwork_bandit.web.api import now, service
@@ -27,6 +35,10 @@ MODELS_SHOWN = 30
 FEWEST_MEMBERS = 500
 """Members below which their counts are not judged."""
 ALARM = 0.001
+REPORTS_SHOWN = 12
+REPORT_SECURITY_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
+)
 FEWEST_PLAYS = 5
 """Plays of a cell on a day, for a point of its line."""
 
@@ -61,6 +73,7 @@ def page() -> str:
         shares = cell_store.read(connection)
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
         paused = pauses.read(connection)
+        kept = reports.latest(connection, slot, REPORTS_SHOWN)
     marks = [
         (when, "no model" if version is None else f"model {version}") for when, version in promoted
     ]
@@ -69,9 +82,24 @@ def page() -> str:
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
         challenger=challenger, members=members(seen, shares), warned=warned,
-        paused=slot in paused, done=request.args.get("done"),
+        paused=slot in paused, reports=kept, done=request.args.get("done"),
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
+
+
+@policies.get("/reports/<int:report_id>")
+def report(report_id: int) -> Response:
+    """A kept report: one page with its own style, and nothing from elsewhere."""
+    with service().store.read() as connection:
+        answer = Response(reports.page(connection, report_id), mimetype="text/html")
+    answer.headers["Content-Security-Policy"] = REPORT_SECURITY_POLICY
+    return answer
+
+
+@policies.get("/reports/<int:report_id>.json")
+def report_json(report_id: int) -> Response:
+    with service().store.read() as connection:
+        return Response(reports.json(connection, report_id), mimetype="application/json")
 
 
 def cells_chart(

@@ -1,4 +1,4 @@
-"""Sums by day, variant, cell and bucket of members; summaries of titles; who changed what.
+"""Sums by day, variant, cell and bucket of members; summaries of titles; who changed what; reports.
 
 A worker of the release before goes on joining rewards without adding to the sums: stop it first.
 """
@@ -99,6 +99,18 @@ def upgrade() -> None:
         sa.Column("removed", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.PrimaryKeyConstraint("note_id", name="pk_notes"),
     )
+    op.create_table(
+        "reports",
+        sa.Column("report_id", identity, autoincrement=True, nullable=False),
+        sa.Column("slot", sa.Text(), nullable=False),
+        sa.Column("made_at", sa.BigInteger(), nullable=False),
+        sa.Column("author", sa.Text(), nullable=False),
+        sa.Column("summary", sa.JSON(), nullable=False),
+        sa.Column("json", sa.Text(), nullable=False),
+        sa.Column("html", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("report_id", name="pk_reports"),
+    )
+    op.create_index("ix_reports_slot_made_at", "reports", ["slot", "made_at"])
     op.create_index("ix_notes_slot_title_id", "notes", ["slot", "title_id"])
     _fill()
 
@@ -155,5 +167,5 @@ def _fill() -> None:
 
 
 def downgrade() -> None:
-    for table in ("notes", "changes", "summaries", "cell_rollups", "rollups"):
+    for table in ("reports", "notes", "changes", "summaries", "cell_rollups", "rollups"):
         op.drop_table(table)

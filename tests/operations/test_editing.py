@@ -5,10 +5,11 @@ import datetime as dt
 import pytest
 
 from artwork_bandit.domain import Variant, VariantStatus
-from artwork_bandit.errors import Conflict, InvalidInput, NotFound
+from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotFound
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.store import catalog, changes, notes, registry, summaries
 from artwork_bandit.store.engine import Store
+from tests.policies.test_compiled import made
 from tests.samples import NOW, fill
 
 HOUR = dt.timedelta(hours=1)
@@ -121,8 +122,8 @@ def test_exploration_and_notes(store: Store) -> None:
 def model(store: Store) -> int:
     with store.write() as connection:
         return registry.register(
-            connection, slot="artwork", data=b"x", window=(None, None), rows=1, settings={},
-            now=NOW,
+            connection, slot="artwork", data=made().encode(), window=(None, None), rows=1,
+            settings={}, now=NOW,
         )  # fmt: skip
 
 
@@ -151,3 +152,11 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
         assert registry.get(connection, first).reason.endswith("by Ann")
     with pytest.raises(NotFound):
         edit(store, "undo", 999)
+    with store.write() as connection:
+        broken = registry.register(
+            connection, slot="artwork", data=b"x", window=(None, None), rows=1, settings={},
+            now=NOW,
+        )  # fmt: skip
+    with pytest.raises(BrokenModel):
+        edit(store, "promote", broken)
+    assert live() == first

@@ -1,6 +1,7 @@
 """The worker: one leads, what is due is done once, a bad model goes, a kill loses nothing."""
 
 import datetime as dt
+import json
 import signal
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from artwork_bandit.operations.worker import Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, registry
+from artwork_bandit.store import cells, registry, reports
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
@@ -82,6 +83,12 @@ def test_what_is_due_is_done_once(simulation: Simulation) -> None:
     assert artwork.joined == shown_units(store)
     assert artwork.trained is not None
     assert " live: " in artwork.trained
+    with store.read() as connection:
+        (report,) = reports.latest(connection, "artwork", 9)
+        assert "<svg" in reports.page(connection, report.report_id)
+        judged = json.loads(reports.json(connection, report.report_id))
+    assert set(report.summary["targets"]) == {"uniform", "best-single", "live"}
+    assert judged["targets"]["live"]["verdict"] == report.summary["targets"]["live"]["verdict"]
     for later in (now, now + dt.timedelta(hours=2)):  # no new log: nothing to learn from
         again = worker.once(later)
         assert again is not None

@@ -157,6 +157,15 @@ def test_a_title_marked_while_it_is_summed_up_is_summed_up_again(
         known = summaries.get(connection, "artwork", ["t0", "t1"])
         assert not summaries.stale(connection, "artwork", 10)
     assert known["t0"].units
+    assert known["t0"].impressions_week == known["t0"].impressions
+    # Nothing is shown any more: the last week empties, and then there is nothing left to do.
+    assert sum_up(store, "artwork", simulation.settings, later + dt.timedelta(hours=23)) == 0
+    after = later + dt.timedelta(days=9)
+    assert sum_up(store, "artwork", simulation.settings, after) == 3
+    assert sum_up(store, "artwork", simulation.settings, after + dt.timedelta(days=9)) == 0
+    with store.read() as connection:
+        (empty,) = summaries.get(connection, "artwork", ["t0"]).values()
+    assert (empty.impressions_week, empty.impressions) == (0, known["t0"].impressions)
     assert known["t0"].verdict
     simulation.service.close()
 

@@ -1,0 +1,65 @@
+"""Keeping counterfactual evaluations where the product team sees them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import msgspec
+
+from artwork_bandit.errors import InvalidInput, NotEnoughData, NotFound
+from artwork_bandit.evaluation import report as reporting
+from artwork_bandit.evaluation.evaluate import Report
+from artwork_bandit.evaluation.html import as_html
+from artwork_bandit.operations.judge import judge
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.store import registry, reports
+from artwork_bandit.store.engine import Store
+
+JUDGED_SHARE = 0.25
+"""Share of the log, at its end, that a worker's report judges: what the gate held out."""
+AUTHOR = "worker"
+
+
+def keep(
+    store: Store, slot: str, author: str, found: Report, source: str, seed: int,
+    versions: Sequence[int], now: dt.datetime,
+) -> int:  # fmt: skip
+    """Store a report with its page; return its number."""
+    values = reporting.as_json(found, source, seed, list(versions))
+    summary = {
+        "rows": found.rows,
+        "verdict": found.verdict.value,
+        "targets": {
+            name: {"verdict": judged["verdict"]} | _value(judged["estimators"]["dr"])
+            for name, judged in values["targets"].items()
+        },
+    }
+    page = as_html(found, source, seed, versions)
+    text = msgspec.json.encode(values).decode()
+    with store.write() as connection:
+        return reports.add(connection, slot, author, summary, text, page, now)
+
+
+def keep_latest(store: Store, slot: str, now: dt.datetime) -> int | None:
+    """Judge random, best single, live and challenger on the end of the log, and keep the report;
+    None if there is nothing to judge yet."""
+    source = ReplaySource.of(store, None, slot, settled_by=now)
+    split = source.quantile(1 - JUDGED_SHARE)
+    if split is None:
+        return None
+    with store.read() as connection:
+        live = registry.live(connection, slot)
+        challenger = registry.challenger(connection, slot)
+    names = ["uniform", "best-single"]
+    names += ["live"] if live is not None else []
+    names += ["challenger"] if challenger is not None else []
+    try:
+        found, versions = judge(source.narrowed(split, None), names)
+    except (NotEnoughData, NotFound, InvalidInput):
+        return None
+    return keep(store, slot, AUTHOR, found, source.name, 1, versions, now)
+
+
+def _value(estimate: dict[str, object]) -> dict[str, object]:
+    return {name: estimate[name] for name in ("estimate", "lower", "upper")}
