@@ -1,4 +1,4 @@
-"""What is seen on the pages, to take away: CSV, Parquet, SVG."""
+"""What is seen on the pages, to take away: CSV, Parquet, JSON, SVG."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from flask import Blueprint, Response, request
 from artwork_bandit.comparison import features as feature_comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, NotFound
-from artwork_bandit.store import catalog, notes, registry, summaries
+from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.store import aggregates, catalog, notes, registry, rollups, summaries
+from artwork_bandit.web import bodies, views
 from artwork_bandit.web import pages as shown_pages
-from artwork_bandit.web import views
+from artwork_bandit.web import policies as policy_pages
 from artwork_bandit.web.api import service
 from artwork_bandit.web.views import Filters
 
 exports = Blueprint("exports", __name__)
-FORMATS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+FORMATS = {
+    "csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json",
+}  # fmt: skip
 MOST_TITLES = 100_000
 Rows = list[dict[str, Any]]
 
@@ -132,6 +136,37 @@ def features(kind: str) -> Response:
     return _file(rows, kind, f"features-{filters.slot}")
 
 
+@exports.get("/policies.<kind>")
+def policies(kind: str) -> Response:
+    """The cells side by side, day by day."""
+    slot = Filters.of_request().slot
+    with service().store.read() as connection:
+        by_day = aggregates.by_day(connection, slot, policy_pages.first_day())
+    rows = [
+        {
+            "day": rollups.start_of(day).date(), "cell": cell, "units": rate.count,
+            "plays": rate.successes, "take_fraction": rate.rate, "lower": rate.lower,
+            "upper": rate.upper,
+        }
+        for (day, cell), counts in by_day.items()
+        for rate in [proportion(counts.units, counts.quality_plays)]
+    ]  # fmt: skip
+    return _file(rows, kind, f"policies-{slot}")
+
+
+@exports.get("/policies/cells.svg")
+def cells_chart() -> Response:
+    """The policies page's chart as a file."""
+    slot = Filters.of_request().slot
+    with service().store.read() as connection:
+        by_day = aggregates.by_day(connection, slot, policy_pages.first_day())
+        marks = policy_pages.marks(connection, slot)
+    drawn = policy_pages.cells_chart(by_day, marks)
+    if not drawn:
+        raise NotFound("there is nothing to draw yet: it takes two days of decisions")
+    return Response(drawn, mimetype="image/svg+xml")
+
+
 def _variant(variant: Variant) -> dict[str, Any]:
     return {
         "variant_id": variant.variant_id, "name": variant.name, "uri": variant.uri,
@@ -142,10 +177,12 @@ def _variant(variant: Variant) -> dict[str, Any]:
 
 def _file(rows: Rows, kind: str, name: str) -> Response:
     """Return rows as a file; raises InvalidInput for a format that is not made."""
-    import pandas as pd  # slow to import, and most servers are never asked
-
     if kind not in FORMATS:
         raise InvalidInput(f"there is no {kind[:10]!r}; use one of {list(FORMATS)}")
+    if kind == "json":
+        return bodies.write({"rows": rows})
+    import pandas as pd  # slow to import, and most servers are never asked
+
     frame = pd.DataFrame(rows)
     if kind == "csv":
         # A spreadsheet must not take a name for a formula.

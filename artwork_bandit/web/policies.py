@@ -24,6 +24,7 @@ from artwork_bandit.store import (
     summaries,
 )
 from artwork_bandit.store import cells as cell_store
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.web import charts
 from artwork_bandit.web.api import now, service
 from artwork_bandit.web.charts import Line, Mark
@@ -61,12 +62,11 @@ class Members:
 def page() -> str:
     filters = Filters.of_request()
     slot = filters.slot
-    first = rollups.day_of(now()) - DAYS_SHOWN
     with service().store.read() as connection:
         compared = cell_comparison.compare(connection, slot, None, None)
-        by_day = aggregates.by_day(connection, slot, first)
+        by_day = aggregates.by_day(connection, slot, first_day())
         promoted = registry.promoted(connection, slot)
-        written = notes.of_title(connection, slot, None)
+        marked = marks(connection, slot)
         models = registry.list_all(connection, slot)[:MODELS_SHOWN]
         challenger = registry.challenger(connection, slot)
         seen = aggregates.members_by_cell(connection, slot)
@@ -74,11 +74,7 @@ def page() -> str:
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
         paused = pauses.read(connection)
         kept = reports.latest(connection, slot, REPORTS_SHOWN)
-    marks = [
-        (when, "no model" if version is None else f"model {version}") for when, version in promoted
-    ]
-    marks += [(rollups.start_of(n.day), n.text) for n in written if n.title_id is None]
-    drawn = [Markup(cells_chart(by_day, marks, width)) for width in charts.NAMES]
+    drawn = [Markup(cells_chart(by_day, marked, width)) for width in charts.NAMES]
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
         challenger=challenger, members=members(seen, shares), warned=warned,
@@ -126,6 +122,21 @@ def cells_chart(
     names = [rollups.start_of(day).date().isoformat() for day in days]
     placed = [Mark(at=rollups.day_of(when) - days[0], text=text) for when, text in marks]
     return charts.lines("Take fraction of each cell, by day", names, lines, placed, width=width)
+
+
+def first_day() -> int:
+    """Return the first day that is shown, counted from 1970."""
+    return rollups.day_of(now()) - DAYS_SHOWN
+
+
+def marks(connection: Connection, slot: str) -> list[tuple[dt.datetime, str]]:
+    """Return what is marked in charts of a slot: models that went live, notes for all titles."""
+    found = [
+        (when, "no model" if version is None else f"model {version}")
+        for when, version in registry.promoted(connection, slot)
+    ]
+    written = notes.of_title(connection, slot, None)
+    return found + [(rollups.start_of(n.day), n.text) for n in written]
 
 
 def members(seen: dict[str, int], shares: tuple[CellShare, ...]) -> Members:

@@ -222,10 +222,12 @@ def test_what_is_seen_can_be_taken_away(simulated: FlaskClient) -> None:
     assert body["units"] == sum(int(r["units"]) for r in rows)
     for path in (
         "/titles/t0/comparison.parquet", "/titles/t0/course.parquet", "/overview.parquet",
-        "/titles/t0/segments.parquet?by=taste", "/features.parquet",
+        "/titles/t0/segments.parquet?by=taste", "/features.parquet", "/policies.parquet",
     ):  # fmt: skip
         frame = pd.read_parquet(io.BytesIO(simulated.get(path).data))
         assert len(frame) or "features" in path
+    listed = simulated.get("/overview.json?search=0").get_json()["rows"]
+    assert [(r["title_id"], r["units"]) for r in listed] == [("t0", body["units"])]
     assert simulated.get("/titles/t0/comparison.xls").status_code == 422
     assert simulated.get("/titles/nope/comparison.csv").status_code == 404
     assert simulated.get("/titles/t0/charts/nope.svg").status_code == 404

@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from artwork_bandit.operations import demo_catalog, drawing, imports
+from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
@@ -68,6 +69,7 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             registry.judge(connection, 1, "rejected", reason, {"value": 0.1, "incumbent": "uniform",
                            "incumbent_value": 0.08, "difference": 0.02, "difference_lower": -0.01,
                            "difference_upper": 0.05})  # fmt: skip
+    assert keep_latest(store, "artwork", now) is not None
     store.close()
     with serving(settings, folder / "server.log"):
         yield f"http://127.0.0.1:{settings.port}"
@@ -90,7 +92,7 @@ PAGES = (
     "/", "/?slot=trailer", "/?search=nothing+like+it", "/titles/stranger-things",
     "/titles/stranger-things?by=taste", "/titles/house-of-cards?slot=trailer", "/policies",
     "/features", "/changes", "/titles/dark/variants/new", "/titles/dark/variants/dark-a01/edit",
-    "/models/1/promote", "/slots/artwork/rollback", "/demo",
+    "/reports/1", "/models/1/promote", "/slots/artwork/rollback", "/demo",
 )  # fmt: skip
 WITH_PICTURES = ("/titles/s", "/titles/house", "/?slot", "/demo")
 
