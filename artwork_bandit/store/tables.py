@@ -213,7 +213,7 @@ rewards = sa.Table(
     sa.Column("settled_at", Instant, nullable=False),
     sa.UniqueConstraint("member_id", "title_id", "slot", "period", "confirm"),
     sa.Index(None, "slot", "occurred_at"),
-    sa.Index(None, "title_id", "slot"),
+    sa.Index(None, "title_id", "slot", "occurred_at"),
     sa.CheckConstraint("propensity > 0 AND propensity <= 1", name="propensity_in_0_1"),
     sa.CheckConstraint("quality_play IN (0, 1)", name="quality_play_0_1"),
 )  # fmt: skip

@@ -112,6 +112,10 @@ def upgrade() -> None:
     )
     op.create_index("ix_reports_slot_made_at", "reports", ["slot", "made_at"])
     op.create_index("ix_notes_slot_title_id", "notes", ["slot", "title_id"])
+    op.create_index(
+        "ix_rewards_title_id_slot_occurred_at", "rewards", ["title_id", "slot", "occurred_at"]
+    )
+    op.drop_index("ix_rewards_title_id_slot", "rewards")
     _fill()
 
 
@@ -167,5 +171,7 @@ def _fill() -> None:
 
 
 def downgrade() -> None:
+    op.create_index("ix_rewards_title_id_slot", "rewards", ["title_id", "slot"])
+    op.drop_index("ix_rewards_title_id_slot_occurred_at", "rewards")
     for table in ("reports", "notes", "changes", "summaries", "cell_rollups", "rollups"):
         op.drop_table(table)
