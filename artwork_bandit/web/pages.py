@@ -145,7 +145,7 @@ def title(title_id: str) -> str:
         "title.html", title=found, slot=filters.slot, title_slots=slots, compared=compared,
         order=order, scale=scale, filters=filters, charts=drawn, points=points, notes=written,
         history=history, segmented=segmented, fields=segments.FIELDS, statuses=list(VariantStatus),
-        done=request.args.get("done"),
+        done=views.done(),
         latest=segment_comparison.LATEST, started=rollups.start_of,
     )  # fmt: skip
 

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 import numpy as np
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, render_template
 from markupsafe import Markup
 from scipy.special import chdtrc
 
@@ -25,7 +25,7 @@ from artwork_bandit.store import (
 )
 from artwork_bandit.store import cells as cell_store
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.web import charts
+from artwork_bandit.web import charts, views
 from artwork_bandit.web.api import now, service
 from artwork_bandit.web.charts import Line, Mark
 from artwork_bandit.web.views import Filters
@@ -78,7 +78,7 @@ def page() -> str:
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
         challenger=challenger, members=members(seen, shares), warned=warned,
-        paused=slot in paused, reports=kept, done=request.args.get("done"),
+        paused=slot in paused, reports=kept, done=views.done(),
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
 

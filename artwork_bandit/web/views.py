@@ -63,6 +63,13 @@ class Filters:
         return {name: value for name, value in (values | changed).items() if value}
 
 
+def done() -> str | None:
+    """Return the change that led here, or `nothing`; whatever else an address says is not shown."""
+    text = request.args.get("done", "")
+    sound = text == "nothing" or (text.isascii() and text.isdigit() and len(text) < 18)
+    return text if sound else None
+
+
 def author() -> str:
     """Return who asks, for the audit trail: whom the proxy in front says, else the name that was
     typed in; raises InvalidInput if there is none."""

@@ -282,6 +282,19 @@ def test_the_overview_searches_filters_sorts_and_pages(simulated: FlaskClient) -
     assert names("page=-1&sort=nope&verdict=%00") == []
 
 
+ODD = ("-5", "1e9", "0x", "\x00", "%00", "a" * 3000, "<script>", "9" * 40, "ß", "'--")
+
+
+@pytest.mark.parametrize("name", ["slot", "from", "to", "by", "page", "search", "sort", "done"])
+def test_odd_addresses_are_answered_in_words(simulated: FlaskClient, name: str) -> None:
+    for value in ODD:
+        for path in ("/", "/titles/t0", "/policies", "/features", "/changes", "/overview.csv",
+                     "/titles/t0/comparison.csv", "/titles/t0/charts/rates.svg"):  # fmt: skip
+            answer = simulated.get(path, query_string={name: value}, headers=HTML)
+            assert answer.status_code in (200, 404, 422), (path, name, value)
+            assert "<script>" not in answer.text.replace('<script defer src="', "")
+
+
 def test_pages_are_compressed_for_those_who_take_it(simulated: FlaskClient) -> None:
     plain = simulated.get("/")
     small = simulated.get("/", headers={"Accept-Encoding": "gzip"})
