@@ -14,8 +14,11 @@ from artwork_bandit.comparison.verdict import ALPHA
 from artwork_bandit.domain import ActionSet
 from artwork_bandit.estimators.contrast import contrast
 from artwork_bandit.estimators.segments import Segments
+from artwork_bandit.store import requests as request_store
+from artwork_bandit.store import rewards
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import SettledUnit
-from artwork_bandit.store.rollups import BUCKETS, Rollup, day_of
+from artwork_bandit.store.rollups import BUCKETS, Rollup, day_of, start_of
 
 LATEST = 50_000
 """Decisions that are looked at, the latest."""
@@ -37,6 +40,21 @@ class SegmentRow:
     mostly: int | None
     """Number of the variant that policies show most here."""
     mostly_share: float | None
+
+
+def of_title(
+    connection: Connection, slot: str, title_id: str, variant_ids: Sequence[str], by: str,
+    explored_share: float, since: int | None = None, until: int | None = None,
+) -> list[SegmentRow]:  # fmt: skip
+    """Return the segments of a title's latest decisions in the days [since, until), counted from
+    1970; raises InvalidInput for a field that is unknown."""
+    Segments(by)  # before anything is read
+    units = rewards.latest_of_title(
+        connection, slot, title_id, None if since is None else start_of(since),
+        None if until is None else start_of(until), LATEST,
+    )  # fmt: skip
+    sets = request_store.get_action_sets(connection, {u.action_set_id for u in units})
+    return by_segment(units, sets, variant_ids, by, title_id, explored_share)
 
 
 def by_segment(

@@ -10,7 +10,9 @@ from flask import Blueprint, Response, current_app, request
 
 from artwork_bandit import __version__
 from artwork_bandit.comparison import cells as cell_comparison
+from artwork_bandit.comparison import segments as segment_comparison
 from artwork_bandit.comparison import variants as variant_comparison
+from artwork_bandit.comparison.segments import SegmentRow
 from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
@@ -156,19 +158,35 @@ def patch_variant(title_id: str, variant_id: str) -> Response:
 @api.get("/v1/titles/<title_id>/comparison")
 def comparison(title_id: str) -> Response:
     slot = slot_named(request.args.get("slot", "artwork"))
-    since, until = _moment("from"), _moment("to")
+    moments, by = (_moment("from"), _moment("to")), request.args.get("by")
+    first = None if moments[0] is None else rollups.day_of(moments[0])
+    end = None if moments[1] is None else rollups.day_after(moments[1])
+    share = service().settings.explored_share
     with service().store.read() as connection:
         catalog.get_title(connection, title_id)
         compared = variant_comparison.compare(
-            connection, title_id, slot.name, service().settings.explored_share,
-            None if since is None else rollups.day_of(since),
-            None if until is None else rollups.day_after(until), now(),
-        )  # fmt: skip
-    return bodies.write(comparison_body(compared))
+            connection, title_id, slot.name, share, first, end, now()
+        )
+        body = _comparison(compared)
+        if by is not None:
+            ids = [row.variant.variant_id for row in compared.rows]
+            found = segment_comparison.of_title(
+                connection, slot.name, title_id, ids, by, share, first, end
+            )
+            body["segments_by"], body["segments"] = by, [_segment(row, ids) for row in found]
+    return bodies.write(body)
 
 
-def comparison_body(compared: Comparison) -> dict[str, Any]:
-    """Return a comparison as the API and exports give it."""
+def _segment(row: SegmentRow, ids: list[str]) -> dict[str, Any]:
+    return {
+        "name": row.name, "units": row.units,
+        "best": None if row.best is None else ids[row.best],
+        "mostly_shown": None if row.mostly is None else ids[row.mostly],
+        "rates": dict(zip(ids, msgspec.to_builtins(row.rates), strict=True)),
+    }  # fmt: skip
+
+
+def _comparison(compared: Comparison) -> dict[str, Any]:
     body: dict[str, Any] = msgspec.to_builtins(compared)
     body["variants"] = [
         row | {"variant": _variant(given.variant)}

@@ -18,7 +18,6 @@ from artwork_bandit.comparison.course import Point
 from artwork_bandit.comparison.variants import Comparison, is_running
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.domain import ActionSet, Title, VariantStatus
-from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import segments
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
@@ -28,7 +27,6 @@ from artwork_bandit.store import (
     notes,
     profiles,
     registry,
-    rewards,
     rollups,
     summaries,
 )
@@ -173,18 +171,11 @@ def segments_of(
     connection: Connection, title_id: str, filters: Filters, compared: Comparison
 ) -> list[segment_comparison.SegmentRow]:
     """Return a title's segments; raises InvalidInput for a field that is unknown."""
-    if filters.by not in segments.FIELDS:
-        raise InvalidInput(f"segments are by one of {', '.join(segments.FIELDS)}")
-    units = rewards.latest_of_title(
-        connection, filters.slot, title_id,
-        None if filters.first_day is None else rollups.start_of(filters.first_day),
-        None if filters.end_day is None else rollups.start_of(filters.end_day),
-        segment_comparison.LATEST,
-    )  # fmt: skip
-    sets = request_store.get_action_sets(connection, {u.action_set_id for u in units})
     ids = [row.variant.variant_id for row in compared.rows]
-    share = service().settings.explored_share
-    return segment_comparison.by_segment(units, sets, ids, filters.by, title_id, share)
+    return segment_comparison.of_title(
+        connection, filters.slot, title_id, ids, filters.by, service().settings.explored_share,
+        filters.first_day, filters.end_day,
+    )  # fmt: skip
 
 
 def rates_chart(

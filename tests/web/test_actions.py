@@ -247,7 +247,11 @@ def test_segments_add_up_to_the_whole(simulated: FlaskClient, by: str) -> None:
     page = simulated.get(f"/titles/t0?by={by}")
     assert page.status_code == 200
     rows = list(csv.DictReader(io.StringIO(simulated.get(f"/titles/t0/segments.csv?by={by}").text)))
-    whole = simulated.get("/v1/titles/t0/comparison").get_json()["units"]
+    body = simulated.get(f"/v1/titles/t0/comparison?by={by}").get_json()
+    whole = body["units"]
+    assert {s["name"]: s["units"] for s in body["segments"]} == {
+        r["segment"]: int(r["units"]) for r in rows
+    }
     units = {r["segment"]: int(r["units"]) for r in rows}
     assert sum(units.values()) == whole
     assert by_segment([], {}, [], by, "t0", 0.05) == []
