@@ -86,7 +86,7 @@ def in_all_slots(
 
 def put(connection: Connection, values: Sequence[Summary], summed: Mapping[str, int]) -> None:
     """Store summaries, made of what was there at each title's last mark."""
-    for value in values:
+    for value in sorted(values, key=lambda v: (v.slot, v.title_id)):  # in the order of `mark`
         row = {name: getattr(value, name) for name in _FIELDS} | {"summed": summed[value.title_id]}
         place = (summaries.c.slot == value.slot, summaries.c.title_id == value.title_id)
         connection.execute(sa.update(summaries).where(*place).values(row))
