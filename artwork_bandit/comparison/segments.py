@@ -18,9 +18,9 @@ from artwork_bandit.store import requests as request_store
 from artwork_bandit.store import rewards
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import SettledUnit
-from artwork_bandit.store.rollups import BUCKETS, Rollup, day_of, start_of
+from artwork_bandit.store.rollups import BUCKETS, Rollup, start_of
 
-LATEST = 50_000
+LATEST = 20_000
 """Decisions that are looked at, the latest."""
 CHOOSING = ("live", "challenger")
 """Cells that choose by taste."""
@@ -110,7 +110,7 @@ def _rollup(unit: SettledUnit, sets: Mapping[int, ActionSet]) -> Rollup:
     is_drawn = int(unit.propensity < 1 or alone)
     weight = is_drawn / unit.propensity
     return Rollup(
-        day=day_of(unit.occurred_at), action_set_id=unit.action_set_id, cell=unit.cell,
+        day=unit.day, action_set_id=unit.action_set_id, cell=unit.cell,
         variant_id=unit.variant_id, bucket=unit.member_bucket % BUCKETS, impressions=1, units=1,
         plays=unit.quality_play, drawn=is_drawn, drawn_plays=is_drawn * unit.quality_play,
         weight=weight, weight2=weight**2, weighted_plays=weight * unit.quality_play,

@@ -19,8 +19,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -39,6 +38,7 @@ from artwork_bandit.store.engine import (
 from artwork_bandit.store.tables import events, impressions, requests, rewards
 
 _context = msgspec.json.Decoder(Context)
+_DAY = dt.timedelta(days=1) // dt.timedelta(microseconds=1)
 BATCH = 5_000
 COUNTED = {
     "clicks": EventType.CLICK, "plays": EventType.PLAY, "rewatches": EventType.REWATCH,
@@ -66,11 +66,11 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
             return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettledUnit:
+class SettledUnit(NamedTuple):
     """One unit of a title, with what segments are made of."""
 
-    occurred_at: dt.datetime
+    day: int
+    """UTC, counted from 1970."""
     action_set_id: int
     cell: str
     variant_id: str
@@ -85,26 +85,23 @@ def latest_of_title(
     until: dt.datetime | None, limit: int,
 ) -> list[SettledUnit]:  # fmt: skip
     """Return a title's latest confirmed units in [since, until), the newest first."""
-    names = [n for n in SettledUnit.__dataclass_fields__ if n != "context"]
+    day = sa.type_coerce(rewards.c.occurred_at, sa.BigInteger) // _DAY
+    columns = [rewards.c[name] for name in SettledUnit._fields[1:-1]]
     query = (
-        sa.select(*(rewards.c[name] for name in names), requests.c.context)
+        sa.select(day, *columns, requests.c.context)
         .join_from(rewards, requests, rewards.c.request_id == requests.c.request_id)
         .where(
             rewards.c.slot == slot, rewards.c.title_id == title_id, rewards.c.confirm == "client"
         )
         .order_by(rewards.c.occurred_at.desc())
         .limit(limit)
-    )
+    )  # fmt: skip
     if since is not None:
         query = query.where(rewards.c.occurred_at >= since)
     if until is not None:
         query = query.where(rewards.c.occurred_at < until)
-    return [
-        SettledUnit(
-            **{name: getattr(row, name) for name in names}, context=_context.decode(row.context)
-        )
-        for row in connection.execute(query)
-    ]
+    decode = _context.decode
+    return [SettledUnit._make((*row[:-1], decode(row[-1]))) for row in connection.execute(query)]
 
 
 def of_decision(connection: Connection, request_id: str, position: int) -> float | None:
