@@ -135,6 +135,7 @@ def _write(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
     for row in values:
         for i in instants:
             row[i] = microseconds(row[i])
+    connection.execute(sa.select(1))  # a transaction that will be committed
     cursor = connection.connection.cursor()
     listed = ", ".join(names)
     if connection.dialect.name == "sqlite":
