@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 BUCKETS = 64
 DAY = dt.timedelta(days=1)
 HOUR = dt.timedelta(hours=1)
+LAST_DAY = dt.date.max.toordinal() - dt.date(1970, 1, 1).toordinal()
 _KEY = ("slot", "title_id", "day", "action_set_id", "cell", "variant_id", "bucket")
 _CELL_KEY = ("slot", "hour", "cell", "model_version", "bucket")
 _SUMS = (
@@ -146,9 +147,9 @@ def day_of(moment: dt.datetime) -> int:
 
 def day_after(moment: dt.datetime) -> int:
     """Return the first UTC day that begins at or after an instant."""
-    return -day_of(-(moment - instant(0)) + instant(0))
+    return -(-microseconds(moment) // (DAY // dt.timedelta(microseconds=1)))
 
 
 def start_of(day: int) -> dt.datetime:
-    """Return the instant at which a day counted from 1970 begins."""
-    return instant(day * (DAY // dt.timedelta(microseconds=1)))
+    """Return the instant at which a day counted from 1970 begins, the last there is at most."""
+    return instant(min(day, LAST_DAY) * (DAY // dt.timedelta(microseconds=1)))

@@ -268,6 +268,10 @@ def test_days_narrow_what_is_compared(simulated: FlaskClient, store: Store) -> N
     assert none["units"] == 0
     assert none["verdict"]["word"] == "Not enough data yet"
     assert simulated.get("/titles/t0?to=2020-01-01").status_code == 200
+    for by in ("", "&by=taste"):  # the ends of what a calendar holds
+        wide = f"from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z{by}"
+        assert simulated.get(f"/v1/titles/t0/comparison?{wide}").get_json()["units"] > 0
+        assert simulated.get(f"/titles/t0?from=0001-01-01&to=9999-12-31{by}").status_code == 200
     assert simulated.get("/titles/t0?from=soon", headers=HTML).status_code == 422
     assert simulated.get("/titles/t0?from=2026-02-02&to=2026-01-01").status_code == 422
 
