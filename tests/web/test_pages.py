@@ -222,7 +222,7 @@ def test_a_page_that_fails_says_what_to_do(browser: Browser, address: str) -> No
     assert page.goto(f"{address}/titles/nope").status == 404
     assert "does not exist" in page.get_by_role("alert").inner_text()
     assert page.goto(f"{address}/titles/dark?by=nonsense").status == 422
-    assert "segments are by one of" in page.get_by_role("alert").inner_text().lower()
+    assert "use one of taste" in page.get_by_role("alert").inner_text().lower()
     page.close()
 
 
