@@ -37,6 +37,7 @@ from artwork_bandit.serving.ingest import Batch, Report
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Held, Store
+from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry, Spool
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class Journal:
         self._row_writer = Bounded("log writer")
         self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
         self._stopped = threading.Event()
+        self._pace = Pace(DRAINED_AT_ONCE, write_seconds / 4)
         self._drainer = threading.Thread(target=self._drain_for_ever, name="drainer", daemon=True)
         self._drainer.start()
 
@@ -303,19 +305,32 @@ class Journal:
                 log.exception("drain_crashed")
 
     def _drain(self) -> None:
-        """Bring what waits into the database; see whether it is back."""
+        """Bring what waits into the database; see whether it is back.
+
+        It is as soon as a chunk went in quickly, whatever waits still: under load the spool may
+        fill as fast as it is emptied, and then would for ever.
+        """
         quick = True
         try:
             with self.spool.draining() as mine:
-                while mine and (entries := self.spool.next(DRAINED_AT_ONCE)):
+                while mine and (entries := self.spool.next(self._pace.size)):
                     begun = time.monotonic()
-                    self._bring(entries)
+                    with self._pace.timed():
+                        self._bring(entries)
                     quick = time.monotonic() - begun < self._write_seconds / 2
+                    if quick:
+                        self._look()
                     if self._stopped.is_set():
                         return
+                    self._pace.rest()
         except StoreUnavailable as error:  # the spool's disk, or the database; the next line tells
             log.debug("drain_failed", extra={"error": str(error)})
-        if not self.up and quick:
+        if quick:
+            self._look()
+
+    def _look(self) -> None:
+        """See whether a database that was away is back."""
+        if not self.up:
             self._for_drain.write(lambda _connection: None)
             self.up = True
             log.warning("database_back")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from artwork_bandit.domain import stable_hash
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.store import host_lock
+from artwork_bandit.store.pace import HELD_SECONDS, Pace
 
 T = TypeVar("T")
 
@@ -62,6 +64,10 @@ class Store:
                 connection.rollback()
                 raise
             connection.commit()
+
+    def pace(self, most: int) -> Pace:
+        """Return how many rows background work should write at once."""
+        return Pace(most, HELD_SECONDS if self.dialect == "sqlite" else math.inf)
 
     def close(self) -> None:
         self.engine.dispose()

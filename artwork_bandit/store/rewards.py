@@ -56,14 +56,16 @@ _COPIED = (
 
 def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> int:
     """Settle all impressions of a slot whose window has closed; return how many units they gave."""
-    made = 0
+    made, pace = 0, store.pace(BATCH)
     while True:
-        with store.write() as connection:
+        most = pace.size
+        with store.write() as connection, pace.timed():
             wait_for_turn(connection, f"join {slot.name}")
-            pending = connection.execute(_outcomes(slot.name, window, now - window)).all()
+            pending = connection.execute(_outcomes(slot.name, window, now - window, most)).all()
             made += _settle(connection, slot, pending, now)
-        if len(pending) < BATCH:
+        if len(pending) < most:
             return made
+        pace.rest()
 
 
 class SettledUnit(NamedTuple):
@@ -112,7 +114,9 @@ def of_decision(connection: Connection, request_id: str, position: int) -> float
     return connection.execute(query).scalar()
 
 
-def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa.Select[Any]:
+def _outcomes(
+    slot: str, window: dt.timedelta, closed_before: dt.datetime, most: int
+) -> sa.Select[Any]:
     """Return the query: a batch of closed impressions, oldest first, with what followed."""
     shown = (
         sa.select(impressions)
@@ -124,7 +128,7 @@ def _outcomes(slot: str, window: dt.timedelta, closed_before: dt.datetime) -> sa
             impressions.c.received_at <= closed_before,
         )
         .order_by(impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
-        .limit(BATCH)
+        .limit(most)
         .subquery("shown")
     )
     later = impressions.alias("later")

@@ -1,6 +1,7 @@
 """Durable before it is acknowledged, exactly once, whatever order things fail in."""
 
 import datetime as dt
+import itertools
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.store import profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Held, Store
+from artwork_bandit.store.spool import Entry
 from artwork_bandit.store.tables import events, requests
 from tests.samples import NOW
 from tests.serving.test_service import ask, event, send
@@ -116,6 +118,25 @@ def test_a_drain_that_died_after_its_commit_changes_nothing(
         assert connection.execute(sa.select(sa.func.count()).select_from(events)).scalar() == 2
 
 
+def test_the_database_is_back_although_the_spool_fills_as_fast_as_it_is_emptied(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    bring, count = quiet.journal._bring, itertools.count()
+    ask(quiet, f"r{next(count)}")
+
+    def and_meanwhile(entries: list[Entry]) -> None:
+        bring(entries)
+        name = f"r{next(count)}"
+        assert name < "r9"
+        ask(quiet, name)
+
+    monkeypatch.setattr(quiet.journal, "_bring", and_meanwhile)
+    quiet.journal._drain()
+    assert (quiet.journal.up, quiet.spool.depth()) == (True, 0)
+    assert sorted(rows(quiet)) == ["r0", "r1", "r2"]
+
+
 def test_a_repeat_is_answered_from_the_spool_by_any_worker(quiet: Service, second: Service) -> None:
     away(quiet)
     first = ask(quiet, "r1")
@@ -146,11 +167,13 @@ def test_an_event_waits_for_a_decision_that_is_in_another_spool(
 def test_an_event_whose_decision_never_comes_is_kept_with_the_reason(
     quiet: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    wait = "artwork_bandit.serving.journal.LONGEST_WAIT"
+    monkeypatch.setattr(wait, dt.timedelta(days=36_500))  # the events' clock is `NOW`
     lost = quiet.decision_ids.make("never-arrives", 1)[0]
     send(quiet, event("e1", "play", member_id="m1", title_id="t0"), decision=lost)
     quiet.journal._drain()
     assert quiet.spool.depth() == 1  # tried again later
-    monkeypatch.setattr("artwork_bandit.serving.journal.LONGEST_WAIT", dt.timedelta(0))
+    monkeypatch.setattr(wait, dt.timedelta(0))
     monkeypatch.setattr("artwork_bandit.store.spool.time.time", lambda: 4e9)
     quiet.journal._drain()
     with quiet.store.read() as connection:
@@ -165,8 +188,6 @@ def test_an_entry_that_cannot_be_stored_holds_up_no_other(
         ask(quiet, name)
     entries = quiet.spool.next(10)
     quiet.spool.settle([entries[1]])
-    from artwork_bandit.store.spool import Entry
-
     quiet.spool.add([Entry(kind="request", payload=b"\xc1 nonsense")])
     quiet.journal._drain()
     assert sorted(rows(quiet)) == ["r1", "r3"]
