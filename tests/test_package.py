@@ -40,7 +40,6 @@ def test_files_of_others_are_what_was_taken_with_their_licences() -> None:
     assert {line.split()[0] for line in lines} == {p.name for p in static.glob("*.min.*")}
 
 
-@pytest.mark.slow
 def test_the_wheel_works_where_nothing_else_of_this_project_is(tmp_path: Path) -> None:
     """Its own code, migrations, templates and data come from the wheel alone."""
     source = tmp_path / "source"
@@ -132,7 +131,7 @@ def _curl(port: int, path: str, body: str) -> dict:
         return json.load(answer)
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_the_demo_learns_and_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "artwork_bandit", "demo", "--once", "--folder", str(tmp_path)],

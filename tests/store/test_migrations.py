@@ -68,7 +68,7 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
     url = (
         f"sqlite:///{tmp_path}/old.db"
         if kind == "sqlite"
-        else request.getfixturevalue("postgres")("before")
+        else request.getfixturevalue("postgres").create("before")
     )
     store = Store(url)
     migrate._run(store, command.upgrade, "0001")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -242,19 +243,16 @@ def test_names_that_look_like_formulas_are_harmless_in_a_spreadsheet(
     assert "'=HYPERLINK(1)" in text
 
 
-@pytest.mark.parametrize("by", FIELDS)
-def test_segments_add_up_to_the_whole(simulated: FlaskClient, by: str) -> None:
-    page = simulated.get(f"/titles/t0?by={by}")
-    assert page.status_code == 200
-    rows = list(csv.DictReader(io.StringIO(simulated.get(f"/titles/t0/segments.csv?by={by}").text)))
-    body = simulated.get(f"/v1/titles/t0/comparison?by={by}").get_json()
-    whole = body["units"]
-    assert {s["name"]: s["units"] for s in body["segments"]} == {
-        r["segment"]: int(r["units"]) for r in rows
-    }
-    units = {r["segment"]: int(r["units"]) for r in rows}
-    assert sum(units.values()) == whole
-    assert by_segment([], {}, [], by, "t0", 0.05) == []
+def test_segments_add_up_to_the_whole(simulated: FlaskClient) -> None:
+    for by in FIELDS:
+        assert simulated.get(f"/titles/t0?by={by}").status_code == 200
+        text = simulated.get(f"/titles/t0/segments.csv?by={by}").text
+        rows = list(csv.DictReader(io.StringIO(text)))
+        body = simulated.get(f"/v1/titles/t0/comparison?by={by}").get_json()
+        units = {r["segment"]: int(r["units"]) for r in rows}
+        assert {s["name"]: s["units"] for s in body["segments"]} == units, by
+        assert sum(units.values()) == body["units"], by
+        assert by_segment([], {}, [], by, "t0", 0.05) == []
 
 
 def test_days_narrow_what_is_compared(simulated: FlaskClient, store: Store) -> None:
@@ -293,14 +291,16 @@ def test_the_overview_searches_filters_sorts_and_pages(simulated: FlaskClient) -
 ODD = ("-5", "1e9", "0x", "\x00", "%00", "a" * 3000, "<script>", "9" * 40, "ß", "'--")
 
 
-@pytest.mark.parametrize("name", ["slot", "from", "to", "by", "page", "search", "sort", "done"])
-def test_odd_addresses_are_answered_in_words(simulated: FlaskClient, name: str) -> None:
-    for value in ODD:
-        for path in ("/", "/titles/t0", "/policies", "/features", "/changes", "/overview.csv",
-                     "/titles/t0/comparison.csv", "/titles/t0/charts/rates.svg"):  # fmt: skip
-            answer = simulated.get(path, query_string={name: value}, headers=HTML)
-            assert answer.status_code in (200, 404, 422), (path, name, value)
-            assert "<script>" not in answer.text.replace('<script defer src="', "")
+def test_odd_addresses_are_answered_in_words(simulated: FlaskClient) -> None:
+    paths = (
+        "/", "/titles/t0", "/policies", "/features", "/changes", "/overview.csv",
+        "/titles/t0/comparison.csv", "/titles/t0/charts/rates.svg",
+    )  # fmt: skip
+    names = ("slot", "from", "to", "by", "page", "search", "sort", "done")
+    for name, value, path in itertools.product(names, ODD, paths):
+        answer = simulated.get(path, query_string={name: value}, headers=HTML)
+        assert answer.status_code in (200, 404, 422), (path, name, value)
+        assert "<script>" not in answer.text.replace('<script defer src="', "")
 
 
 def test_pages_are_compressed_for_those_who_take_it(simulated: FlaskClient) -> None:

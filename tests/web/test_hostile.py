@@ -17,7 +17,6 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.store.engine import Store
 from tests.samples import fill
 
-pytestmark = pytest.mark.slow
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
     "response_headers_conformance", "response_schema_conformance", "unsupported_method",

@@ -31,7 +31,7 @@ from simulations import load
 from simulations.database import Database, postgresql
 from tests.samples import NOW, fill
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.alone
 WAIT_SECONDS = 60
 
 

@@ -264,13 +264,12 @@ def test_the_demo_homepage_chooses_reports_and_explains(address: str, browser: B
         "request",
         lambda r: r.url.endswith("/v1/events") and sent.append(json.loads(r.post_data or "{}")),
     )  # fmt: skip
-    page.goto(f"{address}/demo")
-    expect(page.locator("#said")).to_contain_text("chosen")
     first = page.locator("figure").first
-    assert first.get_attribute("data-variant")
-    first.locator("img").evaluate("i => i.decode()")
     with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
-        page.wait_for_timeout(1)
+        page.goto(f"{address}/demo")
+        expect(page.locator("#said")).to_contain_text("chosen")
+        assert first.get_attribute("data-variant")
+        first.locator("img").evaluate("i => i.decode()")
     assert answered.value.json()["rejected"] == []
 
     def kinds() -> Counter[str]:
@@ -284,15 +283,13 @@ def test_the_demo_homepage_chooses_reports_and_explains(address: str, browser: B
     seen = kinds()["impression"]
     tiles = page.locator("figure").count()
     assert 0 < seen < tiles  # those in view, not those below and beside
-    page.locator("section").last.scroll_into_view_if_needed()
     with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
-        page.wait_for_timeout(1)
+        page.locator("section").last.scroll_into_view_if_needed()
     assert kinds()["impression"] > seen  # what scrolls into view is seen then
     first.scroll_into_view_if_needed()
-    first.locator(".play").click()
-    assert "Played" in page.locator("#said").inner_text()
-    with page.expect_response(lambda r: r.url.endswith("/v1/events")) as answered:
-        page.wait_for_timeout(1)
+    with page.expect_response(lambda r: '"play"' in (r.request.post_data or "")) as answered:
+        first.locator(".play").click()
+        assert "Played" in page.locator("#said").inner_text()
     assert answered.value.json()["rejected"] == []
     assert kinds()["click"] == kinds()["play"] == 1
     first.locator(".ask").click()
