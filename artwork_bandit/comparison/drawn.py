@@ -2,16 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
 
 import numpy as np
 
 from artwork_bandit.domain import ActionSet, Floats, Ints
 from artwork_bandit.estimators.contrast import Drawn
+from artwork_bandit.store.rewards import SettledUnit
 from artwork_bandit.store.rollups import BUCKETS, Rollup
 
 EVEN = "explore"
 """The cell that spreads everything evenly."""
+
+
+EARLIER = "\x00"
+"""Joins a variant's id and a number to name a picture that it had before."""
+Row = TypeVar("Row", Rollup, SettledUnit)
+
+
+def with_earlier_named(
+    rows: Sequence[Row], sets: Mapping[int, ActionSet], earlier: Container[int]
+) -> tuple[list[Row], dict[int, ActionSet]]:
+    """Return rows and action sets in which variants that had another picture go by another name.
+
+    `earlier` are the revisions with another picture than the variant has now: what was earned with
+    it says nothing of this one.
+    """
+    renamed: dict[int, dict[str, str]] = {}
+    for set_id, known in sets.items():
+        pairs = zip(known.variant_ids, known.revision_ids, strict=False)
+        names = {v: f"{v}{EARLIER}{r}" for v, r in pairs if r in earlier}
+        if names:
+            renamed[set_id] = names
+    if not renamed:
+        return list(rows), dict(sets)
+    changed = {
+        set_id: replace(sets[set_id], variant_ids=tuple(
+            names.get(v, v) for v in sets[set_id].variant_ids
+        ))
+        for set_id, names in renamed.items()
+    }  # fmt: skip
+    none: dict[str, str] = {}
+    named = [
+        row._replace(
+            variant_id=renamed.get(row.action_set_id, none).get(row.variant_id, row.variant_id)
+        )
+        for row in rows
+    ]
+    return named, dict(sets) | changed
+
+
+def where_all(table: Drawn, variants: Ints) -> Drawn:
+    """Return the sums of the decisions where all of these variants might be shown."""
+    has_all = np.asarray(table.eligible[:, variants].all(axis=1))
+    kept = has_all[table.action_set]
+    names = [f.name for f in fields(Drawn) if f.name not in ("eligible", "even_share", "buckets")]
+    return replace(table, **{name: getattr(table, name)[kept] for name in names})
 
 
 def table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from artwork_bandit.comparison import drawn
-from artwork_bandit.comparison.variants import Estimated
+from artwork_bandit.comparison.variants import Estimated, is_running
 from artwork_bandit.comparison.verdict import ALPHA
-from artwork_bandit.domain import ActionSet
+from artwork_bandit.domain import ActionSet, Variant
 from artwork_bandit.estimators.contrast import contrast
 from artwork_bandit.estimators.segments import Segments
+from artwork_bandit.store import catalog, rewards
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store import rewards
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import SettledUnit
 from artwork_bandit.store.rollups import BUCKETS, Rollup, start_of
@@ -36,15 +37,16 @@ class SegmentRow:
     units: int
     rates: list[Estimated]
     best: int | None
-    """Number of the variant that is surely ahead of all others here."""
+    """Number of the variant that is surely ahead of all other running ones here."""
     mostly: int | None
     """Number of the variant that policies show most here."""
     mostly_share: float | None
 
 
 def of_title(
-    connection: Connection, slot: str, title_id: str, variant_ids: Sequence[str], by: str,
+    connection: Connection, slot: str, title_id: str, variants: Sequence[Variant], by: str,
     explored_share: float, since: int | None = None, until: int | None = None,
+    now: dt.datetime | None = None,
 ) -> list[SegmentRow]:  # fmt: skip
     """Return the segments of a title's latest decisions in the days [since, until), counted from
     1970; raises InvalidInput for a field that is unknown."""
@@ -54,21 +56,28 @@ def of_title(
         None if until is None else start_of(until), LATEST,
     )  # fmt: skip
     sets = request_store.get_action_sets(connection, {u.action_set_id for u in units})
-    return by_segment(units, sets, variant_ids, by, title_id, explored_share)
+    earlier = catalog.earlier_pictures(connection, variants)
+    named, sets = drawn.with_earlier_named(units, sets, earlier)
+    return by_segment(named, sets, variants, by, title_id, explored_share, now)
 
 
 def by_segment(
-    units: Sequence[SettledUnit], sets: Mapping[int, ActionSet], variant_ids: Sequence[str],
-    by: str, title_id: str, explored_share: float,
+    units: Sequence[SettledUnit], sets: Mapping[int, ActionSet], variants: Sequence[Variant],
+    by: str, title_id: str, explored_share: float, now: dt.datetime | None = None,
 ) -> list[SegmentRow]:  # fmt: skip
-    """Return the segments of a title's decisions, the largest first; raises InvalidInput."""
+    """Return the segments of a title's decisions, the largest first; raises InvalidInput.
+
+    `now` tells which variants are running; without it, all that are active.
+    """
     segments = Segments(by)
+    variant_ids = [v.variant_id for v in variants]
+    running = [i for i, v in enumerate(variants) if is_running(v, now)]
     parts: dict[str, list[SettledUnit]] = {}
     for unit in reversed(units):  # the oldest first, as segments are named
         parts.setdefault(segments.name(unit.context, title_id, unit.cell), []).append(unit)
     told = len(parts) * len(variant_ids)
     rows = [
-        _row(name, some, sets, variant_ids, explored_share, ALPHA / max(told, 1))
+        _row(name, some, sets, variant_ids, running, explored_share, ALPHA / max(told, 1))
         for name, some in parts.items()
     ]
     return sorted(rows, key=lambda row: (-row.units, row.name))
@@ -76,7 +85,7 @@ def by_segment(
 
 def _row(
     name: str, units: Sequence[SettledUnit], sets: Mapping[int, ActionSet],
-    variant_ids: Sequence[str], explored_share: float, alpha: float,
+    variant_ids: Sequence[str], running: Sequence[int], explored_share: float, alpha: float,
 ) -> SegmentRow:  # fmt: skip
     table = drawn.table([_rollup(u, sets) for u in units], sets, variant_ids, explored_share)
     rates = [Estimated(estimate=None, reason="seen too little") for _ in variant_ids]
@@ -91,9 +100,9 @@ def _row(
                 estimate=value, lower=max(value - wide, 0.0), upper=min(value + wide, 1.0)
             )
         ahead = (found.difference - found.difference_half_widths(2 * alpha)) > 0
-        best = next(
-            (int(i) for i in known if len(known) > 1 and ahead[i, known[known != i]].all()), None
-        )
+        if len(running) > 1 and found.enough[running].all():
+            rivals = {i: [j for j in running if j != i] for i in running}
+            best = next((i for i in running if ahead[i, rivals[i]].all()), None)
     chosen = Counter(u.variant_id for u in units if u.cell in CHOOSING)
     mostly = next(iter(chosen.most_common(1)), None)
     if mostly is None or chosen.total() < FEWEST_SHOWN or mostly[0] not in variant_ids:

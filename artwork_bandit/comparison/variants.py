@@ -9,6 +9,7 @@ screen and rates are of impressions whose attribution window has closed, by whol
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ import numpy as np
 from artwork_bandit.comparison import drawn, sample_ratio, verdict
 from artwork_bandit.comparison.verdict import ALPHA, Verdict
 from artwork_bandit.domain import ActionSet, Ints, Variant, VariantStatus
-from artwork_bandit.estimators.contrast import Contrast, chance_to_be_best, contrast
+from artwork_bandit.estimators.contrast import Contrast, Drawn, chance_to_be_best, contrast
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.store import catalog, rollups
 from artwork_bandit.store import requests as request_store
@@ -57,6 +58,8 @@ class VariantRow:
     """Relative to the baseline variant, on decisions where both were eligible; None for itself."""
     effective_rows: float
     """Equally weighted decisions the corrected rate is worth."""
+    earlier: int
+    """Times on screen with another picture, from before this one took its place: left out."""
     chance_to_be_best: float | None
     """Among running variants; a hint, not a verdict."""
 
@@ -93,6 +96,8 @@ def compare(
     variants = catalog.list_variants(connection, title_id, slot)
     rows = rollups.of_title(connection, slot, title_id, since, until)
     sets = request_store.get_action_sets(connection, {row.action_set_id for row in rows})
+    earlier = catalog.earlier_pictures(connection, variants)
+    rows, sets = drawn.with_earlier_named(rows, sets, earlier)
     return of_rows(title_id, slot, variants, rows, sets, explored_share, now)
 
 
@@ -100,7 +105,8 @@ def of_rows(
     title_id: str, slot: str, variants: Sequence[Variant], rows: Sequence[Rollup],
     sets: dict[int, ActionSet], explored_share: float, now: dt.datetime | None,
 ) -> Comparison:  # fmt: skip
-    """Return the comparison from what the store holds of a title."""
+    """Return the comparison from what the store holds of a title, earlier pictures named apart
+    (`drawn.with_earlier_named`)."""
     ids = [v.variant_id for v in variants]
     table = drawn.table(rows, sets, ids, explored_share)
     found = contrast(table) if len(table.rows) else None
@@ -109,15 +115,18 @@ def of_rows(
     impressions = dict.fromkeys(ids, 0)
     last = max((row.day for row in rows), default=0)
     today = last if now is None else rollups.day_of(now)
+    before = dict.fromkeys(ids, 0)
     for row in rows:
         if row.variant_id in impressions:
             impressions[row.variant_id] += row.impressions
+        elif (name := row.variant_id.partition(drawn.EARLIER)[0]) in before:
+            before[name] += row.impressions
     week = [row for row in rows if row.day > today - WEEK_DAYS]
     # A title that is younger than a week has had fewer days.
     days = min(WEEK_DAYS, today - rows[0].day + 1) if rows else 1
     a_day = sum(row.drawn for row in week) / max(days, 1)
     decided = _decided(found, running, baseline, variants, a_day)
-    chances = _chances(found, running, len(variants))
+    chances = _chances(table, found, running, len(variants))
     total = sum(impressions.values())
     lifts = _lifts(found, baseline, len(variants))
     return Comparison(
@@ -137,6 +146,7 @@ def of_rows(
                 corrected=_value(found, i),
                 lift=lifts[i],
                 effective_rows=0.0 if found is None else float(found.effective_rows[i]),
+                earlier=before[variant.variant_id],
                 chance_to_be_best=chances[i],
             )
             for i, variant in enumerate(variants)
@@ -184,8 +194,8 @@ def _rate(rows: Sequence[Rollup], variant_id: str, cell: str | None) -> Proporti
 
 
 def _value(found: Contrast | None, i: int) -> Estimated:
-    if found is None or not found.plays[i]:
-        return Estimated(estimate=None, reason="not seen yet")
+    if found is None or not found.rows[i, i]:
+        return Estimated(estimate=None, reason="not shown yet")
     if not found.enough[i]:
         return Estimated(estimate=None, reason="seen too little to tell")
     half = float(found.half_widths(ALPHA)[i])
@@ -198,25 +208,32 @@ def _lifts(found: Contrast | None, baseline: int | None, count: int) -> list[Est
     if found is None or baseline is None or not found.enough[baseline]:
         unknown = Estimated(estimate=None, reason="the baseline has been seen too little")
         return [Estimated(estimate=None) if i == baseline else unknown for i in range(count)]
-    half = found.difference_half_widths(ALPHA / max(count - 1, 1))[:, baseline]
-    rate = float(found.value[baseline])
-    lifts = []
-    for i in range(count):
-        if i == baseline:
-            lifts.append(Estimated(estimate=None, reason="the baseline itself"))
-        elif not found.enough[i]:
-            lifts.append(Estimated(estimate=None, reason="seen too little to tell"))
-        else:
-            gap, wide = float(found.difference[i, baseline]), float(half[i])
-            lifts.append(
-                Estimated(estimate=gap / rate, lower=(gap - wide) / rate, upper=(gap + wide) / rate)
-            )
-    return lifts
+    alpha = ALPHA / max(count - 1, 1)
+    return [_lift(found, i, baseline, alpha) for i in range(count)]
 
 
-def _chances(found: Contrast | None, running: Ints, count: int) -> list[float | None]:
+def _lift(found: Contrast, i: int, baseline: int, alpha: float) -> Estimated:
+    if i == baseline:
+        return Estimated(estimate=None, reason="the baseline itself")
+    if not found.enough[i]:
+        return Estimated(estimate=None, reason="seen too little to tell")
+    if not found.rows[i, baseline]:
+        return Estimated(estimate=None, reason="never shown to the same members as the baseline")
+    lift, lower, upper = found.lift(i, baseline, alpha)
+    if math.isnan(lift) or math.isnan(upper):
+        return Estimated(estimate=None, reason="one of the two is hardly ever played")
+    return Estimated(estimate=lift, lower=lower, upper=upper)
+
+
+def _chances(table: Drawn, found: Contrast | None, running: Ints, count: int) -> list[float | None]:
+    """Return the hints, from decisions where all running variants might be shown."""
     chances: list[float | None] = [None] * count
-    if found is not None and len(running) > 1 and found.enough[running].all():
+    if found is None or len(running) < 2 or not found.enough[running].all():
+        return chances
+    if not table.eligible[:, running].all():
+        common = drawn.where_all(table, running)
+        found = contrast(common) if len(common.rows) else None
+    if found is not None and found.enough[running].all():
         for i, chance in zip(running, chance_to_be_best(found, running), strict=True):
             chances[i] = float(chance)
     return chances

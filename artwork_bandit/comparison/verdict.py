@@ -48,7 +48,8 @@ class Verdict:
     leader: int | None = None
     """Number of the variant it is about."""
     gain: float | None = None
-    """Lift of the leader over the baseline variant, a share of its rate."""
+    """Lift of the leader over the baseline variant on decisions they have in common, a share of its
+    rate; None where nothing tells."""
     days_left: float | None = None
     """Days until something can be said at the present traffic; None if nobody can tell."""
 
@@ -67,11 +68,20 @@ def decide(
     if len(known) < 2 or not found.enough[baseline]:
         return _too_little(found, running, baseline, names, rows_a_day)
     pairwise = found.difference_half_widths(ALPHA)
-    leader = int(known[np.argmax(found.value[known])])
+    leader = _leader(found, known, baseline)
     others = known[known != leader]
-    beaten = found.difference[leader, others] > pairwise[leader, others]
-    gain = _gain(found, leader, baseline)
     called, beside = names[leader], names[baseline]
+    comparable = others[found.rows[leader, others] > 0]
+    if not len(comparable) or (leader != baseline and baseline not in comparable):
+        apart = names[others[0]] if leader == baseline else beside
+        return Verdict(
+            word=Word.WAIT,
+            reason=f"{called} and {apart} could never be shown to the same members, on the same "
+            "days: nothing tells which is better",
+        )
+    beaten = found.difference[leader, others] > pairwise[leader, others]
+    gain = None if leader == baseline else found.lift(leader, baseline, ALPHA)[0]
+    gain = 0.0 if gain is None else gain if np.isfinite(gain) else None
     if beaten.all() and len(known) == len(running):
         return Verdict(
             word=Word.WINNER, leader=leader, gain=gain,
@@ -84,21 +94,33 @@ def decide(
         return Verdict(
             word=Word.LIKELY, leader=leader, gain=gain,
             reason=f"{called} is ahead of {beside}; {_listed(close)} may be as good",
-            days_left=_days(found, leader, others[~beaten], pairwise, rows_a_day),
+            days_left=_days(found, leader, np.setdiff1d(comparable, others[beaten]), pairwise,
+                            rows_a_day),
         )  # fmt: skip
     span = np.abs(found.difference) + pairwise
-    matters = MATTERS * found.value[baseline]
-    if len(known) == len(running) and span[np.ix_(known, known)].max() < matters:
+    matters = MATTERS * np.minimum(found.common, found.common.T)
+    if len(known) == len(running) and (span < matters)[np.ix_(known, known)].all(
+        where=~np.eye(len(known), dtype=bool)
+    ):
         return Verdict(
             word=Word.NONE,
             reason=f"if variants differ at all, then by less than {MATTERS:.0%} of {beside}'s rate",
         )
-    rival = others if leader == baseline else np.array([baseline])
+    rival = comparable if leader == baseline else np.array([baseline])
     return Verdict(
         word=Word.WAIT, leader=leader, gain=gain,
         reason=f"{called} leads so far, which may be chance",
         days_left=_days(found, leader, rival, half, rows_a_day),
     )  # fmt: skip
+
+
+def _leader(found: Contrast, known: Ints, baseline: int) -> int:
+    """Return the variant that is ahead of most others, each on the decisions they have in common;
+    of several the one that is most ahead of the baseline."""
+    both = np.ix_(known, known)
+    ahead = (found.rows[both] > 0) & (found.difference[both] > 0)
+    lead = np.nan_to_num(found.difference[known, baseline], nan=-np.inf)
+    return int(known[np.lexsort((lead, ahead.sum(axis=1)))[-1]])
 
 
 def _too_little(
@@ -107,9 +129,7 @@ def _too_little(
     """Return the verdict while too few variants have an interval."""
     short = [v for v in {*running.tolist(), baseline} if not found.enough[v]]
     with np.errstate(divide="ignore"):
-        factor = np.maximum(
-            contrasts.FEWEST_ROWS / found.effective_rows, contrasts.FEWEST_PLAYS / found.plays
-        )
+        factor = contrasts.FEWEST_ROWS / found.effective_rows
     # Two variants with an interval, the baseline among them, are enough for a first word.
     first = min((factor[v] for v in short if v != baseline), default=1.0)
     needed = max(first, factor[baseline] if baseline in short else 1.0, 1.0)
@@ -130,7 +150,8 @@ def _days(
     worst = 0.0
     for rival in rivals:
         lead = abs(float(found.difference[leader, rival]))
-        allowed = max(lead, MATTERS * float(found.value[rival]) - lead, 1e-9)
+        matters = MATTERS * float(min(found.common[rival, leader], found.common[leader, rival]))
+        allowed = max(lead, matters - lead, 1e-9)
         rows = float(found.rows[leader, rival])
         worst = max(worst, rows * (float(half[leader, rival]) / allowed) ** 2 - rows)
     return _until(0.0, worst, rows_a_day)
@@ -141,11 +162,6 @@ def _until(have: float, need: float, rows_a_day: float) -> float | None:
         return None
     days = (need - have) / rows_a_day
     return float(min(max(days, 0.0), LONGEST_DAYS))
-
-
-def _gain(found: Contrast, leader: int, baseline: int) -> float | None:
-    rate = float(found.value[baseline])
-    return float(found.difference[leader, baseline]) / rate if rate > 0 else None
 
 
 def _listed(names: list[str]) -> str:

@@ -15,11 +15,15 @@ Where a policy hardly ever shows a variant, the few rows that would carry its we
 come yet: sum w falls short of N. The missing weight is counted in those variances as rows of the
 largest weight the cell's floor permits.
 
-Variances are sums over member buckets. Not valid with few rows or few buckets: `Contrast.enough`.
+Variances are sums over member buckets. A variant with next to no plays has none to vary: it gets
+the variance of the plays that are missing to eight. Ratios of two variants are of the same
+decisions, with intervals on the log scale (delta method). Not valid with few rows or few buckets:
+`Contrast.enough`.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +38,11 @@ SHRINKAGE = 20.0
 FEWEST_ROWS = 100.0
 """Effective rows of a variant before anything is said of it."""
 FEWEST_PLAYS = 8.0
-"""Plays of a variant before anything is said of it."""
+"""Plays that a variant's variance is that of, at least."""
 FEWEST_BUCKETS = 20
 """Member buckets in which a variant was shown, before anything is said of it."""
+WIDEST = 10.0
+"""Half width of a log ratio beyond which it says nothing."""
 TIGHTEST = 5_000
 """Rows at which intervals are tightest."""
 
@@ -78,9 +84,13 @@ class Contrast:
     """k, expected plays per decision."""
     value_error: Floats
     """k, standard errors."""
+    common: Floats
+    """[k, k], value of the row's variant on decisions where the column's might be shown too."""
     difference: Floats
     """[k, k], value of the row's minus the column's variant, on decisions where both might be."""
     difference_error: Floats
+    log_ratio_error: Floats
+    """[k, k], standard errors of log(common / common.T); NaN where a value is not above 0."""
     rows: Floats
     """[k, k], decisions where both were eligible."""
     effective_rows: Floats
@@ -88,7 +98,7 @@ class Contrast:
     plays: Floats
     """k, plays that the variant's value rests on."""
     enough: npt.NDArray[np.bool_]
-    """k, whether the variant has enough rows, plays and buckets for an interval."""
+    """k, whether the variant has enough rows and buckets for an interval."""
     covariance: Floats
     """[k, k], of the values."""
 
@@ -99,6 +109,19 @@ class Contrast:
     def difference_half_widths(self, alpha: float) -> Floats:
         """Return [k, k] half widths of (1 - alpha) confidence sequences of the differences."""
         return _half_widths(self.difference_error, self.rows, alpha)
+
+    def lift(self, variant: int, baseline: int, alpha: float) -> tuple[float, float, float]:
+        """Return (estimate, lower, upper) of the relative difference on common decisions, a
+        (1 - alpha) confidence sequence; NaN where a value is not surely above 0."""
+        a, b = self.common[variant, baseline], self.common[baseline, variant]
+        if not (a > 0 and b > 0):
+            return math.nan, math.nan, math.nan
+        rows = float(self.rows[variant, baseline])
+        unit = sequence.half_width(1.0, max(rows, 1.0), alpha, TIGHTEST)
+        half = unit * float(self.log_ratio_error[variant, baseline])
+        if not half < WIDEST:
+            return math.nan, math.nan, math.nan
+        return tuple(float(a / b * math.exp(x)) - 1 for x in (0.0, -half, half))  # type: ignore[return-value]
 
 
 def _half_widths(error: Floats, rows: Floats, alpha: float) -> Floats:
@@ -142,35 +165,48 @@ def contrast(drawn: Drawn) -> Contrast:
     covariance = _clustered(of_bucket)
     covariance += np.diag(np.einsum("vc,vvc->v", own**2, unseen))
 
-    flipped = (1, 0, 2)
-    pair = _joined(spread + spread.transpose(flipped), known & known.transpose(flipped))
-    difference = _total(pair, value - value.transpose(flipped))
-    apart = np.einsum("vuc,vucb->vub", pair, influence - influence.transpose(1, 0, 2, 3))
-    buckets = drawn.buckets
-    variance = buckets / (buckets - 1) * np.sum(apart**2, axis=2)
-    variance += np.einsum("vuc,vuc->vu", pair**2, unseen + unseen.transpose(flipped))
-
-    used = np.count_nonzero(np.einsum("vvcb->vb", weight), axis=1)
-    inflation = stdtrit(np.maximum(used - 1, 1), 0.975) / stdtrit(1e9, 0.975)
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = 1 / np.einsum("vc,vvc->v", own**2, spread)
     plays = np.einsum("scv->v", s.plays)
-    enough = (effective >= FEWEST_ROWS) & (plays >= FEWEST_PLAYS) & (used >= FEWEST_BUCKETS)
+    short = np.maximum(FEWEST_PLAYS - plays, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        covariance += np.diag(np.nan_to_num(short / effective**2))
+
+    flipped = (1, 0, 2)
+    pair = _joined(spread + spread.transpose(flipped), known & known.transpose(flipped))
+    common = _total(pair, value)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        few = short[:, None] * np.einsum("vuc,vuc->vu", pair**2, spread) ** 2
+    unseen = np.einsum("vuc,vuc->vu", pair**2, unseen) + few
+    of_pair = np.einsum("vuc,vucb->vub", pair, influence)
+    apart = _summed(of_pair - of_pair.transpose(flipped)) + unseen + unseen.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = np.where(common > 0, 1 / common, np.nan)
+        of_log = of_pair * relative[..., None]
+        log_ratio = _summed(of_log - of_log.transpose(flipped))
+        log_ratio += unseen * relative**2 + unseen.T * relative.T**2
+
+    used = np.count_nonzero(np.einsum("vvcb->vb", weight), axis=1)
+    inflation = stdtrit(np.maximum(used - 1, 1), 0.975) / stdtrit(1e9, 0.975)
+    both_inflated = np.maximum(inflation, inflation[:, None])
     return Contrast(
         value=values,
         value_error=np.sqrt(np.diagonal(covariance)) * inflation,
-        difference=difference,
-        difference_error=np.sqrt(variance) * np.maximum(inflation, inflation[:, None]),
+        common=common,
+        difference=common - common.T,
+        difference_error=np.sqrt(apart) * both_inflated,
+        log_ratio_error=np.sqrt(log_ratio) * both_inflated,
         rows=np.einsum("vuc->vu", total),
         effective_rows=np.where(np.isfinite(effective), effective, 0.0),
         plays=plays,
-        enough=enough,
+        enough=(effective >= FEWEST_ROWS) & (used >= FEWEST_BUCKETS),
         covariance=covariance,
     )
 
 
 def chance_to_be_best(found: Contrast, among: Ints, seed: int = 1, draws: int = 4_000) -> Floats:
-    """Return, for each of the variants, how often it is best when all are drawn as estimated.
+    """Return, for each of the variants, how often it is best when all are drawn as estimated;
+    `found` is of decisions where all of them might be shown.
 
     A hint only: looked at day after day it crosses any bound sooner or later by chance.
     """
@@ -214,15 +250,15 @@ def _sums(drawn: Drawn) -> _Sums:
         return np.bincount(at, values, length).astype(np.float64)
 
     # Every row's day predicts for all variants, not only for the one shown.
-    by_day = total(drawn.rows, place * len(days) + day, size * len(days)).reshape(size, len(days))
+    predicted = [total(drawn.rows * q[day, v], place, size) for v in range(variants)]
     shape = (sets, cells, buckets)
     at = place * variants + drawn.variant
     surprise = drawn.weighted_plays - q[day, drawn.variant] * drawn.weight
     in_cell = (drawn.action_set * cells + drawn.cell) * variants + drawn.variant
-    rows = by_day.sum(axis=1).reshape(shape)
+    rows = total(drawn.rows, place, size).reshape(shape)
     return _Sums(
         rows=rows,
-        predicted=(by_day @ q).reshape(*shape, variants),
+        predicted=np.stack(predicted, axis=-1).reshape(*shape, variants),
         surprise=total(surprise, at, size * variants).reshape(*shape, variants),
         weight=total(drawn.weight, at, size * variants).reshape(*shape, variants),
         weight2=total(drawn.weight2, in_cell, sets * cells * variants).reshape(sets, cells, -1),
@@ -252,6 +288,13 @@ def _joined(spread: Floats, known: npt.NDArray[np.bool_]) -> Floats:
 
 def _total(weights: Floats, values: Floats) -> Floats:
     found: Floats = np.sum(weights * values, axis=-1)
+    return found
+
+
+def _summed(influence: Floats) -> Floats:
+    """Return variances from influences [..., buckets]."""
+    buckets = influence.shape[-1]
+    found: Floats = buckets / (buckets - 1) * np.sum(influence**2, axis=-1)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -117,7 +118,7 @@ class VariantForm(EligibilityForm, kw_only=True):
             variant_id=variant_id,
             title_id=title_id,
             slot=slot_named(self.slot).name,
-            uri=self.uri,
+            uri=_sound_address(self.uri),
             name=self.name,
             features=_sound_features(self.features),
             **(kept | self.changes()),
@@ -135,6 +136,15 @@ class CatalogLine(TitleForm, kw_only=True):
 
     title_id: Id
     variants: list[CatalogVariant] = []
+
+
+def _sound_address(uri: str) -> str:
+    """Return the address; raises InvalidInput for one that no browser can follow."""
+    try:
+        urlsplit(uri).port  # noqa: B018 -- reading it checks it
+    except ValueError as error:
+        raise InvalidInput(f"uri {uri[:100]!r} is no address: {error}") from error
+    return uri
 
 
 def _sound_features(features: dict[str, FeatureValue]) -> dict[str, FeatureValue]:

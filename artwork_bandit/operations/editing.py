@@ -1,12 +1,13 @@
 """Changes that people make by hand: each is recorded with its author, and can be undone.
 
 A change of a variant's content makes a new revision, so a comparison goes on being right: what was
-logged before was logged of what was shown before.
+logged before was logged of what was shown before, and another picture is compared from then on.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,12 +15,14 @@ from typing import Any
 import msgspec
 
 from artwork_bandit.domain import ModelRecord, Variant, VariantStatus
-from artwork_bandit.errors import Conflict, InvalidInput, NotFound
+from artwork_bandit.errors import Conflict, InvalidInput
 from artwork_bandit.operations import catalog_forms
-from artwork_bandit.store import catalog, changes, notes, registry, summaries
+from artwork_bandit.store import catalog, changes, notes, registry
 from artwork_bandit.store.changes import Change
 from artwork_bandit.store.engine import Connection
 
+DEFAULT = "default"
+"""Name of the entry of a change that made another variant the default than before."""
 FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
 """What of a variant can be changed."""
 LONGEST_NOTE = 200
@@ -40,34 +43,53 @@ class Editor:
     def put_variant(self, variant: Variant, undoes: int | None = None) -> int | None:
         """Bring a variant to this content and eligibility; return the change, None if it is so
         already. Raises NotFound, Conflict, InvalidInput."""
-        found = catalog.by_ids(self.connection, [variant.variant_id], for_update=True)
+        catalog.lock(self.connection)
+        found = catalog.by_ids(self.connection, [variant.variant_id])
         before = found[0] if found else None
+        default = self._default_of(variant)
         catalog.put_variants(self.connection, [variant], self.now)
-        summaries.mark(self.connection, {(variant.slot, variant.title_id)})
         old, new = {} if before is None else _values(before), _values(variant)
         differing = [name for name in FIELDS if before is None or old[name] != new[name]]
         if not differing:
             return None
+        was = None if before is None else {name: old[name] for name in differing}
+        now = {name: new[name] for name in differing}
+        if variant.is_default and default not in (None, variant.variant_id):
+            was, now = (was or {}) | {DEFAULT: default}, now | {DEFAULT: variant.variant_id}
         return changes.record(
             self.connection, self.author, _action(before, variant, differing), self.now,
-            before=None if before is None else {name: old[name] for name in differing},
-            after={name: new[name] for name in differing}, slot=variant.slot,
-            title_id=variant.title_id, variant_id=variant.variant_id, undoes=undoes,
+            before=was, after=now, slot=variant.slot, title_id=variant.title_id,
+            variant_id=variant.variant_id, undoes=undoes,
         )  # fmt: skip
 
     def patch_variant(
-        self, title_id: str, variant_id: str, fields: Mapping[str, Any], undoes: int | None = None
-    ) -> int | None:
-        """Change some fields of a variant; return the change. Raises NotFound."""
-        found = catalog.by_ids(self.connection, [variant_id], for_update=True)
-        if not found or found[0].title_id != title_id:
-            raise NotFound(f"title {title_id!r} has no variant {variant_id!r}")
-        return self.put_variant(replace(found[0], **fields), undoes)
+        self, title_id: str, variant_id: str, fields: Mapping[str, Any],
+        undoes: int | None = None, seen: str | None = None,
+    ) -> int | None:  # fmt: skip
+        """Change some fields of a variant; return the change.
+
+        `seen` is the `fingerprint` of what somebody decided on. Raises NotFound, and Conflict if it
+        has been changed meanwhile.
+        """
+        catalog.lock(self.connection)
+        variant = catalog.get_variant(self.connection, title_id, variant_id)
+        if seen is not None and seen != fingerprint(variant):
+            raise Conflict(
+                f"{variant_id} has been changed by somebody else since this form was opened; go "
+                "back, reload the page and enter your change again"
+            )
+        return self.put_variant(replace(variant, **fields), undoes)
+
+    def _default_of(self, variant: Variant) -> str | None:
+        """Return the default of the variant's title and slot."""
+        known = catalog.list_variants(self.connection, variant.title_id, variant.slot)
+        return next((v.variant_id for v in known if v.is_default), None)
 
     def pause_exploration(
         self, title_id: str, paused: bool, undoes: int | None = None
     ) -> int | None:
         """Stop or start random draws for a title; raises NotFound."""
+        catalog.lock(self.connection)
         before = catalog.get_title(self.connection, title_id).exploration_paused
         catalog.pause_exploration(self.connection, title_id, paused, self.now)
         if before == paused:
@@ -88,8 +110,10 @@ class Editor:
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
+        challenger = registry.challenger(self.connection, record.slot)
         registry.promote(self.connection, version, said, self.now)
-        return self._model("model promoted", record.slot, live, version, undoes)
+        before = {"status": record.status, "challenger": challenger and challenger.version}
+        return self._model("model promoted", record.slot, live, version, undoes, before)
 
     def roll_back(self, slot: str, reason: str | None = None, undoes: int | None = None) -> int:
         """Go back to the model that was live before; raises Conflict if there is none."""
@@ -132,15 +156,24 @@ class Editor:
         assert change.title_id is not None
         assert change.variant_id is not None
         assert change.after is not None
+        catalog.lock(self.connection)
         now = catalog.get_variant(self.connection, change.title_id, change.variant_id)
         values = _values(now)
-        if any(values[name] != value for name, value in change.after.items()):
+        after = {name: value for name, value in change.after.items() if name != DEFAULT}
+        if any(values[name] != value for name, value in after.items()):
             raise Conflict(
                 f"{change.variant_id} has been changed again since; undo the later change first"
             )
         # What was added has been logged and stays known: it is retired, not deleted.
-        before = change.before or {"status": VariantStatus.RETIRED.value}
-        return self.put_variant(replace(now, **_fields(before)), change.change_id)
+        before = dict(change.before or {})
+        default = before.pop(DEFAULT, None)
+        if change.action == "added":
+            before = {"status": VariantStatus.RETIRED.value, "is_default": False}
+        made = self.put_variant(replace(now, **_fields(before)), change.change_id)
+        if default is not None:
+            other = catalog.get_variant(self.connection, change.title_id, default)
+            self.put_variant(replace(other, is_default=True))
+        return made
 
     def _undo_exploration(self, change: Change) -> int | None:
         assert change.title_id is not None
@@ -157,12 +190,18 @@ class Editor:
         if (None if live is None else live.version) != change.after["live"]:
             raise Conflict("another model is live by now; promote the one you want")
         if change.before["live"] is None:
-            return self.roll_back(change.slot, undoes=change.change_id)
-        return self.promote(change.before["live"], undoes=change.change_id)
+            made = self.roll_back(change.slot, undoes=change.change_id)
+        else:
+            made = self.promote(change.before["live"], undoes=change.change_id)
+        if live is not None and (status := change.before.get("status")) is not None:
+            registry.restore(self.connection, live.version, status)
+        if (challenger := change.before.get("challenger")) is not None:
+            registry.challenge(self.connection, challenger, self.now)
+        return made
 
     def _undo_note(self, change: Change) -> int | None:
         assert change.after is not None
-        removed = change.action == "note written"
+        removed = change.action != "note removed"
         notes.set_removed(self.connection, change.after["note_id"], removed)
         return changes.record(
             self.connection, self.author, "note removed" if removed else "note restored",
@@ -172,13 +211,19 @@ class Editor:
 
     def _model(
         self, action: str, slot: str, before: ModelRecord | None, after: int | None,
-        undoes: int | None,
+        undoes: int | None, more: Mapping[str, Any] | None = None,
     ) -> int:  # fmt: skip
+        live = {"live": None if before is None else before.version}
         return changes.record(
             self.connection, self.author, action, self.now, slot=slot,
-            before={"live": None if before is None else before.version}, after={"live": after},
-            undoes=undoes,
+            before=live | dict(more or {}), after={"live": after}, undoes=undoes,
         )  # fmt: skip
+
+
+def fingerprint(variant: Variant) -> str:
+    """Return what a form remembers of a variant, to see whether somebody else has changed it."""
+    values = msgspec.json.encode(_values(variant), order="sorted")
+    return hashlib.blake2b(values, digest_size=8).hexdigest()
 
 
 def msgspec_checked(value: str, kind: Any, what: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import time
 from dataclasses import replace
 
+from artwork_bandit.comparison import drawn
 from artwork_bandit.comparison import variants as comparison
+from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import catalog, rollups, summaries
 from artwork_bandit.store import requests as request_store
@@ -32,16 +35,13 @@ def sum_up(
             ids = {row.action_set_id for some in rows.values() for row in some}
             sets = request_store.get_action_sets(connection, ids)
             known = {title: catalog.list_variants(connection, title, slot) for title in waiting}
-        made = [
-            _summary(
-                comparison.of_rows(
-                    title, slot, known[title], rows.get(title, []), sets,
-                    settings.explored_share, now,
-                ),
-                before.get(title), now,
-            )
-            for title in waiting
-        ]  # fmt: skip
+            earlier = catalog.earlier_pictures(connection, itertools.chain(*known.values()))
+        made = []
+        for title in waiting:
+            some, named = drawn.with_earlier_named(rows.get(title, []), sets, earlier)
+            share = settings.explored_share
+            found = comparison.of_rows(title, slot, known[title], some, named, share, now)
+            made.append(_summary(found, before.get(title), now))
         if made:
             with store.write() as connection:
                 summaries.put(connection, made, waiting)
@@ -51,16 +51,16 @@ def sum_up(
 
 
 def _effects(found: comparison.Comparison) -> dict[str, list[float]] | None:
-    known = [row for row in found.rows if row.corrected.estimate is not None]
-    mean = sum(row.corrected.estimate or 0.0 for row in known) / max(len(known), 1)
-    if len(known) < 2 or mean <= 0:
-        return None
-    return {
-        row.variant.variant_id: [
-            (row.corrected.estimate or 0.0) / mean - 1, row.effective_rows,
-        ]
-        for row in known
-    }  # fmt: skip
+    """Return variant -> (lift over the baseline, effective decisions), for the designers."""
+    lifts = {
+        row.variant.variant_id: 0.0
+        if row.variant.variant_id == found.baseline
+        else row.lift.estimate
+        for row in found.rows
+    }
+    worth = {row.variant.variant_id: row.effective_rows for row in found.rows}
+    known = {v: [lift, worth[v]] for v, lift in lifts.items() if lift is not None and worth[v] > 0}
+    return known if len(known) > 1 else None
 
 
 def _summary(found: comparison.Comparison, before: Summary | None, now: dt.datetime) -> Summary:
@@ -75,7 +75,9 @@ def _summary(found: comparison.Comparison, before: Summary | None, now: dt.datet
     )  # fmt: skip
     if before is None or before.verdict is None:
         return made
-    if (before.verdict, before.leader) == (made.verdict, made.leader):
+    called = (Word.WINNER.value, Word.LIKELY.value)
+    same_leader = made.verdict not in called or before.leader == made.leader
+    if before.verdict == made.verdict and same_leader:
         return replace(
             made, verdict_since=before.verdict_since, verdict_before=before.verdict_before
         )

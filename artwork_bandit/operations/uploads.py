@@ -7,7 +7,6 @@ import io
 import os
 import re
 import tempfile
-import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,6 +21,10 @@ SMALLEST, LARGEST = 64, 8192
 """Pixels of a picture's side."""
 KINDS = "PNG, JPEG, WebP, SVG or MP4"
 _ACTIVE = {"script", "foreignobject", "iframe", "object", "embed", "audio", "video", "handler"}
+_ANIMATIONS = {"set", "animate", "animatetransform", "animatemotion", "animatecolor"}
+LARGEST_DRAWING = 2 * 2**20
+MOST_ELEMENTS = 20_000
+_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
 _OUTSIDE = re.compile(r"url\(\s*['\"]?(?!#)|@import", re.IGNORECASE)
 
 
@@ -62,15 +65,13 @@ def kind_of(data: bytes) -> str:
 
 def _picture(data: bytes) -> str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a picture that would fill the memory
-            with Image.open(io.BytesIO(data), formats=list(_PICTURES)) as picture:
-                kind, (width, height) = picture.format, picture.size
-                if max(width, height) <= LARGEST:
-                    picture.load()
+        with Image.open(io.BytesIO(data), formats=list(_PICTURES)) as picture:
+            kind, (width, height) = picture.format, picture.size
+            if max(width, height) <= LARGEST:
+                picture.load()
     except UnidentifiedImageError as error:
         raise InvalidInput(f"the file is not a {KINDS}") from error
-    except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"the picture is damaged or far too large: {error}") from error
     if not (min(width, height) >= SMALLEST and max(width, height) <= LARGEST):
         raise InvalidInput(
@@ -82,15 +83,29 @@ def _picture(data: bytes) -> str:
 
 def _drawing(data: bytes) -> str:
     """Return `svg` for a drawing without anything active or from elsewhere."""
-    if b"<!ENTITY" in data or b"<!DOCTYPE" in data.upper():
-        raise InvalidInput("the SVG has a DOCTYPE; save it without")
+    if len(data) > LARGEST_DRAWING:
+        raise InvalidInput(f"the SVG is larger than {LARGEST_DRAWING >> 20} MiB; simplify it")
+    declared = _ENCODING.match(data)
+    if declared is not None and declared.group(1).lower() not in (b"utf-8", b"ascii", b"us-ascii"):
+        raise InvalidInput("the SVG is not in UTF-8; save it so")
     try:
-        root = ElementTree.fromstring(data)
-    except (ElementTree.ParseError, ValueError) as error:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput("the SVG is not in UTF-8; save it so") from error
+    if "<!ENTITY" in text.upper() or "<!DOCTYPE" in text.upper():
+        raise InvalidInput("the SVG has a DOCTYPE; save it without")
+    if "<?" in text.partition("?>")[2]:
+        raise InvalidInput("the SVG has a processing instruction; save it without")
+    try:
+        root = ElementTree.fromstring(text.encode())
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise InvalidInput(f"the file is not sound XML: {error}") from error
     if _local(root.tag) != "svg":
         raise InvalidInput(f"the file is not a {KINDS}")
-    for element in root.iter():
+    for count, element in enumerate(root.iter()):
+        if count > MOST_ELEMENTS:
+            raise InvalidInput(f"the SVG has more than {MOST_ELEMENTS:,} elements; simplify it")
+        _sound_animation(element)
         if _local(element.tag) in _ACTIVE:
             raise InvalidInput(
                 f"the SVG has a <{_local(element.tag)}>; pictures must not be active"
@@ -100,6 +115,14 @@ def _drawing(data: bytes) -> str:
         for name, value in element.attrib.items():
             _sound_attribute(_local(name), value)
     return "svg"
+
+
+def _sound_animation(element: ElementTree.Element) -> None:
+    """Raise InvalidInput for one that changes where a link leads, or adds a script's attribute."""
+    if _local(element.tag) in _ANIMATIONS:
+        what = element.get("attributeName", "").rpartition(":")[2].lower()
+        if what in ("href", "src", "style") or what.startswith("on"):
+            raise InvalidInput(f"the SVG animates {what}; pictures must not be active")
 
 
 def _sound_attribute(name: str, value: str) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Floats, microseconds
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.rollups import BUCKETS, HOUR
+from artwork_bandit.store.rollups import BUCKETS, HOUR, LAST_DAY
 from artwork_bandit.store.tables import cell_rollups, rewards
 
 HOUR_MICROSECONDS = HOUR // dt.timedelta(microseconds=1)
@@ -136,4 +136,6 @@ def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> s
 
 
 def _start(hour: int) -> dt.datetime:
+    """Return the instant at which an hour counted from 1970 begins, the last there is at most."""
+    hour = min(hour, LAST_DAY * 24 + 23)
     return dt.datetime.fromtimestamp(hour * HOUR.total_seconds(), dt.UTC)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Title, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, NotFound
-from artwork_bandit.store import generations
+from artwork_bandit.store import generations, summaries
 from artwork_bandit.store.engine import Connection, chunks, upsert
 from artwork_bandit.store.tables import titles, variant_revisions, variants
 
@@ -34,8 +34,19 @@ ELIGIBILITY = ("status", "starts_at", "ends_at", "countries", "languages", "matu
 """Fields of a variant that change without a new revision."""
 
 
+def lock(connection: Connection) -> int:
+    """Let no other writer change the catalogue until this transaction has ended; return the
+    generation it makes.
+
+    The first statement of whoever writes, so that nobody waits for each other, and what is read
+    after it is the latest.
+    """
+    return generations.bump(connection, "catalog")
+
+
 def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
     """Insert or replace titles; `exploration_paused` stays as it is (`pause_exploration`)."""
+    lock(connection)
     values = list(values)
     rows = [
         {
@@ -63,6 +74,7 @@ def pause_exploration(
     connection: Connection, title_id: str, paused: bool, now: dt.datetime
 ) -> Title:
     """Stop (or start again) all random draws for one title; raises NotFound."""
+    lock(connection)
     values = {"exploration_paused": paused, "updated_at": now}
     connection.execute(sa.update(titles).where(titles.c.title_id == title_id).values(values))
     generations.bump(connection, "titles")
@@ -81,13 +93,14 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     Raises NotFound for an unknown title, Conflict if an id belongs to another title or slot,
     InvalidInput if its dates are not in order. A new default takes the place of the old one.
     """
-    generation = generations.bump(connection, "catalog")
+    generation = lock(connection)
     wanted = list({v.variant_id: v for v in values}.values())
     wanted = _one_default_each(wanted)
     ids = [v.variant_id for v in wanted]
-    existing = {v.variant_id: v for v in by_ids(connection, ids, for_update=True)}
+    existing = {v.variant_id: v for v in by_ids(connection, ids)}
     genres = title_genres(connection, {v.title_id for v in wanted})
     new_rows, changed_rows, revision_rows = [], [], []
+    touched: set[tuple[str, str]] = set()
     position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
     for variant in wanted:
         if variant.starts_at and variant.ends_at and variant.starts_at >= variant.ends_at:
@@ -107,6 +120,8 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         }  # fmt: skip
         row |= {name: getattr(variant, name) for name in ELIGIBILITY}
         row["status"] = variant.status.value
+        if before is None or revision > before.revision or not _same_eligibility(before, variant):
+            touched.add((variant.slot, variant.title_id))
         if before is None:
             position += 1
             row |= {"title_id": variant.title_id, "slot": variant.slot, "position": position}
@@ -134,6 +149,7 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         connection.execute(sa.update(variants).where(by_key).values(settable), changed_rows)
     if revision_rows:
         connection.execute(sa.insert(variant_revisions), revision_rows)
+    summaries.mark(connection, touched)
 
 
 def get_title(connection: Connection, title_id: str) -> Title:
@@ -210,16 +226,12 @@ def newest_change(connection: Connection) -> int:
     return connection.execute(sa.select(sa.func.max(variants.c.changed))).scalar() or 0
 
 
-def by_ids(
-    connection: Connection, variant_ids: Iterable[str], *, for_update: bool = False
-) -> list[Variant]:
-    """Return those of the variants that exist; `for_update` keeps other writers out."""
+def by_ids(connection: Connection, variant_ids: Iterable[str]) -> list[Variant]:
+    """Return those of the variants that exist."""
     found: list[Variant] = []
     for some in chunks(sorted(set(variant_ids))):
         query = sa.select(*_VARIANT_COLUMNS).select_from(_CURRENT)
         query = query.where(variants.c.variant_id.in_(some)).order_by(variants.c.variant_id)
-        if for_update:
-            query = query.with_for_update(of=variants)
         found += [_variant(row) for row in connection.execute(query)]
     return found
 
@@ -239,9 +251,26 @@ def revisions(connection: Connection, revision_ids: Iterable[int]) -> dict[int, 
     return found
 
 
+def earlier_pictures(connection: Connection, values: Iterable[Variant]) -> frozenset[int]:
+    """Return the revisions of these variants that had another picture than they have now."""
+    uri = {v.variant_id: v.uri for v in values}
+    columns = (variant_revisions.c.revision_id, variant_revisions.c.variant_id)
+    found: set[int] = set()
+    for some in chunks(sorted(uri)):
+        query = sa.select(*columns, variant_revisions.c.uri)
+        query = query.where(variant_revisions.c.variant_id.in_(some))
+        rows = connection.execute(query)
+        found.update(row.revision_id for row in rows if row.uri != uri[row.variant_id])
+    return frozenset(found)
+
+
 def same_content(a: Variant, b: Variant) -> bool:
     """Tell whether two variants differ in eligibility at most."""
     return (a.name, a.uri, dict(a.features)) == (b.name, b.uri, dict(b.features))
+
+
+def _same_eligibility(a: Variant, b: Variant) -> bool:
+    return all(getattr(a, name) == getattr(b, name) for name in ELIGIBILITY)
 
 
 def _one_default_each(wanted: list[Variant]) -> list[Variant]:

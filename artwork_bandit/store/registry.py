@@ -59,20 +59,32 @@ def promote(
     connection: Connection, version: int, reason: str, now: dt.datetime,
     metrics: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
-    """Make a model the live one of its slot; the one before is retired. Raises NotFound."""
+    """Make a model the live one of its slot; the one before is retired. Raises NotFound.
+
+    `metrics` are the gate's; without them what it said of the model stays as it is.
+    """
     record = get(connection, version)
     connection.execute(
         sa.update(models)
         .where(models.c.slot == record.slot, models.c.status == "live")
         .values(status="retired")
     )
-    values: dict[str, Any] = {"status": "live", "reason": reason}
+    values: dict[str, Any] = {"status": "live"}
     if metrics is not None:
-        values["metrics"] = dict(metrics)
+        values |= {"reason": reason, "metrics": dict(metrics)}
     # Whoever challenged the one before has not been compared with this one.
     connection.execute(sa.delete(challengers).where(challengers.c.slot == record.slot))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
     _record_promotion(connection, record.slot, version, reason, now)
+
+
+def restore(connection: Connection, version: int, status: str) -> None:
+    """Give a model that is not live the status that it had before it was."""
+    connection.execute(
+        sa.update(models)
+        .where(models.c.version == version, models.c.status == "retired")
+        .values(status=status)
+    )
 
 
 def challenge(connection: Connection, version: int, now: dt.datetime) -> None:
@@ -175,6 +187,18 @@ def live_since(connection: Connection, slot: str) -> dt.datetime | None:
     )
     row = connection.execute(query).first()
     return None if row is None or row.model_version is None else row.promoted_at
+
+
+def last_promotion(connection: Connection, slot: str) -> tuple[dt.datetime, str] | None:
+    """Return when and why a model went live last, or went without another in its place."""
+    query = (
+        sa.select(promotions.c.promoted_at, promotions.c.reason)
+        .where(promotions.c.slot == slot)
+        .order_by(promotions.c.promotion_id.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row.promoted_at, row.reason)
 
 
 def promoted(

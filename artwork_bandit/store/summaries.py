@@ -40,7 +40,12 @@ class Summary:
     reason: str | None = None
     warning: str | None = None
     effects: dict[str, list[float]] | None = None
-    """Variant id -> [lift over the title's mean, effective rows], of variants known well."""
+    """Variant id -> [lift over the baseline variant, effective rows], of variants known well."""
+
+
+def sort_named(name: str | None) -> Sort:
+    """Return an order of the overview; the usual one for a name that is none."""
+    return next((s for s in SORTS if s == name), "traffic")
 
 
 _FIELDS = tuple(Summary.__dataclass_fields__)

@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage
 from artwork_bandit.domain import MATURITY_LEVELS, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput
 from artwork_bandit.operations import catalog_forms, uploads
-from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.editing import Editor, fingerprint
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, changes, registry, rollups
 from artwork_bandit.web import views
@@ -27,6 +27,7 @@ from artwork_bandit.web.api import now, service
 actions = Blueprint("actions", __name__)
 AUTHOR_DAYS = 365
 LISTS = ("countries", "languages")
+MOMENTS = ("starts_at", "ends_at")
 _FEATURE = re.compile(r"^\s*([^:=]+?)\s*[:=]\s*(.*?)\s*$")
 
 
@@ -67,14 +68,18 @@ def change_variant(title_id: str, variant_id: str) -> Response:
     if set(form) - {"author"} == {"status"}:
         fields["status"] = _status()
     else:
-        given = _variant_form(needs_address=False)
+        given = _variant_form(needs_address=False, before=before)
         fields = given.changes() | {"name": given.name}
+        for name in MOMENTS:
+            if form.get(name, "") == form_moment(getattr(before, name)):
+                fields[name] = getattr(before, name)  # to the second, which the form does not show
         variant = msgspec.structs.replace(given, uri=given.uri or before.uri, slot=before.slot)
         fields["features"] = variant.to_domain(title_id, variant_id, before).features
         fields["uri"] = _kept(file) if _has(file) else variant.uri
     with service().store.write() as connection:
         editor = Editor(connection=connection, author=who, now=now())
-        change = editor.patch_variant(title_id, variant_id, fields)
+        seen = form.get("seen")
+        change = editor.patch_variant(title_id, variant_id, fields, seen=seen)
     return _done("pages.title", change, title_id=title_id, slot=before.slot)
 
 
@@ -88,8 +93,9 @@ def edit_variant(title_id: str, variant_id: str) -> str:
         ]
     return render_template(
         "edit.html", title=title, variant=variant, slot=variant.slot, history=history,
-        features=feature_lines(variant), statuses=list(VariantStatus),
-        levels=list(MATURITY_LEVELS), uploads=bool(service().settings.media_dir),
+        seen=fingerprint(variant), features="\n".join(feature_lines(variant)),
+        statuses=list(VariantStatus), levels=list(MATURITY_LEVELS),
+        uploads=bool(service().settings.media_dir),
     )  # fmt: skip
 
 
@@ -124,7 +130,7 @@ def note() -> Response:
     return _done("policies.page", _note(None), slot=_slot())
 
 
-@actions.route("/models/<int:version>/promote", methods=["GET", "POST"])
+@actions.route("/models/<int(max=9007199254740991):version>/promote", methods=["GET", "POST"])
 def promote(version: int) -> str | Response:
     with service().store.read() as connection:
         model = registry.get(connection, version)
@@ -150,7 +156,7 @@ def roll_back(slot: str) -> str | Response:
     return _done("policies.page", change, slot=name)
 
 
-@actions.post("/changes/<int:change_id>/undo")
+@actions.post("/changes/<int(max=9007199254740991):change_id>/undo")
 def undo(change_id: int) -> Response:
     who = views.author()
     with service().store.write() as connection:
@@ -163,12 +169,14 @@ def undo(change_id: int) -> Response:
     return _done("pages.title", made, title_id=change.title_id, slot=slot)
 
 
-def feature_lines(variant: Variant) -> str:
-    """Return features as they are edited: a line each, lists by commas."""
-    return "\n".join(f"{name}: {value}" for name, value in views.described(variant.features))
+def feature_lines(variant: Variant) -> dict[str, str]:
+    """Return features as they are edited, line -> name: a line each, lists by commas."""
+    return {f"{name}: {value}": name for name, value in views.described(variant.features)}
 
 
-def _variant_form(*, needs_address: bool) -> catalog_forms.VariantForm:
+def _variant_form(
+    *, needs_address: bool, before: Variant | None = None
+) -> catalog_forms.VariantForm:
     """Return the form's fields; raises InvalidInput naming the one that is wrong."""
     form = request.form
     uri = form.get("uri", "").strip()
@@ -176,16 +184,18 @@ def _variant_form(*, needs_address: bool) -> catalog_forms.VariantForm:
         raise InvalidInput("choose a file, or give the address of one")
     if uri and not uri.startswith(("https://", "http://", "/")):
         raise InvalidInput("the address must begin with https:// or /")
+    if before is not None and not uri:
+        uri = before.uri
     given: dict[str, Any] = {
         "uri": uri, "name": form.get("name", "").strip() or None, "status": _status().value,
         "is_default": "is_default" in form, "maturity": form.get("maturity") or None,
-        "features": _features(form.get("features", "")),
+        "features": _features(form.get("features", ""), before),
     }  # fmt: skip
     for name in LISTS:
         words = re.split(r"[\s,]+", form.get(name, "").strip())
         some = [w.upper() if name == "countries" else w.lower() for w in words if w]
         given[name] = some or None
-    for name in ("starts_at", "ends_at"):
+    for name in MOMENTS:
         given[name] = _moment(name)
     try:
         return msgspec.convert(given, catalog_forms.VariantForm)
@@ -193,10 +203,15 @@ def _variant_form(*, needs_address: bool) -> catalog_forms.VariantForm:
         raise InvalidInput(str(error)) from error
 
 
-def _features(text: str) -> dict[str, Any]:
-    """Return the features of lines `name: value`; values with commas are lists."""
+def _features(text: str, before: Variant | None) -> dict[str, Any]:
+    """Return the features of lines `name: value`; values with commas are lists, and a line that
+    nobody touched stays what it was."""
     found: dict[str, Any] = {}
+    untouched = {} if before is None else feature_lines(before)
     for line in filter(str.strip, text.splitlines()):
+        if before is not None and (name := untouched.get(line.strip())) is not None:
+            found[name] = before.features[name]
+            continue
         matched = _FEATURE.match(line)
         if matched is None:
             raise InvalidInput(f"a feature is a line like `genre: TV Horror`, not {line[:40]!r}")
@@ -214,6 +229,12 @@ def _feature_value(text: str) -> Any:
         return float(text) if re.fullmatch(r"-?\d+(\.\d+)?", text) else text
     except ValueError:
         return text
+
+
+@actions.app_template_filter("form_moment")
+def form_moment(value: dt.datetime | None) -> str:
+    """Return a time as forms have it: UTC, to the minute."""
+    return "" if value is None else f"{value:%Y-%m-%dT%H:%M}"
 
 
 def _moment(name: str) -> str | None:

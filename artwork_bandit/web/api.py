@@ -141,6 +141,7 @@ def put_variant(title_id: str, variant_id: str) -> Response:
     body = bodies.read(catalog_forms.VariantForm)
     schema.require_id("variant_id", variant_id)
     with service().store.write() as connection:
+        catalog.lock(connection)
         before = catalog.by_ids(connection, [variant_id])
         variant = body.to_domain(title_id, variant_id, before[0] if before else None)
         _editor(connection).put_variant(variant)
@@ -169,9 +170,10 @@ def comparison(title_id: str) -> Response:
         )
         body = _comparison(compared)
         if by is not None:
-            ids = [row.variant.variant_id for row in compared.rows]
+            variants = [row.variant for row in compared.rows]
+            ids = [v.variant_id for v in variants]
             found = segment_comparison.of_title(
-                connection, slot.name, title_id, ids, by, share, first, end
+                connection, slot.name, title_id, variants, by, share, first, end, now()
             )
             body["segments_by"], body["segments"] = by, [_segment(row, ids) for row in found]
     return bodies.write(body)
@@ -300,6 +302,6 @@ def _moment(name: str) -> dt.datetime | None:
 
 def _whole_number(name: str, default: int, low: int, high: int) -> int:
     text = request.args.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+    if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
         raise InvalidInput(f"{name} must be a whole number from {low} to {high}")
     return int(text)

@@ -34,7 +34,7 @@ def overview(kind: str) -> Response:
         _, listed = summaries.overview(
             connection, filters.slot, search=request.args.get("search", "")[:100],
             verdict=request.args.get("verdict", ""), warned="warned" in request.args,
-            limit=MOST_TITLES,
+            sort=summaries.sort_named(request.args.get("sort")), limit=MOST_TITLES,
         )  # fmt: skip
     names = [n for n in summaries.Summary.__dataclass_fields__ if n not in ("title_id", "effects")]
     rows = [

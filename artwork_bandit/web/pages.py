@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import course as courses
+from artwork_bandit.comparison import drawn
 from artwork_bandit.comparison import features as feature_comparison
 from artwork_bandit.comparison import segments as segment_comparison
 from artwork_bandit.comparison import variants as variant_comparison
@@ -66,9 +67,7 @@ def overview() -> str:
     filters = Filters.of_request()
     slot, search = filters.slot, request.args.get("search", "").strip()[:100]
     verdict, warned = request.args.get("verdict", ""), "warned" in request.args
-    sort: summaries.Sort = next(
-        (s for s in summaries.SORTS if s == request.args.get("sort")), "traffic"
-    )
+    sort = summaries.sort_named(request.args.get("sort"))
     page = _page_number()
     with service().store.read() as connection:
         count, listed = summaries.overview(
@@ -127,25 +126,37 @@ def title(title_id: str) -> str:
         written = notes.of_title(connection, filters.slot, title_id)
         history = changes.latest(connection, title_id=title_id, limit=12)
         segmented = segments_of(connection, title_id, filters, compared) if filters.by else None
-    order = sorted(
-        range(len(compared.rows)),
-        key=lambda i: (not is_running(compared.rows[i].variant, now()),
-                       -(compared.rows[i].corrected.estimate or -1.0), i),
-    )  # fmt: skip
+    order = _order(compared)
     points = course_of(rows, sets, compared)
     bounds = [r.raw.upper for r in compared.rows] + [r.corrected.upper for r in compared.rows]
     scale = max((b for b in bounds if b is not None), default=1.0) * 1.05
-    drawn = {
+    charted = {
         name: [Markup(draw(points, compared, marks, written, width)) for width in charts.NAMES]
         for name, draw in CHARTS.items()
     }
     return render_template(
         "title.html", title=found, slot=filters.slot, title_slots=slots, compared=compared,
-        order=order, scale=scale, filters=filters, charts=drawn, points=points, notes=written,
+        order=order, scale=scale, filters=filters, charts=charted, points=points, notes=written,
         history=history, segmented=segmented, fields=segments.FIELDS, statuses=list(VariantStatus),
         done=views.done(),
         latest=segment_comparison.LATEST, started=rollups.start_of,
     )  # fmt: skip
+
+
+def _order(compared: Comparison) -> list[int]:
+    """Return the variants in the order of the page: running ones first, the leader, then by lift,
+    which is of common decisions; rates may be of other days."""
+
+    def key(i: int) -> tuple[bool, bool, float, int]:
+        row = compared.rows[i]
+        is_baseline = row.variant.variant_id == compared.baseline
+        lift = 0.0 if is_baseline else row.lift.estimate
+        running = is_running(row.variant, now())
+        return (
+            not running, i != compared.verdict.leader, -(lift if lift is not None else -1.0), i,
+        )  # fmt: skip
+
+    return sorted(range(len(compared.rows)), key=key)
 
 
 def shown(
@@ -155,6 +166,8 @@ def shown(
     variants = catalog.list_variants(connection, title_id, filters.slot)
     rows = rollups.of_title(connection, filters.slot, title_id, filters.first_day, filters.end_day)
     sets = request_store.get_action_sets(connection, {row.action_set_id for row in rows})
+    earlier = catalog.earlier_pictures(connection, variants)
+    rows, sets = drawn.with_earlier_named(rows, sets, earlier)
     share = service().settings.explored_share
     return rows, sets, variant_comparison.of_rows(
         title_id, filters.slot, variants, rows, sets, share, now()
@@ -171,10 +184,10 @@ def segments_of(
     connection: Connection, title_id: str, filters: Filters, compared: Comparison
 ) -> list[segment_comparison.SegmentRow]:
     """Return a title's segments; raises InvalidInput for a field that is unknown."""
-    ids = [row.variant.variant_id for row in compared.rows]
+    variants = [row.variant for row in compared.rows]
     return segment_comparison.of_title(
-        connection, filters.slot, title_id, ids, filters.by, service().settings.explored_share,
-        filters.first_day, filters.end_day,
+        connection, filters.slot, title_id, variants, filters.by,
+        service().settings.explored_share, filters.first_day, filters.end_day, now(),
     )  # fmt: skip
 
 
@@ -182,7 +195,7 @@ def rates_chart(
     points: list[Point], compared: Comparison, promoted: list[tuple[dt.datetime, int | None]],
     written: list[Note], width: int = charts.WIDE,
 ) -> str:  # fmt: skip
-    drawn = [
+    lines = [
         Line(
             name=_numbered(compared, i),
             values=[p.rates[i] for p in points], halves=[p.halves[i] for p in points],
@@ -190,7 +203,7 @@ def rates_chart(
         for i in _busiest(compared)
     ]  # fmt: skip
     return charts.lines(
-        "Corrected take fraction over time, with 95% bands", _days(points), drawn,
+        "Corrected take fraction over time, with 95% bands", _days(points), lines,
         _marks(points, promoted, written), width=width,
     )  # fmt: skip
 
@@ -199,12 +212,12 @@ def shares_chart(
     points: list[Point], compared: Comparison, promoted: list[tuple[dt.datetime, int | None]],
     written: list[Note], width: int = charts.WIDE,
 ) -> str:  # fmt: skip
-    drawn = [
+    lines = [
         Line(name=_numbered(compared, i), values=[p.shares[i] for p in points])
         for i in _busiest(compared)
     ]
     return charts.lines(
-        "Share of impressions over time", _days(points), drawn,
+        "Share of impressions over time", _days(points), lines,
         _marks(points, promoted, written), percent_digits=0, width=width,
     )  # fmt: skip
 
@@ -306,5 +319,5 @@ def homepage() -> str:
 
 
 def _page_number() -> int:
-    text = request.args.get("page", "1")
+    text = request.args.get("page", "1")[:9]
     return min(int(text), 100_000) if text.isascii() and text.isdigit() and int(text) else 1

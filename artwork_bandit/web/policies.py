@@ -74,16 +74,17 @@ def page() -> str:
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
         paused = pauses.read(connection)
         kept = reports.latest(connection, slot, REPORTS_SHOWN)
+        last = registry.last_promotion(connection, slot)
     drawn = [Markup(cells_chart(by_day, marked, width)) for width in charts.NAMES]
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
-        challenger=challenger, members=members(seen, shares), warned=warned,
+        challenger=challenger, last_promotion=last, members=members(seen, shares), warned=warned,
         paused=slot in paused, reports=kept, done=views.done(),
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
 
 
-@policies.get("/reports/<int:report_id>")
+@policies.get("/reports/<int(max=9007199254740991):report_id>")
 def report(report_id: int) -> Response:
     """A kept report: one page with its own style, and nothing from elsewhere."""
     with service().store.read() as connection:
@@ -92,7 +93,7 @@ def report(report_id: int) -> Response:
     return answer
 
 
-@policies.get("/reports/<int:report_id>.json")
+@policies.get("/reports/<int(max=9007199254740991):report_id>.json")
 def report_json(report_id: int) -> Response:
     with service().store.read() as connection:
         return Response(reports.json(connection, report_id), mimetype="application/json")

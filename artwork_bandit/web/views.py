@@ -62,6 +62,15 @@ class Filters:
         }  # fmt: skip
         return {name: value for name, value in (values | changed).items() if value}
 
+    def for_api(self) -> dict[str, str]:
+        """Return the parameters by which the API gives the same."""
+        values = self.query()
+        for name, day in (("from", self.since), ("to", self.until)):
+            if day is not None:
+                later = dt.timedelta(days=name == "to" and day < dt.date.max)
+                values[name] = f"{day + later}T00:00:00Z"
+        return values
+
 
 def done() -> str | None:
     """Return the change that led here, or `nothing`; whatever else an address says is not shown."""
@@ -101,7 +110,10 @@ def same_origin() -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    return origin is None or urlsplit(origin).netloc == request.host
+    try:
+        return origin is None or urlsplit(origin).netloc == request.host
+    except ValueError:
+        return False
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -141,7 +153,7 @@ def days(value: float | None) -> str:
 
 
 def is_video(uri: str) -> bool:
-    return urlsplit(uri).path.lower().endswith(VIDEO)
+    return uri.partition("?")[0].partition("#")[0].lower().endswith(VIDEO)
 
 
 def named(variant: Variant) -> str:

@@ -157,15 +157,16 @@ def test_where_the_heavy_rows_have_not_come_the_error_says_so() -> None:
     assert not found.enough[1]
 
 
-def test_too_few_plays_rows_or_buckets_are_not_enough() -> None:
+def test_too_few_rows_or_buckets_are_not_enough() -> None:
     rng = np.random.default_rng(2)
     log = uniform(rng, 4000, [0.2, 0.2])
     assert contrast(log).enough.all()
     few = uniform(rng, 150, [0.5, 0.5])
     assert not contrast(few).enough.any()
-    rare = replace(log, plays=np.zeros(4000), weighted_plays=np.zeros(4000))
-    assert FEWEST_PLAYS > 0
-    assert not contrast(rare).enough.any()
+    rare = contrast(replace(log, plays=np.zeros(4000), weighted_plays=np.zeros(4000)))
+    assert rare.enough.all()  # that nobody plays it is known
+    assert rare.value_error == pytest.approx(math.sqrt(FEWEST_PLAYS) / rare.effective_rows, rel=0.1)
+    assert np.isnan(rare.lift(0, 1, 0.05)).all()
     crowded = replace(log, bucket=log.bucket % 10)
     assert not contrast(crowded).enough.any()
 
@@ -184,3 +185,37 @@ def test_the_chance_to_be_best_is_of_the_best_and_adds_up() -> None:
     chance = chance_to_be_best(found, np.array([0, 1, 2]))
     assert chance.sum() == pytest.approx(1.0)
     assert chance[1] > 0.99
+
+
+@pytest.mark.parametrize("rates", [(0.002, 0.05), (0.02, 0.08), (0.05, 0.15), (0.05, 0.1)])
+def test_lifts_cover_the_truth_at_one_look(rates: tuple[float, float]) -> None:
+    rng = np.random.default_rng(11)
+    truth, covered, values = rates[1] / rates[0] - 1, [], []
+    for _ in range(300):
+        found = contrast(uniform(rng, 3000, list(rates)))
+        half = 1.96 * found.value_error
+        values.append(np.abs(found.value - rates) <= half)
+        lift, lower, upper = found.lift(1, 0, 0.05)
+        if not math.isnan(lift):
+            covered.append(lower <= truth <= upper)
+    assert np.mean(values, axis=0).min() >= 0.93
+    assert np.mean(covered) >= 0.96  # a confidence sequence: more than 95% at any one look
+    assert len(covered) > 200
+
+
+def test_a_lift_is_over_the_baselines_rate_on_the_same_decisions() -> None:
+    """For a month a alone, at 10%; then a at 2% and c at 4%: the lift is +100%, not +20%."""
+    rng = np.random.default_rng(12)
+    rows, late = 60_000, np.arange(60_000) >= 30_000
+    shown = np.where(late, rng.integers(2, size=rows), 0)
+    chance = np.where(late, np.array([0.02, 0.04])[shown], 0.1)
+    log = drawn(
+        shown, np.where(late, 0.5, 1.0), rng.random(rows) < chance,
+        rng.integers(BUCKETS, size=rows), variants=2, day=late.astype(np.int64),
+        action_set=late.astype(np.int64), eligible=np.array([[True, False], [True, True]]),
+    )  # fmt: skip
+    found = contrast(log)
+    lift, lower, upper = found.lift(1, 0, 0.05)
+    assert lower < 1.0 < upper
+    assert lift == pytest.approx(1.0, abs=0.3)
+    assert found.common[0, 1] == pytest.approx(0.02, abs=0.003)

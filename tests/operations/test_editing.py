@@ -1,16 +1,21 @@
 """Changes by hand: recorded, undone, and refused where undoing would undo somebody else's."""
 
 import datetime as dt
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from artwork_bandit.domain import Variant, VariantStatus
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotFound
-from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.editing import Editor, fingerprint
 from artwork_bandit.store import catalog, changes, notes, registry, summaries
 from artwork_bandit.store.engine import Store
 from tests.policies.test_compiled import made
-from tests.samples import NOW, fill
+from tests.samples import NOW, fill, small_catalog
 
 HOUR = dt.timedelta(hours=1)
 
@@ -90,8 +95,63 @@ def test_a_new_default_and_its_undoing(store: Store) -> None:
     change = edit(store, "patch_variant", "t0", "t0-a2", {"is_default": True})
     assert variant(store, "t0-a2").is_default
     assert not variant(store, "t0-a0").is_default
-    edit(store, "undo", change)
+    undone = edit(store, "undo", change)
     assert not variant(store, "t0-a2").is_default
+    assert variant(store, "t0-a0").is_default  # a title is never left without one
+    edit(store, "undo", undone)
+    assert variant(store, "t0-a2").is_default
+    made = Variant(variant_id="t0-n", title_id="t0", slot="artwork", uri="/n.svg", is_default=True)
+    edit(store, "undo", edit(store, "put_variant", made))
+    assert variant(store, "t0-a2").is_default
+
+
+def test_a_form_that_is_out_of_date_is_refused(store: Store) -> None:
+    fill(store)
+    seen = fingerprint(variant(store))
+    edit(store, "patch_variant", "t0", "t0-a1", {"status": VariantStatus.PAUSED}, None, seen)
+    with pytest.raises(Conflict, match="changed by somebody else"):
+        edit(store, "patch_variant", "t0", "t0-a1", {"name": "x"}, None, seen)
+    assert variant(store).status is VariantStatus.PAUSED
+
+
+def test_many_who_change_the_same_title_at_once_wait_for_each_other(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    fill(store)
+    titles, _ = small_catalog(1)
+    stop, done, errors = time.monotonic() + 2, Counter(), []
+
+    def until_stopped(name: str, work: Callable[[int], object]) -> None:
+        try:
+            while time.monotonic() < stop:
+                work(done[name])
+                done[name] += 1
+        except Exception as error:
+            errors.append((name, error))
+
+    def other_genres(i: int) -> None:
+        with store.write() as connection:
+            genres = ("TV Horror", f"Genre {i % 2}")
+            catalog.put_titles(connection, [replace(titles[0], genres=genres)], NOW)
+
+    work = {
+        "names": lambda i: edit(store, "patch_variant", "t0", "t0-a1", {"name": f"name {i}"}),
+        "genres": other_genres,
+        "default one": lambda i: edit(
+            store, "patch_variant", "t0", "t0-a2", {"is_default": i % 2 == 0}
+        ),
+        "default two": lambda i: edit(
+            store, "patch_variant", "t0", "t0-a3", {"is_default": i % 2 == 0}
+        ),
+        "pauses": lambda i: edit(store, "pause_exploration", "t0", i % 2 == 0),
+    }
+    threads = [threading.Thread(target=until_stopped, args=each) for each in work.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.close()
+    assert errors == []
+    assert min(done[name] for name in work) >= 3
 
 
 def test_exploration_and_notes(store: Store) -> None:
@@ -110,9 +170,12 @@ def test_exploration_and_notes(store: Store) -> None:
         assert [n.text for n in notes.of_title(connection, "artwork", "t0")] == ["an outage"]
     removed = edit(store, "undo", written)
     edit(store, "undo", everywhere)
-    edit(store, "undo", removed)
+    restored = edit(store, "undo", removed)
     with store.read() as connection:
         assert [n.text for n in notes.of_title(connection, "artwork", "t1")] == ["a premiere"]
+    edit(store, "undo", restored)
+    with store.read() as connection:
+        assert notes.of_title(connection, "artwork", "t1") == []
     with pytest.raises(InvalidInput, match="1 to 200"):
         edit(store, "write_note", "artwork", "t1", 20_000, "  ")
     with pytest.raises(NotFound):
@@ -149,7 +212,8 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
     edit(store, "undo", back)
     assert live() == first
     with store.read() as connection:
-        assert registry.get(connection, first).reason.endswith("by Ann")
+        assert registry.last_promotion(connection, "artwork")[1].endswith("by Ann")
+        assert registry.get(connection, first).reason == "trained, not judged yet"
     with pytest.raises(NotFound):
         edit(store, "undo", 999)
     with store.write() as connection:
@@ -160,3 +224,21 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
     with pytest.raises(BrokenModel):
         edit(store, "promote", broken)
     assert live() == first
+
+
+def test_undoing_a_promotion_gives_the_models_their_places_back(store: Store) -> None:
+    fill(store)
+    live, rejected, challenger = (model(store) for _ in range(3))
+    edit(store, "promote", live)
+    with store.write() as connection:
+        registry.judge(connection, rejected, "rejected", "worse", {})
+        registry.challenge(connection, challenger, NOW)
+    change = edit(store, "promote", rejected)
+    with store.read() as connection:
+        assert registry.challenger(connection, "artwork") is None
+    edit(store, "undo", change)
+    with store.read() as connection:
+        assert registry.live(connection, "artwork").version == live
+        assert registry.challenger(connection, "artwork").version == challenger
+        found = registry.get(connection, rejected)
+    assert (found.status, found.reason) == ("rejected", "worse")

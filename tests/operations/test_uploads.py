@@ -1,6 +1,8 @@
 """Uploads are judged by their content."""
 
 import io
+import threading
+import warnings
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,15 @@ def test_the_demos_own_pictures_pass() -> None:
         (b'<svg><image href="javascript:alert(1)"/></svg>', "outside"),
         (b"<svg><style>@import 'x.css';</style></svg>", "outside"),
         (b'<svg><rect fill="url(https://x.example/a)"/></svg>', "outside"),
+        (b'<svg><a href="#"><set attributeName="href" to="https://x.example"/></a></svg>', "href"),
+        (b'<svg><a><animate attributeName="xlink:href" values="#a"/></a></svg>', "href"),
+        (b'<?xml version="1.0"?><?xml-stylesheet href="https://x.example"?><svg/>', "instruction"),
+        (b'<?xml version="1.0" encoding="foo"?><svg/>', "UTF-8"),
+        (b'<?xml version="1.0" encoding="utf-16"?><svg/>', "UTF-8"),
+        (b"<svg>" + "<!DOCTYPE".encode("utf-16-le") + b"</svg>", "sound XML"),
+        (b"<svg>\xff</svg>", "UTF-8"),
+        (b"<svg>" + b"<g/>" * 30_000 + b"</svg>", "20,000 elements"),
+        (b"<svg><desc>" + b"x" * 3_000_000 + b"</desc></svg>", "2 MiB"),
         (MP4[:-10], "ends too early"),
         (box(b"ftyp", b"isom") + box(b"mdat"), "no index"),
     ],
@@ -91,3 +102,13 @@ def test_without_a_folder_an_address_is_asked_for(tmp_path: Path) -> None:
     (tmp_path / "uploads").write_text("in the way")
     with pytest.raises(InvalidInput, match="cannot be kept"):
         uploads.save(str(tmp_path), SVG)
+
+
+def test_looking_at_pictures_leaves_warnings_alone() -> None:
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=uploads.kind_of, args=[picture("JPEG")]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert warnings.filters == before

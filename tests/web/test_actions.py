@@ -1,6 +1,9 @@
 """The pages' forms and files, without a browser: what they change, refuse and give away."""
 
 import csv
+import dataclasses
+import datetime as dt
+import html
 import io
 import itertools
 import re
@@ -22,7 +25,7 @@ from artwork_bandit.store import catalog, changes, rollups
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web.app import create_app
 from tests.operations.test_uploads import SVG, picture
-from tests.samples import fill
+from tests.samples import NOW, fill
 from tests.simulated import WINDOW, Simulation
 
 HTML = {"Accept": "text/html", "Origin": "http://localhost"}
@@ -102,6 +105,47 @@ def test_what_the_edit_page_shows_saved_as_it_is_changes_nothing(
     assert "Nothing changed" in client.get(saved.location).text
     with store.read() as connection:
         assert catalog.get_variant(connection, "t0", "t0-a1") == before
+
+
+def test_features_that_a_form_cannot_say_stay_when_nobody_touches_them(
+    client: FlaskClient, store: Store
+) -> None:
+    odd = {
+        "director": "Lynch, David", "small": 1e-05, "year": "1984", "word": "true",
+        "tags": ["dark"], "kind:sub": "x",
+    }  # fmt: skip
+    begun = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    with store.write() as connection:
+        before = catalog.get_variant(connection, "t0", "t0-a1")
+        catalog.put_variants(
+            connection, [dataclasses.replace(before, features=odd, starts_at=begun)], begun
+        )
+    page = client.get("/titles/t0/variants/t0-a1/edit").text
+    text = html.unescape(re.search(r"<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)[1])
+    seen = re.search(r'name="seen" value="(\w+)"', page)[1]
+    form = {"status": "active", "uri": before.uri, "starts_at": "2026-01-02T03:04", "seen": seen}
+    saved = post(client, "/titles/t0/variants/t0-a1", name="a name", features=text, **form)
+    assert saved.status_code == 303
+    with store.read() as connection:
+        after = catalog.get_variant(connection, "t0", "t0-a1")
+    assert (after.name, after.features, after.starts_at) == ("a name", odd, begun)
+    late = post(client, "/titles/t0/variants/t0-a1", name="another", features=text, **form)
+    assert late.status_code == 409
+    assert "changed by somebody else" in late.text
+
+
+def test_an_address_that_is_none_is_refused_and_one_that_is_there_breaks_no_page(
+    client: FlaskClient, store: Store
+) -> None:
+    refused = post(client, "/titles/t0/variants", variant_id="n", uri="https://[cdn/x.png")
+    assert refused.status_code == 422
+    assert "is no address" in refused.text
+    with store.write() as connection:
+        before = catalog.get_variant(connection, "t0", "t0-a0")
+        broken = dataclasses.replace(before, uri="https://[cdn/x.png")
+        catalog.put_variants(connection, [broken], NOW)
+    for path in ("/", "/titles/t0", "/titles/t0/variants/t0-a0/edit"):
+        assert client.get(path).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -301,6 +345,33 @@ def test_odd_addresses_are_answered_in_words(simulated: FlaskClient) -> None:
         answer = simulated.get(path, query_string={name: value}, headers=HTML)
         assert answer.status_code in (200, 404, 422), (path, name, value)
         assert "<script>" not in answer.text.replace('<script defer src="', "")
+
+
+def test_numbers_that_no_database_holds_are_answered_in_words(simulated: FlaskClient) -> None:
+    huge = "9" * 20
+    for path in (f"/?page={'9' * 5000}", f"/v1/titles?limit={'9' * 5000}", f"/reports/{huge}",
+                 f"/reports/{huge}.json", f"/models/{huge}/promote",
+                 "/v1/cells/comparison?from=9999-12-31T23:30:00Z",
+                 "/v1/cells/comparison?to=9999-12-31T23:59:59Z"):  # fmt: skip
+        assert simulated.get(path, headers=HTML).status_code in (200, 404, 422), path
+    assert simulated.post(f"/changes/{huge}/undo", headers=HTML).status_code == 404
+    odd = {"Accept": "text/html", "Origin": "http://["}
+    assert simulated.post("/titles/t0/exploration", headers=odd).status_code == 422
+
+
+def test_the_page_links_to_json_of_what_is_seen(simulated: FlaskClient, store: Store) -> None:
+    with store.read() as connection:
+        day = rollups.of_title(connection, "artwork", "t0")[0].day
+    on = rollups.start_of(day).date().isoformat()
+    page = simulated.get(f"/titles/t0?from={on}&to={on}&by=device").text
+    link = html.unescape(re.search(r'href="(/v1/titles/t0/comparison[^"]*)"', page)[1])
+    body = simulated.get(link).get_json()
+    assert body["segments_by"] == "device"
+    assert body["first_day"] == body["last_day"] == on
+    listed = csv.DictReader(io.StringIO(simulated.get("/overview.csv?sort=name").text))
+    names = [row["name"] for row in listed]
+    assert len(names) > 1
+    assert names == sorted(names)
 
 
 def test_pages_are_compressed_for_those_who_take_it(simulated: FlaskClient) -> None:
