@@ -39,7 +39,7 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         cells = aggregates.by_cell(connection, slot.name, since, None)
         counts = (
             # What the model before chose while this one was trained is not this one's.
-            aggregates.of_model(connection, slot.name, "live", live.version),
+            aggregates.of_model(connection, slot.name, "live", live.version, since),
             cells.get("baseline", aggregates.Counts.none()),
         )
         found, baseline = (proportion(each.units, each.quality_plays) for each in counts)

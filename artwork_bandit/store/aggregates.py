@@ -43,12 +43,17 @@ def by_cell(
     return found
 
 
-def of_model(connection: Connection, slot: str, cell: str, version: int) -> Counts:
-    """Return the settled units of a cell that one model chose."""
+def of_model(
+    connection: Connection, slot: str, cell: str, version: int, since: dt.datetime
+) -> Counts:
+    """Return the settled units of a cell that one model chose since the hour of an instant."""
     table, counts = cell_rollups.c, Counts.none()
     query = (
         sa.select(table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
-        .where(table.slot == slot, table.cell == cell, table.model_version == version)
+        .where(
+            table.slot == slot, table.cell == cell, table.model_version == version,
+            table.hour >= microseconds(since) // HOUR_MICROSECONDS,
+        )
         .group_by(table.bucket)
     )
     for bucket, units, plays in connection.execute(query):
@@ -77,7 +82,7 @@ def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str
     return found
 
 
-def members_by_cell(connection: Connection, slot: str, latest: int = 100_000) -> dict[str, int]:
+def members_by_cell(connection: Connection, slot: str, latest: int = 40_000) -> dict[str, int]:
     """Return how many members each cell has among the slot's latest units."""
     units = (
         sa.select(rewards.c.cell, rewards.c.member_id)

@@ -157,6 +157,10 @@ def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> N
         live = registry.live(connection, "artwork")
     assert live is None or live.version != version
     assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+    later = simulation.later() + dt.timedelta(hours=2)
+    with store.write() as connection:
+        registry.promote(connection, version, "once more", later)
+    assert demote_if_worse(store, ARTWORK, later) is None  # judged by what it chooses from now on
 
 
 def test_a_spool_left_behind_is_drained_whoever_leads(simulation: Simulation) -> None:
