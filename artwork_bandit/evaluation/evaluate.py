@@ -122,8 +122,11 @@ class Evaluation:
     def __init__(
         self, targets: Sequence[Target], lookup: Lookup, against: str = LOGGING,
         method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
+        known: Sequence[Check] = (),
     ) -> None:  # fmt: skip
-        """`cluster` says which rows are not independent, `by` what segments to judge as well."""
+        """`cluster` says which rows are not independent, `by` what segments to judge as well;
+        `known` is what has been found out about the log elsewhere."""
+        self._known = list(known)
         self.targets = list(targets)
         self.lookup = lookup
         self.against = against
@@ -195,7 +198,7 @@ class Evaluation:
     def report(self) -> Report:
         """Return verdicts and, where the log supports them, estimates."""
         health = self._health
-        checks = health.checks()
+        checks = health.checks() + self._known
         first, last = health.span or (0, 0)
         judged = {t.name: self._judge(t, overall(checks)) for t in self.targets}
         return Report(

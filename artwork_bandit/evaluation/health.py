@@ -29,6 +29,10 @@ LONGEST_GAP = 0.25
 """Share of the log's span without any row above which a caution is due ..."""
 FEWEST_DAYS = 4 * 86_400 * 1_000_000
 """... in a log of at least this many microseconds."""
+FEWEST_EVENTS = 100
+"""Events below which their times are not judged."""
+MOST_LATE, MOST_EARLY = 0.05, 0.02
+"""Shares of late events, and of those before their impression, above which a caution is due."""
 NO_ROWS = np.empty(0, np.int64)
 
 
@@ -153,3 +157,25 @@ class Health:
                 f"{share:.0%} of the log's span",
             )
         ]  # fmt: skip
+
+
+def event_checks(events: int, late: int, early: int) -> list[Check]:
+    """Return what the times of the events say: how many came when their reward was settled, and how
+    many happened before what they followed was shown."""
+    if events < FEWEST_EVENTS:
+        return []
+    return [
+        Check(
+            name=name, value=count / events, limit=1.0,
+            status=Verdict.CAUTION if count / events > most else Verdict.OK,
+            message=f"{count / events:.1%} of {events:,} events {what}",
+        )
+        for name, count, most, what in (
+            ("late_events", late, MOST_LATE,
+             "came after their reward was settled and count for nothing; a longer "
+             "attribution_window_seconds would count them"),
+            ("events_before_impressions", early, MOST_EARLY,
+             "happened before the impression they name; a client's clock is wrong, or it "
+             "confirms impressions late"),
+        )
+    ]  # fmt: skip

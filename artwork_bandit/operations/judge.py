@@ -8,11 +8,14 @@ from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.evaluate import LOGGING, Cluster, Evaluation, Report
 from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.evaluation.health import event_checks
 from artwork_bandit.evaluation.targets import Target, best_single
+from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Lookup
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.slots import slot_named
+from artwork_bandit.store import events as event_store
 from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.features import names_only
@@ -35,7 +38,8 @@ def judge(
     if method is None:
         method = Method(bounds=slot_named(source.window.slot).reward.bounds)
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
-    evaluation = Evaluation(targets, lookup, against, method, cluster, by)
+    known = _event_checks(source)
+    evaluation = Evaluation(targets, lookup, against, method, cluster, by, known)
     rows = 0
     for block in source.blocks():
         evaluation.add(block)
@@ -44,6 +48,16 @@ def judge(
     report = evaluation.report()
     versions = [t.policy.model_version for t in targets if t.policy is not None]
     return report, [v for v in versions if v is not None]
+
+
+def _event_checks(source: ReplaySource) -> list[Check]:
+    """Return what the database knows of the log's events; nothing of a file's."""
+    if source.store is None or source.path is not None:
+        return []
+    window = source.window
+    with source.store.read() as connection:
+        found = event_store.timing(connection, window.slot, window.since, window.until)
+    return event_checks(found.events, found.late, found.early)
 
 
 def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:

@@ -141,6 +141,46 @@ def unjoined_by_reason(connection: Connection) -> dict[str, int]:
     return {reason: int(count) for reason, count in connection.execute(query)}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When what followed impressions came."""
+
+    events: int
+    late: int
+    """That came when their unit's reward had been settled already."""
+    early: int
+    """That happened before the impression they name, by the clock of whoever sent them."""
+
+
+def timing(
+    connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None
+) -> Timing:
+    """Return how the events of a slot in [since, until) lie in time."""
+    shown = sa.and_(
+        impressions.c.request_id == events.c.request_id,
+        impressions.c.position == events.c.position,
+    )
+
+    def counted(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    query = (
+        sa.select(
+            sa.func.count(),
+            counted(events.c.unjoined == "late"),
+            counted(events.c.occurred_at < impressions.c.occurred_at),
+        )
+        .select_from(events.outerjoin(impressions, shown))
+        .where(events.c.slot == slot, events.c.type != EventType.IMPRESSION.value)
+    )
+    if since is not None:
+        query = query.where(events.c.occurred_at >= since)
+    if until is not None:
+        query = query.where(events.c.occurred_at < until)
+    count, late, early = connection.execute(query).one()
+    return Timing(events=int(count), late=int(late), early=int(early))
+
+
 def existing(connection: Connection, event_ids: Iterable[str]) -> set[str]:
     """Return those of the ids that are stored."""
     found: set[str] = set()
