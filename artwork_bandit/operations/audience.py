@@ -12,6 +12,7 @@ of a member is viewing events only; the true tastes stay here.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,14 +70,11 @@ class World:
             t: rng.normal(settings.base, settings.base_sd) for t in sorted(set(self.title_of))
         }
         compositions = sorted({str(v.features.get("composition")) for v in variants})
-        effects = {c: rng.normal(0, settings.composition_sd) for c in compositions}
-        self._constant = np.array(
-            [
-                titles[v.title_id]
-                + effects[str(v.features.get("composition"))]
-                + rng.normal(0, settings.quality_sd)
-                for v in variants
-            ]
+        self._effects = np.array([rng.normal(0, settings.composition_sd) for _ in compositions])
+        at = {composition: i for i, composition in enumerate(compositions)}
+        self._composition = np.array([at[str(v.features.get("composition"))] for v in variants])
+        self._own = np.array(
+            [titles[v.title_id] + rng.normal(0, settings.quality_sd) for v in variants]
         )
         self._beta = settings.beta
         self._hidden = np.zeros(len(self.members)) if hidden is None else hidden.members
@@ -85,10 +83,22 @@ class World:
     def probabilities(self, member: int, rows: Sequence[int]) -> Floats:
         """Return the probability of a quality play for variants (rows) shown to a member."""
         at = np.asarray(rows, np.int64)
-        logit = self._constant[at] + self._beta * self.log_lift[member][self._emphasis[at]]
+        logit = self._own[at] + self._effects[self._composition[at]]
+        logit += self._beta * self.log_lift[member][self._emphasis[at]]
         logit += self._hidden[member] * self._loading[at]
         found: Floats = 1.0 / (1.0 + np.exp(-logit))
         return found
+
+    def swapped(self, rng: np.random.Generator) -> World:
+        """Return a world where genres, and compositions, have swapped what they do; tastes, titles
+        and what is special about each variant stay."""
+        other = copy.copy(self)
+        genres = rng.permutation(self.log_lift.shape[1])
+        now = np.empty_like(genres)
+        now[genres] = np.roll(genres, 1)  # no genre keeps its own
+        other._emphasis = now[self._emphasis]
+        other._effects = np.roll(self._effects, 1)
+        return other
 
 
 def _log_lift(tastes: Mapping[str, Mapping[str, float]], genres: Sequence[str]) -> Floats:

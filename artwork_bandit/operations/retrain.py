@@ -16,13 +16,14 @@ The promoted model is the one that was judged: it is not trained again on all of
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from artwork_bandit.domain import ModelRecord, microseconds
+from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.evaluate import Judged, evaluate
 from artwork_bandit.evaluation.evidence import Method
@@ -105,7 +106,7 @@ def retrain(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
-        priors=lambda rows: priors_for(tune, before, rows),
+        priors=lambda rows: priors_for(tune, [r.settings for r in before], rows),
         seed=seed,
     )
     earlier = source.narrowed(None, split)
@@ -144,15 +145,18 @@ def retrain(
     )  # fmt: skip
 
 
-def priors_for(tune: Tune, before: list[ModelRecord], rows: int) -> Priors | None:
-    """Return the priors to train with; None to choose them on the log."""
+def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Priors | None:
+    """Return the priors to train with; None to choose them on the log.
+
+    `before`: the settings of earlier models, the newest first.
+    """
     if tune == "always":
         return None
     if tune == "never" or rows < FEWEST_TUNED:
         return Priors()
-    for record in before:  # the newest first
-        if (tuned := record.settings.get("tuned_on_rows")) is not None:
-            known = msgspec.convert(record.settings["priors"], Priors)
+    for settings in before:
+        if (tuned := settings.get("tuned_on_rows")) is not None:
+            known = msgspec.convert(settings["priors"], Priors)
             return known if rows < TUNED_AGAIN * tuned else None
     return None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Verdict
@@ -22,7 +23,7 @@ from artwork_bandit.store import cells, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
 from artwork_bandit.store.replay import Window
-from artwork_bandit.store.tables import models
+from artwork_bandit.store.tables import events, models
 from artwork_bandit.training import train as training
 from tests.simulated import Simulation
 
@@ -75,6 +76,27 @@ def test_estimates_cover_the_known_value_on_a_log_of_several_cells(
             found = judged.estimators[estimator]
             assert found.lower < truth < found.upper, (name, estimator, truth, found)
     simulation.service.state.close()
+
+
+def test_events_that_are_late_or_before_their_impression_are_told(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+
+    def status() -> dict[str, str]:
+        report, _ = judge(source(simulation), ["uniform"])
+        return {c.name: c.status.value for c in report.checks if "events" in c.name}
+
+    assert status() == {"late_events": "OK", "events_before_impressions": "OK"}
+    followed = events.c.type != "impression"
+    with store.write() as connection:
+        connection.execute(sa.update(events).where(followed).values(unjoined="late"))
+    assert status() == {"late_events": "CAUTION", "events_before_impressions": "OK"}
+    earlier = sa.type_coerce(events.c.occurred_at, sa.BigInteger) - 3_600_000_000
+    with store.write() as connection:
+        values = {"unjoined": None, "occurred_at": earlier}
+        connection.execute(sa.update(events).where(followed).values(values))
+    assert status() == {"late_events": "OK", "events_before_impressions": "CAUTION"}
 
 
 def test_training_twice_on_the_same_log_gives_the_same_bytes(simulation: Simulation) -> None:
@@ -134,7 +156,7 @@ def test_priors_are_chosen_again_when_the_log_has_doubled(simulation: Simulation
             settings={"priors": msgspec.to_builtins(chosen), "tuned_on_rows": 30_000},
             now=simulation.now,
         )  # fmt: skip
-        before = registry.list_all(connection, "artwork")
+        before = [r.settings for r in registry.list_all(connection, "artwork")]
     assert priors_for("auto", before, 40_000) == chosen
     assert priors_for("auto", before, 60_000) is None
     assert priors_for("auto", [], 40_000) is None
@@ -307,7 +329,8 @@ def test_recent_rows_weigh_more(simulation: Simulation) -> None:
     store = simulation.service.store
     simulation.visits(500)
     simulation.now += dt.timedelta(days=100)
-    simulation.world._constant = -simulation.world._constant - 2.4
+    simulation.world._own = -simulation.world._own - 2.4
+    simulation.world._effects = -simulation.world._effects
     simulation.visits(500)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     from artwork_bandit.store.features import StoredFeatures

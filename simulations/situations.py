@@ -1,0 +1,284 @@
+"""What a model does where it knows little, where there is nothing to learn, and where clicks lie.
+
+    python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5]
+
+Three tables, in the world of `simulations.learning`, with 95% intervals over seeds:
+
+new things     the live policy (its exploration included) against uniform in the first 50
+               impressions of titles, and of variants of known titles, that its log had none of
+nothing to     beta 0: what the greedy policy earns beside policies that know no member, learned
+personalise    from the same log: each title's best mean, shrunken means, and shrunken towards what
+               compositions earn
+misleading     one variant of each title draws twice the clicks and a third of the quality plays:
+clicks         the greedy policy beside one that knows which these are, and one trained on clicks
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.operations.audience import WorldSettings
+from artwork_bandit.operations.retrain import priors_for
+from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.exploration import Exploration
+from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.training import train as training
+from simulations.learning import SLOT, interval
+from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
+
+NEW_TITLES, NEW_VARIANTS = 30, 60
+FIRST = 50
+TITLES = 300
+LEARNED = ("means", "shrunken means", "shrunken towards compositions")
+"""Policies that show everybody the same."""
+MISLEADING = 2
+"""Which of a title's variants misleads."""
+GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
+AS_TRAINED = training.Settings(priors=lambda rows: priors_for("auto", [], rows))
+
+
+def pmf_of(log: UniformLog, trained: training.Trained, *, greedy: bool) -> Floats:
+    """Return [rows, width], the live or the greedy policy's pmf on a log."""
+    policy = trained.bundle.policy(1)
+    if greedy:
+        policy = ModelPolicy(trained.bundle.model, GREEDY)
+    return Actions.of(log.block, log.lookup).pmf(policy, log.block).reshape(table(log).shape)
+
+
+def table(log: UniformLog) -> Floats:
+    """Return the truth [rows, width]; all titles of these worlds have as many variants."""
+    found: Floats = log.truth.reshape(len(log.block), -1)
+    return found
+
+
+def learned(log: UniformLog) -> training.Trained:
+    """Train as `artwork-bandit train` does: priors are chosen on the log if it is large enough."""
+    return training.train(lambda: [log.block], log.lookup, SLOT, AS_TRAINED)
+
+
+def greedy_rate(log: UniformLog, trained: training.Trained) -> float:
+    return float((pmf_of(log, trained, greedy=True) * table(log)).sum(axis=1).mean())
+
+
+def new_things(setting: Setting, rows: int, rng: np.random.Generator) -> dict[str, list[float]]:
+    """Return name -> (uniform, ours, oracle) quality plays per first impression."""
+    titles = [t.title_id for t in setting.titles]
+    rng.shuffle(titles)
+    new, changed = set(titles[:NEW_TITLES]), set(titles[NEW_TITLES:][:NEW_VARIANTS])
+    hidden = {next(v for v in setting.variants if v.title_id == t).variant_id for t in changed}
+    known = [
+        v for v in setting.variants if v.title_id not in new and v.variant_id not in hidden
+    ]  # fmt: skip
+    trained = learned(uniform_log(replace(setting, variants=known), rows, rng))
+    found = {}
+    for name, of, only in (
+        ("new titles", new, None), ("new variants, when shown", changed, hidden),
+    ):  # fmt: skip
+        some = [v for v in setting.variants if v.title_id in of]
+        log = uniform_log(replace(setting, variants=some), FIRST * len(of) * 8, rng)
+        pmf, truth = pmf_of(log, trained, greedy=False), table(log)
+        shown = [] if only is None else [[v.variant_id in only for v in s] for s in log.variants]
+        row, at = first_impressions(log, pmf, shown, rng, len(log.variants))
+        found[name] = [
+            float(truth[row].mean()), float(truth[row, at].mean()),
+            float(truth[row].max(axis=1).mean()),
+        ]  # fmt: skip
+    return found
+
+
+def first_impressions(
+    log: UniformLog, pmf: Floats, shown: list[list[bool]], rng: np.random.Generator, titles: int
+) -> tuple[Ints, Ints]:
+    """Return (row, variant) of each title's first impressions, of the marked variants only if any
+    are marked."""
+    drawn = (np.cumsum(pmf, axis=1) < rng.random((len(pmf), 1))).sum(axis=1)
+    counts = np.zeros(titles, np.int64)
+    rows = []
+    for i, (title, variant) in enumerate(
+        zip(log.block.set_of_row.tolist(), drawn.tolist(), strict=True)
+    ):
+        if counts[title] < FIRST and (not shown or shown[title][variant]):
+            counts[title] += 1
+            rows.append(i)
+    kept = np.array(rows)
+    return kept, drawn[kept]
+
+
+def non_contextual(log: UniformLog) -> dict[str, float]:
+    """Return the true value of policies that show everybody the same, learned from a log."""
+    block, truth = log.block, table(log)
+    shape = (len(log.variants), truth.shape[1])
+    shown, earned = np.zeros(shape), np.zeros(shape)
+    np.add.at(shown, (block.set_of_row, block.chosen), 1)
+    np.add.at(earned, (block.set_of_row, block.chosen), block.reward)
+    of_title = earned.sum(axis=1, keepdims=True) / np.maximum(shown.sum(axis=1, keepdims=True), 1)
+    features = [[str(v.features["composition"]) for v in some] for some in log.variants]
+    composition = np.unique(np.array(features), return_inverse=True)[1].reshape(shape)
+    expected = shown * of_title
+    lift = np.bincount(composition.ravel(), earned.ravel()) / np.bincount(
+        composition.ravel(), expected.ravel()
+    )
+    spread = _between(shown, earned, of_title)
+    found = {}
+    plain, lifted = of_title * np.ones(shape), of_title * lift[composition]
+    for name, prior, rows in zip(
+        LEARNED, (plain, plain, lifted), (1e-9, spread, spread), strict=True
+    ):
+        rate = (earned + rows * prior) / (shown + rows)
+        best = rate.argmax(axis=1)
+        found[name] = float(truth[np.arange(len(truth)), best[block.set_of_row]].mean())
+    return found
+
+
+def _between(shown: Floats, earned: Floats, of_title: Floats) -> float:
+    """Return the rows a title's mean is worth for each variant: empirical Bayes, by moments."""
+    mean = np.broadcast_to(of_title, shown.shape)
+    noise = mean * (1 - mean) / np.maximum(shown, 1)
+    spread = ((earned / np.maximum(shown, 1) - mean) ** 2 - noise).mean()
+    within = float((mean * (1 - mean)).mean())
+    return within / max(float(spread), within / 1e6)
+
+
+def misled(log: UniformLog) -> UniformLog:
+    """Return the log in which one variant of each title misleads: a third of the plays."""
+    truth = table(log).copy()
+    truth[:, MISLEADING] /= 3
+    rng = np.random.default_rng(len(truth))
+    chance = truth[np.arange(len(truth)), log.block.chosen]
+    reward = (rng.random(len(truth)) < chance).astype(np.float64)
+    return replace(log, truth=truth.ravel(), block=replace(log.block, reward=reward))
+
+
+def misleading(honest: UniformLog) -> dict[str, float]:
+    """Return the quality plays per impression of policies in the world that misleads."""
+    log = misled(honest)
+    truth = table(log)
+    clicked = np.minimum(2 * table(honest), 1)  # twice as many clicks as quality plays are normal
+    clicked[:, MISLEADING] = np.minimum(2 * clicked[:, MISLEADING], 1)
+    rng = np.random.default_rng(len(truth) + 1)
+    chance = clicked[np.arange(len(truth)), log.block.chosen]
+    clicks = (rng.random(len(truth)) < chance).astype(np.float64)
+    kept = [[v for j, v in enumerate(some) if j != MISLEADING] for some in log.variants]
+    sets = tuple(
+        replace(s, variant_ids=tuple(v.variant_id for v in some))
+        for s, some in zip(log.block.action_sets, kept, strict=True)
+    )
+    known = log.block.chosen != MISLEADING
+    part = log.block.take(known)
+    moved = part.chosen - (part.chosen > MISLEADING)
+    of_title = {s.title_id: s for s in sets}
+    part = replace(
+        part, chosen=moved, action_sets=tuple(of_title[s.title_id] for s in part.action_sets)
+    )
+    honest_only = replace(log, block=part, variants=kept)
+    knows = learned(honest_only)
+    pmf = pmf_of(log, knows, greedy=False) * 0
+    everywhere = Actions.of(log.block, log.lookup)
+    scores = ModelPolicy(knows.bundle.model, GREEDY).bind(everywhere.columns)
+    block = log.block
+    found = scores.scores(
+        block.contexts, np.arange(len(block)), everywhere.rows, everywhere.offsets
+    ).reshape(pmf.shape)
+    found[:, MISLEADING] = -np.inf
+    best = found.argmax(axis=1)
+    by_clicks = learned(replace(log, block=replace(block, reward=clicks)))
+    return {
+        "uniform": float(truth.mean()),
+        "trained on clicks": greedy_rate(log, by_clicks),
+        "ours": greedy_rate(log, learned(log)),
+        "knows which mislead": float(truth[np.arange(len(truth)), best].mean()),
+        "oracle": float(truth.max(axis=1).mean()),
+    }
+
+
+def beta_0(log: UniformLog) -> dict[str, float]:
+    truth = table(log)
+    best = np.array([truth[log.block.set_of_row == t].mean(axis=0).max() for t in range(TITLES)])
+    return (
+        {"uniform": float(truth.mean())}
+        | non_contextual(log)
+        | {"ours": greedy_rate(log, learned(log))}
+        | {"best of each title (known)": float(best[log.block.set_of_row].mean())}
+    )
+
+
+def rates(
+    title: str, of_seed: Callable[[int, int], dict[str, float]], sizes: list[int], seeds: int,
+    against: Callable[[dict[str, float]], float], beside: str,
+) -> Table:  # fmt: skip
+    """Return a table of mean rates per policy and size, and ours against another."""
+    out = Table(title=title)
+    out.add_column("policy")
+    columns = []
+    for size in sizes:
+        out.add_column(f"{size:,} decisions", justify="right")
+        columns.append([of_seed(seed, size) for seed in range(1, seeds + 1)])
+    for name in columns[0][0]:
+        cells = ["{:.4f} ± {:.4f}".format(*interval([f[name] for f in c])) for c in columns]
+        out.add_row(name, *cells)
+    ratio = [[f["ours"] / against(f) - 1 for f in c] for c in columns]
+    cells = [
+        "{:+.1%} ± {:.1%}".format(*interval(r)) for r in ratio
+    ]  # fmt: skip
+    out.add_row(f"ours against {beside}", *cells)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--movielens", type=Path, required=True)
+    parser.add_argument("--rows", default="20000,100000")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    console = Console(width=110)
+    sizes = [int(text) for text in arguments.rows.split(",")]
+
+    def world(seed: int, beta: float) -> Setting:
+        return movielens(arguments.movielens, START, TITLES, 6, WorldSettings(beta=beta), seed)
+
+    def log(seed: int, size: int, beta: float) -> UniformLog:
+        return uniform_log(world(seed, beta), size, np.random.default_rng([seed, size]))
+
+    console.print(_new_table(world, sizes, arguments.seeds))
+    console.print(
+        rates("Beta 0: quality plays per impression", lambda s, n: beta_0(log(s, n, 0.0)),
+              sizes, arguments.seeds,
+              lambda f: max(f[name] for name in LEARNED), "the best learned")
+    )  # fmt: skip
+    console.print(
+        rates("Misleading variants: quality plays per impression",
+              lambda s, n: misleading(log(s, n, 0.5)), sizes, arguments.seeds,
+              lambda f: f["knows which mislead"], "one that knows")
+    )  # fmt: skip
+
+
+def _new_table(world: Callable[[int, float], Setting], sizes: list[int], seeds: int) -> Table:
+    out = Table(title=f"First {FIRST} impressions, quality plays per impression")
+    for name in ("", "log", "uniform, same members", "live policy", "ours - uniform", "headroom"):
+        out.add_column(name, justify="right" if name else "left")
+    for size in sizes:
+        found = [
+            new_things(world(seed, 0.5), size, np.random.default_rng([seed, size, 2]))
+            for seed in range(1, seeds + 1)
+        ]
+        for name in found[0]:
+            uniform, ours, oracle = np.array([f[name] for f in found]).T
+            gain = ours - uniform
+            out.add_row(
+                name, f"{size:,}", f"{uniform.mean():.4f}", f"{ours.mean():.4f}",
+                "{:+.4f} ± {:.4f}".format(*interval(list(gain))),
+                "{:.2f} ± {:.2f}".format(*interval(list(gain / (oracle - uniform)))),
+            )  # fmt: skip
+    return out
+
+
+if __name__ == "__main__":
+    main()
