@@ -51,7 +51,9 @@ def of_model(
     query = (
         sa.select(table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
         .where(
-            table.slot == slot, table.cell == cell, table.model_version == version,
+            table.slot == slot,
+            table.cell == cell,
+            table.model_version == version,
             table.hour >= microseconds(since) // HOUR_MICROSECONDS,
         )
         .group_by(table.bucket)

@@ -111,8 +111,7 @@ def test_pages_render_whole_and_without_barriers(
     )
     page.goto(address + path)
     if path == "/" or path.startswith(WITH_PICTURES):
-        first = page.locator("main img").first
-        assert first.evaluate("async i => { await i.decode(); return i.naturalWidth; }") > 0
+        page.wait_for_function("document.querySelector('main img')?.naturalWidth > 0")
     assert problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("h1").count() == 1
