@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from artwork_bandit.settings import Settings
+from artwork_bandit.settings import Settings, local_folder
+from artwork_bandit.store.spool import Entry, Spool
 from tests.simulated import Simulation
 
 
@@ -357,3 +358,19 @@ def test_settings_come_from_command_line_environment_file_default(
     assert "unknown ['wrong']" in run("--config", str(file), "config", "show", code=2)
     monkeypatch.setenv("ARTWORK_BANDIT_PORT", "many")
     assert "must be a int" in run("config", "show", code=2)
+
+
+def test_the_spool_is_shown_and_what_was_refused_tried_again(sqlite_url: str) -> None:
+    database = sqlite_url
+    assert "0 waiting" in run("spool", "show", database=database)
+    settings = Settings(database_url=database)
+    spool = Spool(local_folder(settings) / "spool.db")
+    spool.add([Entry(kind="events", payload=b"nonsense")])
+    waiting = json.loads(run("spool", "show", "--json", database=database))
+    assert (waiting["waiting"], waiting["refused"]) == (1, [])
+    run("worker", "--once", database=database)
+    said = run("spool", "show", database=database)
+    assert "1 refused" in said
+    assert "events, 8 bytes" in said
+    assert "1 entries wait again" in run("spool", "retry", database=database)
+    spool.close()

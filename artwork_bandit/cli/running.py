@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +19,9 @@ from artwork_bandit.cli.options import (
     utc_now,
 )
 from artwork_bandit.settings import Settings
+
+if TYPE_CHECKING:
+    from artwork_bandit.store.spool import Spool
 
 
 @click.command()
@@ -164,6 +169,49 @@ def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: b
     with open_store(load()).write() as connection:
         found = cell_store.set_shares(connection, wanted)
     _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
+
+
+@click.group()
+def spool() -> None:
+    """What waits on this host for the database."""
+
+
+@spool.command("show")
+@json_flag
+@click.pass_obj
+def spool_show(load: Callable[..., Settings], as_json: bool) -> None:
+    """How much waits, since when, and what the database refused for good."""
+    found = _spool(load)
+    refused, oldest = found.refused(), found.oldest()
+    since = None if oldest is None else dt.datetime.fromtimestamp(oldest, dt.UTC)
+    if as_json:
+        print_json(
+            {"path": str(found.path), "waiting": found.depth(), "since": since,
+             "refused": [asdict(each) for each in refused]}
+        )  # fmt: skip
+        return
+    click.echo(f"{found.path}")
+    click.echo(
+        f"{found.depth():,} waiting" + (f", since {since:%Y-%m-%d %H:%M:%S}Z" if since else "")
+    )
+    click.echo(f"{len(refused):,} refused" + ("; `spool retry` tries again" if refused else ""))
+    for each in refused:
+        click.echo(f"  {each.kind}, {each.size:,} bytes: {each.reason}")
+
+
+@spool.command("retry")
+@click.pass_obj
+def spool_retry(load: Callable[..., Settings]) -> None:
+    """Have what the database refused tried again, once its cause is mended."""
+    count = _spool(load).retry()
+    click.echo(f"{count:,} entries wait again; servers and workers of this host drain them")
+
+
+def _spool(load: Callable[..., Settings]) -> Spool:
+    from artwork_bandit.settings import local_folder
+    from artwork_bandit.store.spool import Spool
+
+    return Spool(local_folder(load()) / "spool.db")
 
 
 @click.group()

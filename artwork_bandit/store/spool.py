@@ -54,6 +54,17 @@ class Entry:
     """0 before it is stored."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An entry that the database would not take."""
+
+    entry_id: int
+    kind: str
+    size: int
+    """Bytes."""
+    reason: str
+
+
 class Spool:
     """The file; every method raises StoreUnavailable where the disk does not let it work."""
 
@@ -123,6 +134,39 @@ class Spool:
             )
 
         self._write(move)
+
+    def refused(self) -> list[Refused]:
+        """Return what was put aside, the oldest first."""
+        if not self.path.exists():
+            return []
+        with self._using() as connection:
+            rows = connection.execute(
+                "SELECT entry_id, kind, length(payload), reason FROM refused ORDER BY entry_id"
+            ).fetchall()
+        return [Refused(entry_id=i, kind=k, size=n, reason=why) for i, k, n, why in rows]
+
+    def retry(self) -> int:
+        """Have what was put aside tried again; return how many entries there were."""
+        if not self.path.exists():
+            return 0
+
+        def move(connection: sqlite3.Connection) -> int:
+            connection.execute(
+                "INSERT INTO entries (kind, payload, spooled_at, not_before) "
+                "SELECT kind, payload, ?, 0 FROM refused ORDER BY entry_id",
+                (time.time(),),
+            )
+            return connection.execute("DELETE FROM refused").rowcount
+
+        return self._write(move)
+
+    def oldest(self) -> float | None:
+        """Return when the oldest waiting entry was spooled, Unix seconds."""
+        if not self.path.exists():
+            return None
+        with self._using() as connection:
+            found = connection.execute("SELECT min(spooled_at) FROM entries").fetchone()[0]
+        return None if found is None else float(found)
 
     def depth(self) -> int:
         """Return how many entries wait."""

@@ -89,3 +89,16 @@ def test_one_process_drains_at_a_time(tmp_path: Path) -> None:
         other.join()
     with Spool(spool.path).draining() as mine:
         assert mine
+
+
+def test_what_was_refused_is_shown_and_tried_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    assert (spool.refused(), spool.retry(), spool.oldest()) == ([], 0, None)
+    spool.add([entry(1), entry(22)])
+    assert time.time() - spool.oldest() < 60
+    spool.refuse(spool.next(2)[1], "the title is unknown")
+    (found,) = spool.refused()
+    assert (found.kind, found.size, found.reason) == ("request", 2, "the title is unknown")
+    assert spool.retry() == 1
+    assert (spool.depth(), spool.refused()) == (2, [])
+    spool.close()
