@@ -158,6 +158,10 @@ class Client:
         if picture.decision_id is not None:
             self.report({"type": kind, "decision_id": picture.decision_id, **fields})
 
+    def merge(self, visitor_id: str, member_id: str) -> None:
+        """Say, at sign-in, that an anonymous visitor is this member."""
+        self.report({"type": "merge", "visitor_id": visitor_id, "member_id": member_id})
+
     def report(self, event: Mapping[str, Any]) -> None:
         """Queue an event as the API has it; its id and time are added where they are missing.
 

@@ -55,6 +55,8 @@ class EventType(StrEnum):
     SEARCH = "search"
     THUMBS_UP = "thumbs_up"
     THUMBS_DOWN = "thumbs_down"
+    MERGE = "merge"
+    """An anonymous visitor turned out to be a member; not behaviour, and kept apart (`merges`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +201,8 @@ class Event:
     seconds_watched: float | None = None
     duration_seconds: float | None = None
     query: str | None = None
+    visitor_id: str | None = None
+    """Of a merge: who turned out to be the member."""
     source: str = "client"
     unjoined: str | None = None
     """Why the event counts for no reward (yet): `no_impression`, `no_title`, `late` (its unit was

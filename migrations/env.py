@@ -5,8 +5,9 @@ from alembic import context
 from sqlalchemy import Connection
 
 from artwork_bandit import settings
+from artwork_bandit.store.columns import Instant
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.tables import Instant, metadata
+from artwork_bandit.store.tables import metadata
 
 
 def render_item(kind: str, item: object, _autogen: object) -> str | bool:

@@ -35,8 +35,9 @@ from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import catalog, migrate, rollups
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.columns import Instant
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.tables import Instant, requests, rewards
+from artwork_bandit.store.tables import requests, rewards
 from artwork_bandit.web.app import create_app
 from simulations.database import postgresql
 

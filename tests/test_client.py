@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from artwork_bandit.client import UNREACHABLE, Client, Refused, Unavailable
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.settings import Settings
+from artwork_bandit.store import profiles
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import events, impressions
 from tests.samples import fill
@@ -77,6 +78,7 @@ def test_the_real_service_end_to_end(store: Store, database_url: str, tmp_path: 
         client.shown(page.pictures[0])
         client.event("play", page.pictures[0], seconds_watched=10, duration_seconds=100)
         client.report({"type": "search", "member_id": "m1", "query": "robots"})
+        client.merge("m1", "member-7")
         assert client.flush()
         with pytest.raises(Refused, match="422"):
             client.choose("m1", [])
@@ -85,6 +87,7 @@ def test_the_real_service_end_to_end(store: Store, database_url: str, tmp_path: 
     with store.read() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(events)).scalar() == 3
         assert connection.execute(sa.select(sa.func.count()).select_from(impressions)).scalar() == 1
+        assert "t0" in profiles.get(connection, "member-7").played
 
 
 def test_nobody_there_gives_default_pictures_in_time() -> None:

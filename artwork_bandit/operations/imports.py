@@ -17,7 +17,7 @@ from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import CatalogLine
 from artwork_bandit.policies.profile import Sign, sign_of
-from artwork_bandit.store import catalog, parquet, profiles
+from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.imported import Imported, take_in
@@ -132,6 +132,8 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         if not 1 <= len(str(cells[name])) <= 200 or re.search(r"[\x00-\x1f]", str(cells[name])):
             raise ValueError(f"{name} must be 1 to 200 characters without control characters")
     kind = EventType(str(cells["type"]))
+    if kind is EventType.MERGE:
+        raise ValueError("a merge is no viewing event; send it to /v1/events")
     content = (cells["member_id"], cells["title_id"], kind, occurred_at.isoformat())
     fallback_id = f"history:{stable_hash(*map(str, content)):016x}"
     return Event(
@@ -167,6 +169,7 @@ def import_history(
             fresh = len({e.event_id for e in batch} - known)
         else:
             with store.write() as connection:
+                merges.share(connection)
                 new = event_store.insert(connection, batch, now)
                 signs: dict[str, list[Sign]] = {}
                 for event in batch:

@@ -96,13 +96,26 @@ class Profile:
                 played[title] = max(play, played.get(title, play))
         return Profile(as_of=as_of, genres=genres, played=_latest(played))
 
+    def merged(self, other: Profile, half_life: dt.timedelta) -> Profile:
+        """Return what both say together: as if all signs had come to one."""
+        if self.as_of is None or other.as_of is None:
+            return self if other.as_of is None else other
+        as_of = max(self.as_of, other.as_of)
+        genres, more = dict(self.at(as_of, half_life)), other.at(as_of, half_life)
+        for genre, weight in more.items():
+            genres[genre] = genres.get(genre, 0.0) + weight
+        played = dict(self.played)
+        for title, play in other.played.items():
+            played[title] = max(play, played.get(title, play))
+        return Profile(as_of=as_of, genres=genres, played=_latest(played))
+
 
 def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
     """Return what an event says, its title having these genres; None if it says nothing.
 
     A play whose watched share is known counts by that share.
     """
-    gain = GAINS[event.type]
+    gain = GAINS.get(event.type, 0.0)
     played: dict[str, float] = {}
     if event.type in (EventType.PLAY, EventType.REWATCH):
         share = 1.0

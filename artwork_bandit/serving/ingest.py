@@ -7,6 +7,7 @@ which batches that come at the same time share, before the answer; sending it ag
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from artwork_bandit.domain import Decisions, Event, EventType
@@ -16,7 +17,7 @@ from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
-from artwork_bandit.store import profiles
+from artwork_bandit.store import merges, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import Unit, settled_units
@@ -75,6 +76,7 @@ def take_in(
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each."""
     reports = [Report() for _ in batches]
+    _merge(connection, batches, reports, half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
     shown = [
@@ -84,8 +86,10 @@ def take_in(
         if request is not None and event.position is not None and event.type is EventType.IMPRESSION
     ]
     event_store.insert_impressions(connection, shown, now)
+    lone = {e.member_id for e, request, _ in sound if e.member_id and not request}
+    visitors = merges.visitors_of(connection, lone)
     events = [
-        event if request or event.unjoined else _attributed(connection, event)
+        event if request or event.unjoined else _attributed(connection, event, visitors)
         for event, request, _ in sound
     ]
     events = _marked_late(connection, events)
@@ -127,6 +131,39 @@ def update_profiles(connection: Connection, events: list[Event], half_life: dt.t
     profiles.add(connection, signs, half_life)
 
 
+def _merge(
+    connection: Connection, batches: list[Batch], reports: list[Report], half_life: dt.timedelta
+) -> None:
+    """Merge visitors into members before anything else is looked at, whatever the order sent."""
+    asked = [
+        (incoming, batch.now, report)
+        for batch, report in zip(batches, reports, strict=True)
+        for incoming in batch.events
+        if incoming.event.type is EventType.MERGE
+    ]
+    if not asked:
+        merges.share(connection)
+        return
+    merges.alone(connection)
+    for incoming, now, report in asked:
+        event = incoming.event
+        try:
+            _require_sound(event, incoming.decision_id is not None, now)
+            assert event.visitor_id is not None, "checked before"
+            assert event.member_id is not None, "checked before"
+            member = merges.add(
+                connection, event.visitor_id, event.member_id, event.event_id, event.occurred_at
+            )
+        except InvalidInput as error:
+            report.rejected.append(_rejected(incoming, error))
+            continue
+        if member is None:
+            report.duplicates += 1
+        else:
+            profiles.merge(connection, event.visitor_id, member, half_life)
+            report.accepted += 1
+
+
 def _checked(
     connection: Connection,
     decision_ids: DecisionIds,
@@ -138,11 +175,14 @@ def _checked(
     requests = request_store.get_many(
         connection, {n[0] for n in named.values() if isinstance(n, tuple) and n[2]}
     )
+    members = merges.members_of(connection, {r.member_id for r in requests.values()})
     sound: list[tuple[Event, Decisions | None, Report]] = []
     seen: set[str] = set()
     for batch, report in zip(batches, reports, strict=True):
         for incoming in batch.events:
             event, decision = incoming.event, None
+            if event.type is EventType.MERGE:
+                continue
             if event.event_id in seen:
                 report.duplicates += 1
                 continue
@@ -154,7 +194,7 @@ def _checked(
                     request_id, position, logged = found
                     decision = requests.get(request_id)
                     if decision is not None:
-                        event = _of_decision(event, decision, position)
+                        event = _of_decision(event, decision, position, members)
                     elif not logged:
                         event = replace(event, unjoined="not_logged")
                     elif batch.final:
@@ -189,17 +229,20 @@ def _rejected(incoming: Incoming, error: InvalidInput) -> Rejected:
     return Rejected(index=incoming.index, event_id=incoming.event.event_id, reason=str(error))
 
 
-def _of_decision(event: Event, decision: Decisions, position: int) -> Event:
+def _of_decision(
+    event: Event, decision: Decisions, position: int, members: Mapping[str, str]
+) -> Event:
     if position >= len(decision.choices):
         raise InvalidInput("decision_id names a decision that was never made")
     title_id = decision.choices[position].title_id
-    if event.member_id not in (None, decision.member_id):
+    member = decision.member_id
+    if event.member_id not in (None, member, members.get(member)):
         raise InvalidInput("member_id is not the one the decision was made for")
     if event.title_id not in (None, title_id):
         raise InvalidInput("title_id is not the one the decision was made for")
     return replace(
         event,
-        member_id=decision.member_id,
+        member_id=member,
         title_id=title_id,
         slot=decision.slot,
         request_id=decision.request_id,
@@ -213,6 +256,12 @@ def _require_sound(event: Event, has_decision: bool, now: dt.datetime) -> None:
         raise InvalidInput("occurred_at is in the future; send the time it happened, with its zone")
     if event.occurred_at < FIRST_MOMENT:
         raise InvalidInput("occurred_at is before 2000; send the time it happened")
+    if event.type is EventType.MERGE:
+        if has_decision or event.member_id is None or event.visitor_id is None:
+            raise InvalidInput("a merge needs member_id and visitor_id, and no decision_id")
+        return
+    if event.visitor_id is not None:
+        raise InvalidInput("visitor_id is for merge events only")
     if has_decision:
         return
     if event.type is EventType.IMPRESSION:
@@ -236,20 +285,26 @@ def _marked_late(connection: Connection, events: list[Event]) -> list[Event]:
     ]
 
 
-def _attributed(connection: Connection, event: Event) -> Event:
-    """Return an event without decision joined to the member's latest impression, if any."""
+def _attributed(connection: Connection, event: Event, visitors: Mapping[str, list[str]]) -> Event:
+    """Return an event without decision joined to the latest impression of the member, or of a
+    visitor that it was, if any."""
     if event.type is EventType.SEARCH and event.title_id is None:
         return replace(event, unjoined="no_title")
     assert event.member_id is not None, "checked before"
     assert event.title_id is not None, "checked before"
     since = event.occurred_at - max(slot.attribution_window for slot in SLOTS.values())
     shown = event_store.latest_impression(
-        connection, event.member_id, event.title_id, since, event.occurred_at
+        connection,
+        [event.member_id, *visitors.get(event.member_id, ())],
+        event.title_id,
+        since,
+        event.occurred_at,
     )
     if shown is None:
         return replace(event, unjoined="no_impression")
     return replace(
         event,
+        member_id=shown.member_id,
         slot=shown.slot,
         request_id=shown.request_id,
         position=shown.position,

@@ -174,14 +174,16 @@ def driver_cursor(connection: sa.Connection) -> Iterator[Any]:
         cursor.close()
 
 
-def wait_for_turn(connection: Connection, name: str) -> None:
-    """Let no other transaction that asks for the same name go on until this one has ended.
+def wait_for_turn(connection: Connection, name: str, *, shared: bool = False) -> None:
+    """Let no other transaction that asks for the same name go on until this one has ended; those
+    that share go on together.
 
     On SQLite every writer is alone anyway.
     """
     if connection.dialect.name == "postgresql":
         key = stable_hash("turn", name) >> 1
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+        connection.execute(sa.select(lock(key)))
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -19,6 +19,7 @@ ROWS_AT_ONCE = 5_000
 class Shown:
     """A member's impression of a title."""
 
+    member_id: str
     request_id: str
     position: int
     slot: str
@@ -75,13 +76,15 @@ def insert_impressions(
 
 
 def latest_impression(
-    connection: Connection, member_id: str, title_id: str, since: dt.datetime, until: dt.datetime
-) -> Shown | None:
-    """Return the member's last impression of a title from `since` to `until`, in any slot."""
+    connection: Connection, member_ids: Sequence[str], title_id: str, since: dt.datetime,
+    until: dt.datetime,
+) -> Shown | None:  # fmt: skip
+    """Return the last impression of a title from `since` to `until`, in any slot, by a member or a
+    visitor that it was."""
     row = connection.execute(
         sa.select(impressions)
         .where(
-            impressions.c.member_id == member_id, impressions.c.title_id == title_id,
+            impressions.c.member_id.in_(member_ids), impressions.c.title_id == title_id,
             impressions.c.occurred_at <= until,
             impressions.c.occurred_at >= since,
         )
@@ -91,8 +94,8 @@ def latest_impression(
     if row is None:
         return None
     return Shown(
-        request_id=row.request_id, position=row.position, slot=row.slot, period=row.period,
-        occurred_at=row.occurred_at,
+        member_id=row.member_id, request_id=row.request_id, position=row.position,
+        slot=row.slot, period=row.period, occurred_at=row.occurred_at,
     )  # fmt: skip
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from artwork_bandit.domain import instant
 from artwork_bandit.policies.profile import Play, Profile, Sign
+from artwork_bandit.store import merges
 from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
 
@@ -69,22 +71,40 @@ def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile
 
 
 def add(connection: Connection, signs: Signs, half_life: dt.timedelta) -> None:
-    """Add signs to members' profiles, in any order and from any number of writers."""
+    """Add signs to members' profiles, in any order and from any number of writers: those of a
+    visitor to the member it was merged into. Whoever calls shares `merges`."""
+    merged = merges.members_of(connection, signs)
+    if merged:
+        of_member: dict[str, list[Sign]] = {}
+        for member, some in signs.items():
+            of_member.setdefault(merged.get(member, member), []).extend(some)
+        signs = of_member
     members = sorted(member for member, some in signs.items() if some)
     if connection.dialect.name == "postgresql":
         # Rows must exist to be locked.
         blank = {"as_of": dt.datetime(1970, 1, 1, tzinfo=dt.UTC), "genres": "{}"}
         insert_ignoring(connection, profiles, [{"member_id": m} | blank for m in members])
     before = get_many(connection, members, for_update=True)
-    rows = []
-    for member in members:
-        after = before.get(member, Profile()).add(signs[member], half_life)
-        genres, played = (
-            msgspec.json.encode(told, order="sorted").decode()
-            for told in (after.genres, after.played)
-        )
-        rows.append({"member_id": member, "as_of": after.as_of, "genres": genres, "played": played})
+    rows = [_row(m, before.get(m, Profile()).add(signs[m], half_life)) for m in members]
     upsert(connection, profiles, rows, "member_id")
+
+
+def merge(connection: Connection, visitor: str, member: str, half_life: dt.timedelta) -> None:
+    """Make what is known of a visitor the member's; nothing of the visitor is left."""
+    found = get_many(connection, [visitor, member], for_update=True)
+    if visitor not in found:
+        return
+    after = found.get(member, Profile()).merged(found[visitor], half_life)
+    upsert(connection, profiles, [_row(member, after)], "member_id")
+    connection.execute(sa.delete(profiles).where(profiles.c.member_id == visitor))
+
+
+def _row(member: str, profile: Profile) -> dict[str, Any]:
+    genres, played = (
+        msgspec.json.encode(told, order="sorted").decode()
+        for told in (profile.genres, profile.played)
+    )
+    return {"member_id": member, "as_of": profile.as_of, "genres": genres, "played": played}
 
 
 def _profile(as_of: dt.datetime, genres: str | bytes, played: str | bytes) -> Profile:

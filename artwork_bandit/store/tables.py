@@ -1,9 +1,5 @@
 """The tables. Rows never leave this room: every function of `store` takes and gives values.
 
-Instants are stored as 64-bit integers, microseconds since 1970 UTC (`Instant`): exact, the same
-arithmetic on SQLite and PostgreSQL (window ends are sums), and fast to read in columns. On
-PostgreSQL, `to_timestamp(occurred_at / 1e6)` shows them.
-
 Requests and events are append-only. A variant's content is immutable: a change is a new revision,
 and action sets name revisions. `rewards` is derived, one row per unit of replay (the first
 rendered decision of a member, title, slot and period), and can be rebuilt. `rollups` and
@@ -12,45 +8,10 @@ rendered decision of a member, title, slot and period), and can be rebuilt. `rol
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import Any
-
 import sqlalchemy as sa
 
 from artwork_bandit import domain
-
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-class Instant(sa.types.TypeDecorator[dt.datetime]):
-    """An aware UTC datetime, stored as integer microseconds since 1970."""
-
-    impl = sa.BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: dt.datetime | None, dialect: Any) -> int | None:
-        return None if value is None else domain.microseconds(value)
-
-    def process_result_value(self, value: int | None, dialect: Any) -> dt.datetime | None:
-        return None if value is None else domain.instant(value)
-
-
-Identity64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-"""A 64-bit automatic key; SQLite counts only columns declared exactly INTEGER."""
-
-
-def _one_of(column: str, values: list[str], name: str) -> sa.CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
-
+from artwork_bandit.store.columns import Identity64, Instant, metadata, one_of
 
 titles = sa.Table(
     "titles", metadata,
@@ -84,7 +45,7 @@ variants = sa.Table(
     sa.Column("changed", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Index(None, "title_id", "slot"),
     sa.Index(None, "changed"),
-    _one_of("status", [s.value for s in domain.VariantStatus], "status_known"),
+    one_of("status", [s.value for s in domain.VariantStatus], "status_known"),
     sa.CheckConstraint("starts_at IS NULL OR ends_at IS NULL OR starts_at < ends_at",
                        name="dates_in_order"),
 )  # fmt: skip
@@ -128,7 +89,7 @@ requests = sa.Table(
     sa.Column("choices", sa.LargeBinary, nullable=False),
     sa.Index(None, "member_id"),
     sa.Index(None, "occurred_at"),
-    _one_of("confirm", ["client", "server"], "confirm_known"),
+    one_of("confirm", ["client", "server"], "confirm_known"),
 )  # fmt: skip
 
 impressions = sa.Table(
@@ -177,7 +138,8 @@ events = sa.Table(
     sa.Index("ix_events_outcome", "member_id", "title_id", "slot", "occurred_at",
              sqlite_where=sa.text("type <> 'impression'"),
              postgresql_where=sa.text("type <> 'impression'")),
-    _one_of("type", [t.value for t in domain.EventType], "type_known"),
+    one_of("type", [t.value for t in domain.EventType if t is not domain.EventType.MERGE],
+            "type_known"),
     sa.CheckConstraint("seconds_watched IS NULL OR seconds_watched >= 0", name="watched_positive"),
 )  # fmt: skip
 
@@ -332,6 +294,14 @@ profiles = sa.Table(
     sa.Column("played", sa.Text, nullable=False, server_default=sa.text("'{}'")),
 )  # fmt: skip
 
+merges = sa.Table(
+    "merges", metadata,
+    sa.Column("visitor_id", sa.Text, primary_key=True),
+    sa.Column("member_id", sa.Text, nullable=False, index=True),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("merged_at", Instant, nullable=False),
+)  # fmt: skip
+
 models = sa.Table(
     "models", metadata,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=True),
@@ -349,7 +319,7 @@ models = sa.Table(
     sa.Index("uq_models_one_live", "slot", unique=True,
              sqlite_where=sa.text("status = 'live'"),
              postgresql_where=sa.text("status = 'live'")),
-    _one_of("status", ["candidate", "live", "rejected", "retired"], "status_known"),
+    one_of("status", ["candidate", "live", "rejected", "retired"], "status_known"),
 )  # fmt: skip
 
 challengers = sa.Table(

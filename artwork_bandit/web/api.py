@@ -22,7 +22,7 @@ from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import catalog, profiles, rollups
+from artwork_bandit.store import catalog, merges, profiles, rollups
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.migrate import require_current
@@ -211,10 +211,12 @@ def cells() -> Response:
 def member(member_id: str) -> Response:
     with service().store.read() as connection:
         profile = profiles.get(connection, member_id)
+        merged = merges.members_of(connection, [member_id]).get(member_id)
     moment, half_life = now(), service().half_life
     return bodies.write(
         {
             "member_id": member_id,
+            "merged_into": merged,
             "as_of": profile.as_of,
             "genres": profile.at(moment, half_life),
             "played": profile.played_at(moment, half_life),

@@ -202,6 +202,8 @@ class EventBody(Struct, forbid_unknown_fields=True):
     seconds_watched: Seconds | None = None
     duration_seconds: Seconds | None = None
     query: Text | None = None
+    visitor_id: Name | None = None
+    """Of a `merge`, at sign-in: the anonymous visitor who is `member_id`."""
 
     def to_domain(self, index: int) -> Incoming:
         event = Event(
@@ -213,6 +215,7 @@ class EventBody(Struct, forbid_unknown_fields=True):
             seconds_watched=self.seconds_watched,
             duration_seconds=self.duration_seconds,
             query=self.query,
+            visitor_id=self.visitor_id,
         )
         return Incoming(index=index, event=event, decision_id=self.decision_id)
 

@@ -83,6 +83,16 @@ export class ArtworkBandit {
     this.#later(this.#flushAfter);
   }
 
+  // At sign-in: what the anonymous visitor did is the member's from now on.
+  merge(member) {
+    this.#waiting.push({
+      event_id: newId(), type: "merge", occurred_at: new Date().toISOString(),
+      visitor_id: this.member, member_id: member,
+    });
+    this.member = member;
+    this.#later(this.#flushAfter);
+  }
+
   // Send what waits now; resolves when it is acknowledged or has to be tried again later.
   async flush() {
     if (this.#sending || !this.#waiting.length) return;

@@ -1,0 +1,135 @@
+"""A visitor who signs in: one person from then on, whatever comes in whatever order."""
+
+import datetime as dt
+import itertools
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.domain import Event
+from artwork_bandit.serving.service import Service
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import migrate, profiles, rewards
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import events
+from artwork_bandit.store.tables import rewards as rewards_table
+from tests.samples import NOW, fill
+from tests.serving.test_service import ask, event, send
+
+HOUR = dt.timedelta(hours=1)
+LATER = NOW + 48 * HOUR
+WINDOW = dt.timedelta(hours=24)
+
+
+def merge(event_id: str = "sign-in", visitor: str = "v", member: str = "m") -> Event:
+    return replace(event(event_id, "merge", member_id=member), visitor_id=visitor)
+
+
+def plays() -> list[Event]:
+    return [
+        event("e1", "play", NOW - 5 * HOUR, member_id="v", title_id="t0"),
+        event("e2", "play", NOW - 4 * HOUR, member_id="m", title_id="t1"),
+        event("e3", "thumbs_up", NOW - 3 * HOUR, member_id="v", title_id="t1"),
+        event("e4", "rewatch", NOW - 2 * HOUR, member_id="v", title_id="t0"),
+    ]  # fmt: skip
+
+
+def test_profiles_are_the_same_in_whatever_order_things_come(tmp_path: Path) -> None:
+    found = []
+    whole = [*plays(), merge()]
+    for number, order in enumerate(itertools.islice(itertools.permutations(whole), 0, 120, 7)):
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        store = Store(url)
+        migrate.migrate(store)
+        fill(store)
+        made = Service(store, Settings(database_url=url, reload_seconds=3600))
+        for each in order:
+            assert send(made, each).accepted == 1
+        with store.read() as connection:
+            found.append(profiles.get(connection, "m"))
+            assert profiles.get(connection, "v").genres == {}
+        made.close()
+        store.close()
+    for other in found[1:]:
+        assert other.genres == pytest.approx(found[0].genres, abs=1e-9)
+        assert (other.played, other.as_of) == (found[0].played, found[0].as_of)
+    assert set(found[0].played) == {"t0", "t1"}
+
+
+def test_a_play_after_sign_in_counts_for_what_the_visitor_was_shown(service: Service) -> None:
+    first = ask(service, "r1", "v").decision_ids[0]
+    send(service, event("shown", "impression"), decision=first)
+    title = ask(service, "r1", "v").decisions.choices[0].title_id
+    report = send(
+        service, merge(),
+        event("lone", "play", NOW + HOUR, member_id="m", title_id=title, seconds_watched=3000.0),
+        now=NOW + HOUR,
+    )  # fmt: skip
+    assert (report.accepted, report.rejected) == (2, [])
+    named = event("named", "click", NOW + HOUR, member_id="m")
+    assert send(service, named, now=NOW + HOUR, decision=first).rejected == []
+    stranger = event("other", "click", NOW + HOUR, member_id="x")
+    assert (
+        "not the one" in send(service, stranger, now=NOW + HOUR, decision=first).rejected[0].reason
+    )
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(events).order_by(events.c.event_id)).all()
+    assert {(r.event_id, r.member_id, r.request_id) for r in rows} == {
+        ("lone", "v", "r1"), ("named", "v", "r1"), ("shown", "v", "r1"),
+    }  # fmt: skip
+    assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
+    with service.store.read() as connection:
+        (unit,) = connection.execute(sa.select(rewards_table)).all()
+        assert title in profiles.get(connection, "m").played
+    assert (unit.member_id, unit.quality_play, unit.clicks) == ("v", 1, 1)
+
+
+def test_merging_twice_is_harmless_and_two_members_are_refused(service: Service) -> None:
+    assert send(service, merge()).accepted == 1
+    for again in (merge(), merge("another-time")):
+        assert send(service, again).duplicates == 1
+    for wrong, reason in (
+        (merge("w1", member="other"), "another member"),
+        (merge("w2", visitor="m"), "would be merged into"),
+        (merge("w3", visitor="x", member="x"), "would be merged into"),
+        (replace(merge("w4"), visitor_id=None), "needs member_id and visitor_id"),
+        (replace(event("w5", "click", member_id="m", title_id="t0"), visitor_id="v"), "merge"),
+    ):
+        (rejected,) = send(service, wrong).rejected
+        assert reason in rejected.reason
+
+
+def test_a_visitor_of_a_visitor_is_the_same_member(service: Service) -> None:
+    send(service, event("e1", "play", member_id="tv", title_id="t0"))
+    send(service, merge("one", "tv", "phone"))
+    send(service, merge("two", "phone", "m"))
+    send(service, event("e2", "play", member_id="tv", title_id="t1"))
+    with service.store.read() as connection:
+        assert set(profiles.get(connection, "m").played) == {"t0", "t1"}
+        assert profiles.get(connection, "phone").played == {}
+
+
+def test_signing_in_while_events_come_loses_none(service: Service) -> None:
+    errors: list[BaseException] = []
+
+    def watch(of: int) -> None:
+        try:
+            for i in range(20):
+                send(service, event(f"e{of}-{i}", "play", member_id="v", title_id="t0"))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=watch, args=[n]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    assert send(service, merge()).accepted == 1
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with service.store.read() as connection:
+        assert profiles.get(connection, "v").genres == {}
+        assert sum(profiles.get(connection, "m").genres.values()) == pytest.approx(2 * 80)
