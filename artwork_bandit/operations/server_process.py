@@ -16,6 +16,8 @@ from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.settings import Settings, as_environment
 
 START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+"""Longer than a worker may take to finish what it has begun."""
 
 
 def command(settings: Settings, *arguments: str) -> tuple[list[str], dict[str, str]]:
@@ -39,7 +41,7 @@ def serving(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

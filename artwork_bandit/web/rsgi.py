@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -39,9 +41,19 @@ BODY_SECONDS = 10.0
 """Longest time for a client to send its body."""
 MOST_IN_FLASK = 256
 """Requests that may wait for Flask's threads; more are refused for now."""
+PARENT_SECONDS = 1.0
+"""How often a worker looks whether the server it belongs to is still there."""
 JSON_HEADERS = [("content-type", "application/json"), *SECURITY_HEADERS.items()]
 
 Answer = tuple[int, list[tuple[str, str]], bytes | Iterable[bytes]]
+
+
+def _end_with(parent: int) -> None:
+    """End this worker at once when the server that started it was killed: it would go on answering
+    beside the next one. What it acknowledged is in the log."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 class Mailbox:
@@ -98,6 +110,7 @@ class Application:
         self._refusal = _written(bodies.refusal(OVERLOADED, ""))
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        threading.Thread(target=_end_with, args=[os.getppid()], name="parent", daemon=True).start()
         self._mailbox = Mailbox(loop)
         self._threads = ThreadPoolExecutor(settings.load().threads, "flask")
         try:

@@ -219,6 +219,16 @@ def test_a_killed_worker_loses_nothing_it_acknowledged_and_is_replaced(
     assert len(logged(settings, "killed")) == len(set(logged(settings, "killed")))
 
 
+def test_workers_end_with_a_server_that_was_killed(settings: Settings, tmp_path: Path) -> None:
+    with serving(settings, tmp_path / "log") as server:
+        children = psutil.Process(server.pid).children(recursive=True)
+        assert len(children) >= 2
+        server.kill()
+        server.wait()
+        assert psutil.wait_procs(children, timeout=20)[1] == []
+        assert free_port(settings.port) == settings.port
+
+
 def test_a_server_told_to_stop_finishes_what_it_has_begun(
     settings: Settings, tmp_path: Path
 ) -> None:
