@@ -89,13 +89,16 @@ def decide(
         )  # fmt: skip
     half = found.difference_half_widths(2 * ALPHA / len(running))
     if leader != baseline and found.difference[leader, baseline] > half[leader, baseline]:
+        unknown = [v for v in running.tolist() if v not in known]
         close = [names[v] for v, sure in zip(others, beaten, strict=True) if not sure]
-        close += [names[v] for v in running if v not in known]
+        close += [names[v] for v in unknown]
+        rivals = np.setdiff1d(comparable, others[beaten])
+        days = _days(found, leader, rivals, pairwise, rows_a_day) if len(rivals) else None
+        if unknown:
+            days = _too_little(found, running, baseline, names, rows_a_day).days_left
         return Verdict(
-            word=Word.LIKELY, leader=leader, gain=gain,
+            word=Word.LIKELY, leader=leader, gain=gain, days_left=days,
             reason=f"{called} is ahead of {beside}; {_listed(close)} may be as good",
-            days_left=_days(found, leader, np.setdiff1d(comparable, others[beaten]), pairwise,
-                            rows_a_day),
         )  # fmt: skip
     span = np.abs(found.difference) + pairwise
     matters = MATTERS * np.minimum(found.common, found.common.T)

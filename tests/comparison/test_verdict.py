@@ -1,5 +1,7 @@
 """Words for what is known of variants."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,24 @@ def test_two_ahead_of_the_baseline_are_likely_with_the_other_named() -> None:
     other = NAMES[3 - verdict.leader]
     assert f"{other} may be as good" in verdict.reason
     assert verdict.days_left is not None
+
+
+def test_a_variant_that_has_just_come_leaves_it_at_likely_until_it_is_known() -> None:
+    log = uniform(np.random.default_rng(4), 10_000, [0.1, 0.3])
+    late = uniform(np.random.default_rng(5), 120, [0.1, 0.3, 0.3])
+    both = replace(
+        log, eligible=np.array([[True, True, False], [True, True, True]]),
+        **{
+            name: np.concatenate([getattr(log, name), getattr(late, name)])
+            for name in ("bucket", "variant", "rows", "plays", "weight", "weight2",
+                         "weighted_plays", "cell")
+        },
+        day=np.repeat([0, 1], [10_000, 120]), action_set=np.repeat([0, 1], [10_000, 120]),
+    )  # fmt: skip
+    verdict = decide(contrast(both), np.arange(3), 0, NAMES, 100.0)
+    assert (verdict.word, verdict.leader) == (Word.LIKELY, 1)
+    assert "three may be as good" in verdict.reason
+    assert verdict.days_left > 0
 
 
 def test_the_same_for_long_is_no_difference() -> None:
