@@ -2,7 +2,7 @@
 
 Where the policy is uniform: Pearson's chi-square of counts against equal shares. Elsewhere the
 mean of 1{v shown} / propensity is 1 for every variant v: the sums W_v of those weights over N rows
-have mean N and covariance diag(sum 1 / p_v) - N, the first estimated by the sum of squared weights.
+have mean N and covariance diag(sum 1 / p_v) - N, the first estimated from the rows that showed v.
 Each (week, action set, cell) gives a chi-square of its own and they are added, so that many small
 breaks of one week are seen together. A small p-value says that the log is broken (variants lost on
 some devices, impressions sent twice, propensities that were not drawn from), and with it every
@@ -94,7 +94,9 @@ def check(counts: Floats, weight: Floats, weight2: Floats) -> SampleRatio:
     if not told.any():
         return NOTHING
     away = weight[told] - rows
-    covariance = np.diag(weight2[told]) - rows
+    # sum 1 / p_v as N + sum (1 - p) / p^2 over the rows that showed v: where p is near 1 the plain
+    # sum of squares varies more than what is left of it when N is taken away.
+    covariance = np.diag(rows + weight2[told] - weight[told]) - rows
     if np.linalg.eigvalsh(covariance)[0] <= 0:
         return NOTHING
     return SampleRatio(float(away @ np.linalg.solve(covariance, away)), int(told.sum()))

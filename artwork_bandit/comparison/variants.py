@@ -26,6 +26,9 @@ from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rollups import Rollup
 
 WEEK_DAYS = 7
+UNSOUND = (
+    "nothing can be said with weeks in it whose rates are not to be trusted; choose days without"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +129,9 @@ def of_rows(
     days = min(WEEK_DAYS, today - rows[0].day + 1) if rows else 1
     a_day = sum(row.drawn for row in week) / max(days, 1)
     decided = _decided(found, running, baseline, variants, a_day)
+    warning = _warning(rows, sets)
+    if warning is not None and decided.word in verdict.SAID:
+        decided = Verdict(word=verdict.Word.WAIT, reason=UNSOUND)
     chances = _chances(table, found, running, len(variants))
     total = sum(impressions.values())
     lifts = _lifts(found, baseline, len(variants))
@@ -135,7 +141,7 @@ def of_rows(
         last_day=rollups.start_of(last).date() if rows else None,
         baseline=None if baseline is None else ids[baseline],
         verdict=decided,
-        warning=_warning(rows, sets),
+        warning=warning,
         rows=[
             VariantRow(
                 variant=variant,

@@ -39,6 +39,10 @@ class Word(StrEnum):
     SINGLE = "Nothing to compare"
 
 
+SAID = (Word.WINNER, Word.LIKELY, Word.NONE)
+"""Words that say something."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What can be said, of whom, and why."""

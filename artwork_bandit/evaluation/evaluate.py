@@ -228,7 +228,13 @@ class Evaluation:
         if refusal is None:
             rejection = sums.uniform_log and sums.always_one
             found = evidence.estimates(self.method, with_rejection=rejection)
-            difference = self._difference(evidence, self._against_refusal(), self.method)
+            if target.name == self.against:
+                difference = Estimate(
+                    estimate=0.0, standard_error=0.0, lower=0.0, upper=0.0,
+                    level=self.method.level, interval="itself",
+                )  # fmt: skip
+            else:
+                difference = self._difference(evidence, self._against_refusal(), self.method)
             checks += agreement(found)
         return Judged(
             verdict=Verdict.REFUSE if refusal is not None else overall(checks),

@@ -96,6 +96,8 @@ def _sentence(name: str, judged: Judged, against: str) -> str:
         )
         return f"This log cannot say what {name} would earn: {reason}."
     found = judged.difference
+    if name == against:
+        return f"{name} is what the others are set against."
     if found.estimate is None or found.lower is None or found.upper is None:
         return f"There is no interval for {name} against {against}."
     by = f"by {abs(found.estimate):.4f} per impression ({found.lower:+.4f} to {found.upper:+.4f})"

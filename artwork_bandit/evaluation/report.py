@@ -86,7 +86,8 @@ def _target_text(name: str, judged: Judged, percent: str) -> Group:
         table.add_column(title, justify="left" if title == "estimator" else "right")
     for estimator in _SHOWN:
         _add(table, estimator, judged.estimators[estimator])
-    _add(table, f"minus {judged.against}", judged.difference)
+    if name != judged.against:
+        _add(table, f"minus {judged.against}", judged.difference)
     method = judged.estimators["dr"].interval
     notes = [Text(f"  intervals: {method}", "dim")]
     found = judged.difference

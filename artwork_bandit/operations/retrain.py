@@ -77,9 +77,7 @@ class Outcome:
 def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> int:
     """Attach outcomes to every impression whose window has closed, and sum up what the overview
     says of their titles; return the new units."""
-    window = settings.attribution_window_seconds
-    length = dt.timedelta(seconds=window) if window else slot.attribution_window
-    joined = rewards.join(store, slot, length, now)
+    joined = rewards.join(store, slot, _window(slot, settings), now)
     sum_up(store, slot.name, settings, now)
     return joined
 
@@ -101,7 +99,7 @@ def retrain(
         incumbent = registry.live(connection, slot.name)
         before = registry.list_all(connection, slot.name)
     if split is None:
-        raise NotEnoughData("the replay log is empty: no impression's window has closed yet")
+        raise NotEnoughData(_empty(store, slot, settings))
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
@@ -143,6 +141,24 @@ def retrain(
         joined=joined, version=version, promoted=verdict == "live", verdict=verdict,
         reason=reason, rows=trained.rows, metrics=metrics,
     )  # fmt: skip
+
+
+def _empty(store: Store, slot: Slot, settings: Settings) -> str:
+    """Return why there is nothing to train on, and until when."""
+    with store.read() as connection:
+        count, first = rewards.waiting(connection, slot.name)
+    if first is None:
+        return f"the replay log is empty: no impression of {slot.name} has been sent"
+    closes = first + _window(slot, settings)
+    return (
+        f"the replay log is empty: {count:,} impressions wait for what follows, the first until "
+        f"{closes:%Y-%m-%d %H:%M}Z; to try things out, set attribution_window_seconds"
+    )
+
+
+def _window(slot: Slot, settings: Settings) -> dt.timedelta:
+    seconds = settings.attribution_window_seconds
+    return dt.timedelta(seconds=seconds) if seconds else slot.attribution_window
 
 
 def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Priors | None:

@@ -71,6 +71,10 @@ def read(path: Path, slot: str | None = None, block_rows: int = BLOCK) -> Iterat
     Raises InvalidInput naming the first broken row and the rule.
     """
     start = 0
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist")
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise InvalidInput(f"{path} holds no Parquet files (*.parquet)")
     try:
         dataset = pa.dataset.dataset(path, format="parquet")
         columns = _columns(path, dataset.schema)

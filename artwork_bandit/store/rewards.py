@@ -68,6 +68,15 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
         pace.rest()
 
 
+def waiting(connection: Connection, slot: str) -> tuple[int, dt.datetime | None]:
+    """Return how many impressions of a slot are not settled yet, and when the first was seen."""
+    query = sa.select(sa.func.count(), sa.func.min(impressions.c.occurred_at)).where(
+        impressions.c.slot == slot, ~impressions.c.settled
+    )
+    count, first = connection.execute(query).one()
+    return int(count), first
+
+
 class SettledUnit(NamedTuple):
     """One unit of a title, with what segments are made of."""
 

@@ -63,8 +63,9 @@ def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Au
             communities=[],
         )
         factors = BoundAudiences(plain).encode(lifts, [c.played for c in told])
-        groups = KMeans(COMMUNITIES, n_init=4, random_state=seed).fit(factors)
-    return msgspec.structs.replace(plain, communities=np.round(groups.cluster_centers_, 6).tolist())
+        groups = min(COMMUNITIES, len(np.unique(factors, axis=0)))
+        found = KMeans(groups, n_init=4, random_state=seed).fit(factors)
+    return msgspec.structs.replace(plain, communities=np.round(found.cluster_centers_, 6).tolist())
 
 
 def _directions(lifts: Floats, shares: Floats, seed: int) -> tuple[Floats, Floats]:

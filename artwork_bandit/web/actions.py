@@ -28,6 +28,14 @@ actions = Blueprint("actions", __name__)
 AUTHOR_DAYS = 365
 LISTS = ("countries", "languages")
 MOMENTS = ("starts_at", "ends_at")
+PLAIN = {
+    "countries": "countries are two letters each, such as US DE",
+    "languages": "languages are two or three letters each, such as en fr",
+    "name": "a name has 1 to 200 characters, without control characters",
+    "uri": "an address has at most 2,000 characters, without control characters",
+    "maturity": "choose one of the maturity levels",
+}
+"""What is wrong with a field, in words."""
 _FEATURE = re.compile(r"^\s*([^:=]+?)\s*[:=]\s*(.*?)\s*$")
 
 
@@ -200,7 +208,8 @@ def _variant_form(
     try:
         return msgspec.convert(given, catalog_forms.VariantForm)
     except msgspec.ValidationError as error:
-        raise InvalidInput(str(error)) from error
+        field = next((name for name in PLAIN if f"$.{name}" in str(error)), None)
+        raise InvalidInput(PLAIN[field] if field else str(error)) from error
 
 
 def _features(text: str, before: Variant | None) -> dict[str, Any]:
@@ -216,6 +225,8 @@ def _features(text: str, before: Variant | None) -> dict[str, Any]:
         if matched is None:
             raise InvalidInput(f"a feature is a line like `genre: TV Horror`, not {line[:40]!r}")
         name, value = matched.groups()
+        if name in found:
+            raise InvalidInput(f"feature {name!r} is there twice; several values are one line")
         found[name] = _feature_value(value)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from artwork_bandit.web.choices import PATH, Choices
 
 api = Blueprint("api", __name__)
 PAGE_SIZE = 200
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _event = msgspec.json.Decoder(schema.EventBody)
 
 
@@ -294,12 +296,16 @@ class _OnlyId(msgspec.Struct):
 
 def _moment(name: str) -> dt.datetime | None:
     text = request.args.get(name)
-    if text is None:
+    if not text:
         return None
     try:
+        if DAY.fullmatch(text):
+            text = f"{text}T00:00:00Z"
         return msgspec.convert(text, catalog_forms.Moment).astimezone(dt.UTC)
     except (msgspec.ValidationError, OverflowError) as error:
-        raise InvalidInput(f"{name} must be an RFC 3339 time with zone: {error}") from error
+        raise InvalidInput(
+            f"{name} must be a day or an RFC 3339 time with zone: {error}"
+        ) from error
 
 
 def _whole_number(name: str, default: int, low: int, high: int) -> int:

@@ -48,7 +48,7 @@ LINES_SHOWN = 6
 
 for each in (
     views.percent, views.signed, views.number, views.moment, views.days, views.named,
-    views.described, views.is_video, views.shown,
+    views.described, views.is_video, views.shown, views.sentence,
 ):  # fmt: skip
     pages.add_app_template_filter(each, each.__name__)
 
@@ -81,6 +81,7 @@ def overview() -> str:
         changed = summaries.changed_since(connection, slot, now() - WEEK, CHANGED)
         compared = cell_comparison.compare(connection, slot, None, None)
         live = registry.live(connection, slot)
+        last = registry.last_promotion(connection, slot)
         impressions = aggregates.impressions(connection, slot)
     cards = [
         {
@@ -103,7 +104,8 @@ def overview() -> str:
         "overview.html", slot=slot, cards=cards, count=count, page=page,
         pages=max(-(-count // CARDS), 1), verdicts=verdicts, verdict=verdict, warned=warned,
         sort=sort, sorts=summaries.SORTS, search=search, changed=changed, compared=compared,
-        live=live, impressions=impressions, wanted={k: v for k, v in wanted.items() if v},
+        live=live, last_promotion=last, impressions=impressions,
+        wanted={k: v for k, v in wanted.items() if v},
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import msgspec
 from flask import request
 from markupsafe import Markup
 
+from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations import catalog_forms
@@ -152,6 +153,13 @@ def days(value: float | None) -> str:
     return f"about {whole} day{'' if whole == 1 else 's'} at this traffic"
 
 
+def sentence(reason: str, compared: Comparison) -> str:
+    """Return a reason as a sentence begins; a variant's name is not altered."""
+    if any(reason.startswith(named(row.variant)) for row in compared.rows):
+        return reason
+    return reason[:1].upper() + reason[1:]
+
+
 def is_video(uri: str) -> bool:
     return uri.partition("?")[0].partition("#")[0].lower().endswith(VIDEO)
 
@@ -163,9 +171,14 @@ def named(variant: Variant) -> str:
 def described(features: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return features as words."""
     return [
-        (name, ", ".join(map(str, value)) if isinstance(value, list) else f"{value}")
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else _plain(value))
         for name, value in sorted(features.items())
     ]
+
+
+def _plain(value: Any) -> str:
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def shown(value: Any) -> str:

@@ -45,6 +45,17 @@ def test_false_alarms_of_a_learning_policy_are_as_rare_as_promised() -> None:
     assert np.mean(values < sample_ratio.ALARM) < 0.002
 
 
+@pytest.mark.parametrize(
+    ("rows", "likely"), [(199, 0.95), (199, 0.958), (500, 0.98), (1000, 0.9625)]
+)
+def test_a_policy_that_is_nearly_sure_of_itself_is_no_false_alarm(rows: int, likely: float) -> None:
+    rng = np.random.default_rng(8)
+    pmf = np.array([likely, *[(1 - likely) / 3] * 3])
+    counts = rng.multinomial(rows, pmf, size=4000).astype(float)
+    found = [check(c, c / pmf, c / pmf**2) for c in counts]
+    assert np.mean([f.p_value is not None and f.p_value < 1e-4 for f in found]) < 0.002
+
+
 def test_lost_impressions_are_seen() -> None:
     # What the floor draws varies a lot: it takes more to be seen under a policy than at random.
     found = [check(*policy_log(np.random.default_rng(i), 20_000, lost=0.4)) for i in range(50)]
