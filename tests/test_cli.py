@@ -246,7 +246,7 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, sqlite_url: str) -> N
     short = log_table(300).drop_columns(["reward"])
     cases = {
         str(tmp_path / "text.parquet"): "not a readable Parquet log",
-        str(tmp_path / "none.parquet"): "not a readable Parquet log",
+        str(tmp_path / "none.parquet"): "does not exist",
         write(tmp_path / "naive.parquet", naive): "time zone",
         write(tmp_path / "short.parquet", short): "lacks the columns ['reward']",
         write(tmp_path / "empty.parquet", log_table(300).slice(0, 0)): "holds no rows",

@@ -111,7 +111,10 @@ def test_pages_render_whole_and_without_barriers(
     )
     page.goto(address + path)
     if path == "/" or path.startswith(WITH_PICTURES):
-        page.wait_for_function("document.querySelector('main img')?.naturalWidth > 0")
+        first, deadline = page.locator("main img").first, time.monotonic() + 20
+        while not first.evaluate("i => i.naturalWidth") and time.monotonic() < deadline:
+            page.wait_for_timeout(50)
+        assert first.evaluate("i => i.naturalWidth") > 0
     assert problems == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("h1").count() == 1
