@@ -144,7 +144,7 @@ def moment(value: dt.datetime | dt.date | None) -> Markup:
 def days(value: float | None) -> str:
     """Return how long something takes, as one would say it."""
     if value is None:
-        return "nobody can tell how long: too little is shown of late"
+        return "nobody can tell how long it takes"
     if value >= 365:
         return "more than a year at this traffic"
     if value < 1:
