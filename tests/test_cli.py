@@ -244,9 +244,11 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, sqlite_url: str) -> N
     (tmp_path / "text.parquet").write_text("not parquet")
     naive = log_table(300).set_column(1, "occurred_at", [pa.array(range(300), pa.timestamp("us"))])
     short = log_table(300).drop_columns(["reward"])
+    (tmp_path / "empty").mkdir()
     cases = {
         str(tmp_path / "text.parquet"): "not a readable Parquet log",
         str(tmp_path / "none.parquet"): "does not exist",
+        str(tmp_path / "empty"): "holds no Parquet files",
         write(tmp_path / "naive.parquet", naive): "time zone",
         write(tmp_path / "short.parquet", short): "lacks the columns ['reward']",
         write(tmp_path / "empty.parquet", log_table(300).slice(0, 0)): "holds no rows",

@@ -123,6 +123,22 @@ def test_what_was_never_shown_to_the_same_members_is_not_compared() -> None:
         assert row.corrected.estimate == pytest.approx(row.raw.rate, abs=1e-9)
 
 
+def test_nothing_is_said_beside_a_week_that_is_not_to_be_trusted() -> None:
+    shown = a_set(1, "ab")
+    sound = days(0, 28, shown, {"a": 0.1, "b": 0.3})
+    lost = [  # half of b's impressions of one week never came
+        row._replace(drawn=row.drawn // 2, units=row.units // 2, weight=row.weight / 2,
+                     weight2=row.weight2 / 2)
+        if row.variant_id == "b" and row.day < 7 else row
+        for row in sound
+    ]  # fmt: skip
+    assert compared(variants("a", "b"), sound, shown).verdict.word is Word.WINNER
+    found = compared(variants("a", "b"), lost, shown)
+    assert found.warning is not None
+    assert found.verdict.word is Word.WAIT
+    assert "not to be trusted" in found.verdict.reason
+
+
 def test_that_nobody_plays_a_variant_is_known_and_holds_up_no_winner() -> None:
     shown = a_set(1, "abc")
     rows = days(0, 28, shown, {"a": 0.1, "b": 0.0, "c": 0.2})

@@ -359,6 +359,26 @@ def test_numbers_that_no_database_holds_are_answered_in_words(simulated: FlaskCl
     assert simulated.post("/titles/t0/exploration", headers=odd).status_code == 422
 
 
+def test_days_are_taken_as_from_and_to_and_empty_is_left_out(simulated: FlaskClient) -> None:
+    whole = simulated.get("/v1/titles/t0/comparison?from=&to=").get_json()
+    assert whole["units"] > 0
+    same = simulated.get(f"/v1/titles/t0/comparison?from={whole['first_day']}").get_json()
+    assert same["units"] == whole["units"]
+    none = simulated.get(f"/v1/titles/t0/comparison?to={whole['first_day']}").get_json()
+    assert none["units"] == 0
+    assert "a day or" in simulated.get("/v1/titles/t0/comparison?from=x").get_json()["detail"]
+
+
+def test_forms_say_in_words_what_is_wrong(client: FlaskClient) -> None:
+    def refused(**fields: str) -> str:
+        answer = post(client, "/titles/t0/variants/t0-a1", uri="/x.svg", **fields)
+        assert answer.status_code == 422
+        return answer.text.lower()
+
+    assert "two letters each, such as us de" in refused(countries="Germany")
+    assert "there twice" in refused(features="faces: 4\nfaces: 5")
+
+
 def test_the_page_links_to_json_of_what_is_seen(simulated: FlaskClient, store: Store) -> None:
     with store.read() as connection:
         day = rollups.of_title(connection, "artwork", "t0")[0].day
