@@ -127,7 +127,7 @@ class Editor:
         text = text.strip()
         if not 1 <= len(text) <= LONGEST_NOTE:
             raise InvalidInput(f"a note has 1 to {LONGEST_NOTE} characters")
-        msgspec_checked(text, catalog_forms.Text, "the note")
+        checked(text, catalog_forms.Text, "the note")
         if title_id is not None:
             catalog.get_title(self.connection, title_id)
         number = notes.add(self.connection, slot, title_id, day, text, self.author, self.now)
@@ -226,13 +226,13 @@ def fingerprint(variant: Variant) -> str:
     return hashlib.blake2b(values, digest_size=8).hexdigest()
 
 
-def msgspec_checked(value: str, kind: Any, what: str) -> str:
+def checked(value: str, kind: Any, what: str) -> str:
     """Return the text if it is of a kind of `catalog_forms`; raises InvalidInput."""
     try:
-        checked: str = msgspec.convert(value, kind)
+        found: str = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{what}: {error}") from error
-    return checked
+    return found
 
 
 def _action(before: Variant | None, after: Variant, differing: list[str]) -> str:

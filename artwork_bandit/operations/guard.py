@@ -33,9 +33,10 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     """
     with store.write() as connection:
         live = registry.live(connection, slot.name)
-        since = registry.live_since(connection, slot.name)
-        if live is None or since is None:
+        last = registry.last_promotion(connection, slot.name)
+        if live is None or last is None:
             return None
+        since = last.promoted_at
         cells = aggregates.by_cell(connection, slot.name, since, None)
         counts = (
             # What the model before chose while this one was trained is not this one's.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -18,6 +18,16 @@ from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.store import generations
 from artwork_bandit.store.engine import Connection, upsert
 from artwork_bandit.store.tables import challengers, models, promotions
+
+
+class Promotion(NamedTuple):
+    """What went live when, and why."""
+
+    promoted_at: dt.datetime
+    version: int | None
+    """None: no model is live from then on."""
+    reason: str
+
 
 _RECORD = [c for c in models.c if c.name != "bundle"]
 
@@ -177,28 +187,16 @@ def load(connection: Connection, version: int) -> Bundle:
     return bundle.decode(bytes(row.bundle), row.sha256)
 
 
-def live_since(connection: Connection, slot: str) -> dt.datetime | None:
-    """Return when the slot's live model went live; None if there is none."""
+def last_promotion(connection: Connection, slot: str) -> Promotion | None:
+    """Return the last change of what is live in a slot."""
     query = (
-        sa.select(promotions.c.promoted_at, promotions.c.model_version)
+        sa.select(promotions.c.promoted_at, promotions.c.model_version, promotions.c.reason)
         .where(promotions.c.slot == slot)
         .order_by(promotions.c.promotion_id.desc())
         .limit(1)
     )
     row = connection.execute(query).first()
-    return None if row is None or row.model_version is None else row.promoted_at
-
-
-def last_promotion(connection: Connection, slot: str) -> tuple[dt.datetime, str] | None:
-    """Return when and why a model went live last, or went without another in its place."""
-    query = (
-        sa.select(promotions.c.promoted_at, promotions.c.reason)
-        .where(promotions.c.slot == slot)
-        .order_by(promotions.c.promotion_id.desc())
-        .limit(1)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else (row.promoted_at, row.reason)
+    return None if row is None else Promotion._make(row)
 
 
 def promoted(

@@ -18,7 +18,7 @@ from werkzeug.datastructures import FileStorage
 from artwork_bandit.domain import MATURITY_LEVELS, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput
 from artwork_bandit.operations import catalog_forms, uploads
-from artwork_bandit.operations.editing import Editor, fingerprint
+from artwork_bandit.operations.editing import Editor, checked, fingerprint
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, changes, registry, rollups
 from artwork_bandit.web import views
@@ -53,7 +53,7 @@ def add_variant(title_id: str) -> Response:
     variant_id = request.form.get("variant_id", "").strip()
     if not variant_id:
         raise InvalidInput("a variant needs an id: short, and never used before")
-    _checked("the id", variant_id, catalog_forms.Id)
+    checked(variant_id, catalog_forms.Id, "the id")
     with service().store.read() as connection:
         if catalog.by_ids(connection, [variant_id]):
             raise Conflict(f"there is a variant {variant_id!r} already; choose another id")
@@ -291,13 +291,6 @@ def _kept(file: FileStorage | None) -> str:
     assert file is not None, "asked for with _has"
     with contextlib.closing(file):
         return uploads.save(service().settings.media_dir, file.read(uploads.LARGEST_BYTES + 1))
-
-
-def _checked(what: str, value: str, kind: Any) -> None:
-    try:
-        msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"{what}: {error}") from error
 
 
 def _done(endpoint: str, change: int | None, **where: str) -> Response:

@@ -212,7 +212,7 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
     edit(store, "undo", back)
     assert live() == first
     with store.read() as connection:
-        assert registry.last_promotion(connection, "artwork")[1].endswith("by Ann")
+        assert registry.last_promotion(connection, "artwork").reason.endswith("by Ann")
         assert registry.get(connection, first).reason == "trained, not judged yet"
     with pytest.raises(NotFound):
         edit(store, "undo", 999)
