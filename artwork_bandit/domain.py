@@ -333,14 +333,9 @@ def stable_hash(*parts: str, key: bytes = b"") -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=key).digest(), "little")
 
 
-def cluster_of(name: str) -> int:
-    """Return the cluster of a member (or of whatever else rows are clustered by)."""
-    return stable_hash("bucket", name) % CLUSTERS
-
-
 def member_bucket(member_id: str) -> int:
-    """Return the member's cluster bucket, in [0, MEMBER_BUCKETS)."""
-    return cluster_of(member_id) % MEMBER_BUCKETS
+    """Return the bucket that a member's units are summed up in, in [0, MEMBER_BUCKETS)."""
+    return stable_hash("bucket", member_id) % MEMBER_BUCKETS
 
 
 def microseconds(instant: dt.datetime) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
@@ -32,7 +33,7 @@ PLOTS = Path("plots")
 def retraining(table: Table, log: UniformLog) -> None:
     how = training.Settings(priors=lambda rows: Priors())
     begun = time.perf_counter()
-    training.train(lambda: [log.block], log.lookup, SLOT, how)
+    training.train(InMemory([log.block]), log.lookup, SLOT, how)
     whole = time.perf_counter() - begun
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder, "x.txt")

@@ -22,6 +22,7 @@ from artwork_bandit.domain import Context, Floats, Title, Variant
 from artwork_bandit.operations import demo_catalog
 from artwork_bandit.operations.audience import World, WorldSettings, invent_tastes
 from artwork_bandit.policies import vowpal
+from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.cells import reallocate
 from artwork_bandit.policies.policy import ModelPolicy
@@ -97,7 +98,7 @@ class Bench:
     @staticmethod
     def of(here: Setting, rows: int = 50_000) -> Bench:
         log = uniform_log(here, rows, np.random.default_rng(1))
-        made = training.train(lambda: [log.block], log.lookup, SLOT, HOW)
+        made = training.train(InMemory([log.block]), log.lookup, SLOT, HOW)
         return Bench(here, log, made.bundle)
 
     def state(self, variants: Sequence[Variant]) -> State:
@@ -183,10 +184,10 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
 
 def write_examples(path: Path, log: UniformLog, how: training.Settings) -> Form:
     """Write a log as VW's text; return its form."""
-    found = survey(lambda: [log.block], log.lookup, SLOT.reward.bounds, how.products)
+    found = survey(InMemory([log.block]), log.lookup, SLOT.reward.bounds, how.products)
     form = Form.of(Priors(), found.contexts, found.variants)
     with path.open("w") as out:
-        examples.write(out, [log.block], log.lookup, found, form, SLOT, how.half_life)
+        examples.write(out, InMemory([log.block]), log.lookup, found, form, SLOT, how.half_life)
     return form
 
 

@@ -19,7 +19,7 @@ import vowpalwabbit
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.retrain import priors_for
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train as training
@@ -65,7 +65,7 @@ class Ours:
         log = self._s.block(
             seen, *(c[seen] for c in (self._chosen, self._propensity, self._reward))
         )
-        made = training.train(lambda: [log], self._s.lookup, SLOT, how)
+        made = training.train(InMemory([log]), self._s.lookup, SLOT, how)
         tuned = None if made.tuned is None else made.rows
         self._settings.insert(
             0, {"tuned_on_rows": tuned, "priors": msgspec.to_builtins(made.priors)}

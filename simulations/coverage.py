@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
@@ -23,6 +24,8 @@ from rich.table import Table
 from artwork_bandit.domain import ActionSet, Context, ReplayBlock
 from artwork_bandit.evaluation.evaluate import Evaluation
 from artwork_bandit.evaluation.evidence import Interval, Method
+from artwork_bandit.evaluation.question import Question, Survey
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import BOUNDED, Verdict
 from artwork_bandit.store.features import names_only
@@ -115,10 +118,14 @@ def _measure(
     every: Counter[tuple[str, str]] = Counter()
     for _ in track(range(logs), name_of):
         block, truth = simulate(rng, rows, spread, base)
-        evaluation = judge([Target(name="column:target")], names_only)
+        question = Question(targets=(Target(name="column:target"),), lookup=names_only)
+        span = Span.of(block.occurred_at)
+        survey = Survey(question, span)
+        survey.add(block)
+        evaluation = judge(question, span, survey)
         evaluation.add(block)
         for interval in INTERVALS:
-            evaluation.method = Method(interval=interval)
+            evaluation.question = replace(question, method=Method(interval=interval))
             judged = evaluation.report().targets["column:target"]
             if judged.verdict is Verdict.REFUSE:
                 refused[interval] += 1

@@ -26,7 +26,7 @@ from rich.table import Table
 from artwork_bandit.domain import Floats
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.policies.segments import first_maximum, maximum, total
@@ -65,14 +65,14 @@ def captured(log: UniformLog, value: float) -> float:
 
 def greedy_value(log: UniformLog, how: training.Settings) -> float:
     """Train on the log; return the true value of always showing the best-scored variant."""
-    made = training.train(lambda: [log.block], log.lookup, SLOT, how).bundle
+    made = training.train(InMemory([log.block]), log.lookup, SLOT, how).bundle
     greedy = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
     return log.value(ModelPolicy(made.model, greedy))
 
 
 def encoded(log: UniformLog) -> tuple[Survey, Actions, Floats, Floats]:
     """Return the survey, the actions, and contexts and variants in columns."""
-    found = survey(lambda: [log.block], log.lookup, SLOT.reward.bounds)
+    found = survey(InMemory([log.block]), log.lookup, SLOT.reward.bounds)
     actions = Actions.of(log.block, log.lookup)
     contexts = found.contexts.encode(log.block.contexts)
     return found, actions, contexts, found.variants.encode(actions.columns.features)

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import WorldSettings
+from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.slots import SLOTS
@@ -70,16 +71,18 @@ def fill(url: str, folder: Path, movielens_folder: Path, rows: int) -> None:
 def trained(url: str) -> None:
     """Train on a database's log."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
-    training.train(source.blocks, source.lookup, SLOT, HOW)
+    with reading(source) as log:
+        training.train(log, source.lookup, SLOT, HOW)
 
 
 def prepared(url: str, folder: Path) -> str:
     """Write the log's examples; return VW's arguments for them."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
-    found = survey(source.blocks, source.lookup, SLOT.reward.bounds)
+    with reading(source) as log:
+        found = survey(log, source.lookup, SLOT.reward.bounds)
     form = Form.of(Priors(), found.contexts, found.variants)
     with Path(folder, "x.txt").open("w") as out:
-        examples.write(out, source.blocks(), source.lookup, found, form, SLOT, HOW.half_life)
+        examples.write(out, log, source.lookup, found, form, SLOT, HOW.half_life)
     return f"{runner.ARGUMENTS} {form.interactions}"
 
 

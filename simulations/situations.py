@@ -27,7 +27,7 @@ from rich.table import Table
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.retrain import priors_for
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.training import train as training
@@ -61,7 +61,7 @@ def table(log: UniformLog) -> Floats:
 
 def learned(log: UniformLog) -> training.Trained:
     """Train as `artwork-bandit train` does: priors are chosen on the log if it is large enough."""
-    return training.train(lambda: [log.block], log.lookup, SLOT, AS_TRAINED)
+    return training.train(InMemory([log.block]), log.lookup, SLOT, AS_TRAINED)
 
 
 def greedy_rate(log: UniformLog, trained: training.Trained) -> float:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from artwork_bandit.cli.options import PATH, open_store, slot_option, window_options
+from artwork_bandit.cli.options import (
+    PATH,
+    open_store,
+    scheduler_option,
+    slot_option,
+    window_options,
+)
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,6 +61,7 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--cluster", type=click.Choice(CLUSTERS), default=CLUSTERS[0], show_default=True,
               help="Rows of one of these are not independent.")  # fmt: skip
 @click.option("--seed", default=1, show_default=True, help="Of the bootstrap and the self-test.")
+@scheduler_option
 @click.option("--self-test", is_flag=True, help="Do the intervals cover on logs of this shape?")
 @click.option("--json", "json_file", type=click.File("w", atomic=True), help="Report; - prints it.")
 @click.option("--html", "html_file", type=click.File("w", "utf-8", atomic=True),
@@ -65,7 +72,7 @@ def evaluate(
     load: Callable[..., Settings], log: Path | None, since: dt.datetime | None,
     until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, by: str | None,
     interval: Any, level: float, reward_bounds: tuple[float, float] | None, cluster: Any,
-    seed: int, self_test: bool, json_file: Any, html_file: Any, keep: bool,
+    seed: int, scheduler: str | None, self_test: bool, json_file: Any, html_file: Any, keep: bool,
 ) -> None:  # fmt: skip
     """What would another policy have earned? Exit code 1 if every target is refused."""
     from rich.console import Console
@@ -92,7 +99,7 @@ def evaluate(
         _self_test(source, targets, method, cluster, seed, json_file, to_stdout)
         return
     with _counted("rows read") as progress:
-        found, versions = judge(source, targets, against, method, cluster, by, progress)
+        found, versions = judge(source, targets, against, method, cluster, by, progress, scheduler)
     if json_file is not None:
         _write_json(json_file, reporting.as_json(found, source.name, seed, versions))
     if html_file is not None:

@@ -18,6 +18,7 @@ from artwork_bandit.cli.options import (
     open_store,
     print_json,
     progress_shown,
+    scheduler_option,
     slot_option,
     utc_now,
 )
@@ -39,11 +40,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="Choose priors on the log; auto: when it has doubled.",
 )
+@scheduler_option
 @json_flag
 @click.pass_obj
 def train(
     load: Callable[..., Settings], log: Path | None, slot: str, seed: int, tune: Tune,
-    as_json: bool,
+    scheduler: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Join rewards, train a candidate, promote it if the held-out log says so."""
     from artwork_bandit.operations.retrain import retrain
@@ -54,7 +56,7 @@ def train(
     with progress_shown() as progress:
         outcome = retrain(
             store, slot_named(slot), chosen, utc_now(), seed=seed, log=log, tune=tune,
-            progress=progress,
+            progress=progress, scheduler=scheduler,
         )  # fmt: skip
     if as_json:
         print_json(asdict(outcome))

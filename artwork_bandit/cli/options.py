@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
+scheduler_option = click.option(
+    "--scheduler", envvar="DASK_SCHEDULER_ADDRESS",
+    help="Dask scheduler to read the log's part files; `local` starts processes here.",
+)  # fmt: skip
 dry_run_flag = click.option("--dry-run", is_flag=True, help="Only say what would change.")
 PATH = click.Path(path_type=Path)
 VERSION = click.IntRange(1, 2**31 - 1)

@@ -14,7 +14,7 @@ from artwork_bandit.comparison.variants import Estimated, is_running
 from artwork_bandit.comparison.verdict import ALPHA
 from artwork_bandit.domain import ActionSet, Variant
 from artwork_bandit.estimators.contrast import contrast
-from artwork_bandit.estimators.segments import Segments
+from artwork_bandit.estimators.segments import OTHER, Segments, largest
 from artwork_bandit.store import catalog, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
@@ -69,15 +69,16 @@ def by_segment(
 
     `now` tells which variants are running; without it, all that are active.
     """
-    segments = Segments(by)
+    names = [Segments(by).name(u.context, title_id, u.cell) for u in units]
+    told = set(largest(Counter(names)))
     variant_ids = [v.variant_id for v in variants]
     running = [i for i, v in enumerate(variants) if is_running(v, now)]
     parts: dict[str, list[SettledUnit]] = {}
-    for unit in reversed(units):  # the oldest first, as segments are named
-        parts.setdefault(segments.name(unit.context, title_id, unit.cell), []).append(unit)
-    told = len(parts) * len(variant_ids)
+    for name, unit in zip(names, units, strict=True):
+        parts.setdefault(name if name in told else OTHER, []).append(unit)
+    compared = len(parts) * len(variant_ids)
     rows = [
-        _row(name, some, sets, variant_ids, running, explored_share, ALPHA / max(told, 1))
+        _row(name, some, sets, variant_ids, running, explored_share, ALPHA / max(compared, 1))
         for name, some in parts.items()
     ]
     return sorted(rows, key=lambda row: (-row.units, row.name))

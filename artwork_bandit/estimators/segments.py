@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 FIELDS = ("taste", "device", "country", "language", "surface", "daypart", "watched", "cell")
 MOST = 40
-"""Segments told apart, in the order in which the log first names them; later ones are `other`."""
+"""Segments told apart: those of most rows; the others are one, `other`."""
 UNKNOWN, OTHER = "unknown", "other"
 
 
 class Segments:
     """Names each row's segment."""
 
-    def __init__(self, by: str) -> None:
-        """`by` is one of FIELDS; raises InvalidInput for another."""
+    def __init__(self, by: str, told: Iterable[str] | None = None) -> None:
+        """`by` is one of FIELDS; raises InvalidInput for another. With `told`, whatever is not
+        among these names is `other`."""
         if by not in FIELDS:
             raise InvalidInput(
                 f"segments by {by[:40]!r} are unknown; use one of {', '.join(FIELDS)}"
             )
         self.by = by
-        self.names: dict[str, int] = {}
+        self._told = None if told is None else frozenset(told)
 
     def of(self, block: ReplayBlock) -> list[str]:
         """Return the name of each row's segment."""
@@ -34,10 +37,7 @@ class Segments:
     def name(self, context: Context, title_id: str, cell: str | None) -> str:
         """Return the name of a row's segment."""
         name = self._name(context, title_id, cell)
-        if name not in self.names and len(self.names) >= MOST:
-            return OTHER
-        self.names.setdefault(name, len(self.names))
-        return name
+        return name if self._told is None or name in self._told else OTHER
 
     def _name(self, context: Context, title_id: str, cell: str | None) -> str:
         match self.by:
@@ -52,3 +52,8 @@ class Segments:
             case "cell":
                 return cell or UNKNOWN
         return str(getattr(context, self.by) or UNKNOWN)
+
+
+def largest(rows: Mapping[str, int]) -> list[str]:
+    """Return the names to tell apart, from the rows of each."""
+    return [name for name, _ in sorted(rows.items(), key=lambda r: (-r[1], r[0]))[:MOST]]

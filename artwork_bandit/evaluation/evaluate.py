@@ -1,4 +1,7 @@
-"""Counterfactual evaluation: one pass over the log, any number of targets.
+"""Counterfactual evaluation: sums over the log's rows for any number of targets, and what they say.
+
+The log is read twice, in any order and in any pieces: once for what must be known of all of it
+(`question.Survey`), once to judge. Evaluations of pieces add up to that of the whole.
 
 Rows whose choice was certain though others were eligible (the baseline cell) support nothing but
 themselves: they leave the evaluation, and their share is reported.
@@ -6,22 +9,23 @@ themselves: they leave the evaluation, and their share is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Floats, Ints, ReplayBlock, cluster_of
+from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
-from artwork_bandit.estimators.segments import Segments
+from artwork_bandit.evaluation.distinct import hashed
 from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Odds, rows_to_decide
-from artwork_bandit.evaluation.health import NO_ROWS, Health
-from artwork_bandit.evaluation.outcome_model import OutcomeModel
+from artwork_bandit.evaluation.health import Health
+from artwork_bandit.evaluation.question import Cluster, Question, Survey, certain
+from artwork_bandit.evaluation.results import LOGGING, Judged, Report, Segment
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import (
     BOUNDED,
@@ -33,74 +37,14 @@ from artwork_bandit.evaluation.verdict import (
     overall,
     support_checks,
 )
-from artwork_bandit.policies.block import Actions, Lookup
+from artwork_bandit.policies.block import Actions, InMemory, Log, Lookup
 from artwork_bandit.policies.segments import first_maximum, total
 
-LOGGING = "logging"
-Cluster = Literal["member_id", "title_id", "decision_id"]
 SEGMENT_CLUSTERS = 4_096
 """Clusters within a segment, of which there may be many."""
+NO_SUPPORT = Support(weights=BucketSums.of(np.empty((0, 2)), np.empty(0, np.int64)))
 VALUE = "dr"
 """The estimator of segments and of the course over time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """A target's value in a part of the log."""
-
-    name: str
-    verdict: Verdict
-    rows: int
-    effective_sample_size: float
-    value: Estimate
-    """At a level that makes all segments' intervals cover together."""
-    difference: Estimate
-    reason: str | None
-    """Why it is refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A target's verdict, diagnostics and estimates."""
-
-    verdict: Verdict
-    checks: list[Check]
-    support: Support
-    heaviest: float
-    """Largest weight that the logging policy's floor permits."""
-    rows_left_out: int
-    """Rows that cannot judge it: trained on or before them, or its variant not eligible."""
-    estimators: dict[str, Estimate]
-    difference: Estimate
-    against: str
-    rows_to_decide: int | None
-    """Rows like these after which the difference would probably show; None if it does, or if
-    even a thousand times the log would not show it."""
-    segments: list[Segment]
-    by_day: dict[int, BucketSums]
-    """UTC day -> sums of the corrected reward and of rows; empty if refused."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What the log says."""
-
-    rows: int
-    members: int
-    first: int
-    """Microseconds of the first and last row."""
-    last: int
-    mean_reward: float | None
-    """Of the rows that were not left out; None if all were."""
-    certain_share: float
-    """Share of rows left out because their choice was certain."""
-    sha256: str
-    """Hash of the decisions and rewards read."""
-    verdict: Verdict
-    checks: list[Check]
-    targets: dict[str, Judged]
-    method: Method
-    segments_by: str | None
 
 
 @dataclass(slots=True)
@@ -115,49 +59,57 @@ class _Sums:
     uniform_log: bool = True
     left_out: int = 0
 
+    def __iadd__(self, other: _Sums) -> _Sums:
+        self.evidence += other.evidence
+        for name, evidence in other.segments.items():
+            mine = self.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
+            mine += evidence
+        self.unsupported += other.unsupported
+        self.has_logging_pmf &= other.has_logging_pmf
+        self.always_one &= other.always_one
+        self.uniform_log &= other.uniform_log
+        self.left_out += other.left_out
+        return self
+
 
 class Evaluation:
-    """Accumulates blocks in time order; `report` may be asked for at any time."""
+    """Takes in blocks; merges with `+=`; `report` may be asked for at any time."""
 
-    def __init__(
-        self, targets: Sequence[Target], lookup: Lookup, against: str = LOGGING,
-        method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
-        known: Sequence[Check] = (),
-    ) -> None:  # fmt: skip
-        """`cluster` says which rows are not independent, `by` what segments to judge as well;
-        `known` is what has been found out about the log elsewhere."""
-        self._known = list(known)
-        self.targets = list(targets)
-        self.lookup = lookup
-        self.against = against
-        self.method = method or Method()
-        self.cluster = cluster
-        self._segments = None if by is None else Segments(by)
-        self._sums = {target.name: _Sums() for target in targets}
-        self._outcome = OutcomeModel(self.method.bounds[0])
-        self._health = Health()
-        self._clusters: dict[str, int] = {}
+    def __init__(self, question: Question, span: Span, survey: Survey) -> None:
+        self.question = question
+        self._segments = survey.segments(question)
+        self._outcome = survey.outcome_model(question)
+        self._sums = {target.name: _Sums() for target in question.targets}
+        self._health = Health(span)
 
     def add(self, block: ReplayBlock) -> None:
         """Take in the next block; raises InvalidInput for a reward outside the bounds."""
         if not len(block):
             return
-        require_within(block.reward, self.method.bounds)
-        certain = self._health.note(block)
-        if certain.all():
+        question = self.question
+        require_within(block.reward, question.method.bounds)
+        members, sure = hashed(block.member_ids), certain(block)
+        self._health.note(block, members, sure)
+        if sure.all():
             return
-        if certain.any():
-            block = block.take(~certain)
-        cluster = self._clusters_of(block)
-        q = self._outcome.predict(block, cluster) if block.q_hat is None else block.q_hat
+        if sure.any():
+            block, members = block.take(~sure), members[~sure]
+        cluster = question.clusters_of(block, members)
+        q = self._outcome.predict(block, members) if block.q_hat is None else block.q_hat
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
         self._health.compare(uniform, block.reward)
         uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
-        actions = Actions.of(block, self.lookup)
-        pmfs = {t.name: t.pmf(block, actions) for t in self.targets}
+        actions = Actions.of(block, question.lookup)
+        pmfs = {t.name: t.pmf(block, actions) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
-        for target in self.targets:
+        for target in question.targets:
             self._add_target(target, block, pmfs, q, cluster, uniform_log, part)
+
+    def __iadd__(self, other: Evaluation) -> Evaluation:
+        self._health += other._health
+        for name, sums in self._sums.items():
+            sums += other._sums[name]
+        return self
 
     def _add_target(
         self, target: Target, block: ReplayBlock, pmfs: dict[str, Floats], q: Floats,
@@ -165,8 +117,9 @@ class Evaluation:
     ) -> None:  # fmt: skip
         sums = self._sums[target.name]
         judging = can_judge(block, target)
-        if self.against != LOGGING:
-            judging &= can_judge(block, self._target(self.against))
+        against = self.question.against
+        if against != LOGGING:
+            judging &= can_judge(block, self.question.target(against))
         sums.left_out += int(len(block) - judging.sum())
         if not judging.any():
             return
@@ -174,8 +127,8 @@ class Evaluation:
         rows = _rows(block, pmf, q, cluster)
         reference = (
             block.reward
-            if self.against == LOGGING
-            else DR().columns(_rows(block, pmfs[self.against], q, cluster))[:, 0]
+            if against == LOGGING
+            else DR().columns(_rows(block, pmfs[against], q, cluster))[:, 0]
         )
         flat = np.repeat(judging, block.sizes)
         odds = _odds(pmf, block, judging)
@@ -195,15 +148,16 @@ class Evaluation:
         else:
             sums.unsupported += float(pmf[flat][block.logging_pmf[flat] <= 0].sum())
 
-    def report(self) -> Report:
-        """Return verdicts and, where the log supports them, estimates."""
-        health = self._health
-        checks = health.checks() + self._known
+    def report(self, known: Sequence[Check] = ()) -> Report:
+        """Return verdicts and, where the log supports them, estimates; `known` is what has been
+        found out about the log elsewhere."""
+        health, question = self._health, self.question
+        checks = [*health.checks(), *known]
         first, last = health.span or (0, 0)
-        judged = {t.name: self._judge(t, overall(checks)) for t in self.targets}
+        judged = {t.name: self._judge(t, overall(checks)) for t in question.targets}
         return Report(
             rows=health.rows,
-            members=len(health.members),
+            members=health.members.distinct,
             first=first,
             last=last,
             mean_reward=health.mean_reward,
@@ -212,14 +166,16 @@ class Evaluation:
             verdict=overall(checks),
             checks=checks,
             targets=judged,
-            method=self.method,
-            segments_by=None if self._segments is None else self._segments.by,
+            method=question.method,
+            segments_by=question.by,
         )
 
     def _judge(self, target: Target, log_verdict: Verdict) -> Judged:
-        sums = self._sums[target.name]
+        sums, method = self._sums[target.name], self.question.method
         evidence = sums.evidence
-        support = evidence.support or Support(weights=BucketSums.of(np.empty((0, 2)), NO_ROWS))
+        support = evidence.support or Support(
+            weights=BucketSums.of(np.empty((0, 2)), np.empty(0, np.int64))
+        )
         checks = self._support_checks(sums, support)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))
@@ -227,14 +183,16 @@ class Evaluation:
         difference = Estimate(estimate=None, reason=f"refused: {refusal}")
         if refusal is None:
             rejection = sums.uniform_log and sums.always_one
-            found = evidence.estimates(self.method, with_rejection=rejection)
-            if target.name == self.against:
+            found = evidence.estimates(method, with_rejection=rejection)
+            if target.name == self.question.against:
                 difference = Estimate(
                     estimate=0.0, standard_error=0.0, lower=0.0, upper=0.0,
-                    level=self.method.level, interval="itself",
+                    level=method.level, interval="itself",
                 )  # fmt: skip
             else:
-                difference = self._difference(evidence, self._against_refusal(), self.method)
+                difference = self._difference(
+                    evidence, self._against_refusal(), self.question.method
+                )
             checks += agreement(found)
         return Judged(
             verdict=Verdict.REFUSE if refusal is not None else overall(checks),
@@ -244,7 +202,7 @@ class Evaluation:
             rows_left_out=sums.left_out,
             estimators=found,
             difference=difference,
-            against=self.against,
+            against=self.question.against,
             rows_to_decide=rows_to_decide(difference, support.rows),
             segments=self._judge_segments(sums, log_verdict),
             by_day={} if refusal is not None else evidence.by_day,
@@ -252,7 +210,7 @@ class Evaluation:
 
     @property
     def _limits(self) -> Limits:
-        return BOUNDED if self.method.interval == "cressie-read" else NORMAL
+        return BOUNDED if self.question.method.interval == "cressie-read" else NORMAL
 
     def _support_checks(self, sums: _Sums, support: Support) -> list[Check]:
         unsupported = sums.unsupported / support.rows if support.rows else 0.0
@@ -261,9 +219,9 @@ class Evaluation:
 
     def _against_refusal(self, segment: str | None = None) -> str | None:
         """Return why nothing can be compared with what is subtracted, or None."""
-        if self.against == LOGGING:
+        if self.question.against == LOGGING:
             return None
-        sums = self._sums[self.against]
+        sums = self._sums[self.question.against]
         evidence = sums.evidence if segment is None else sums.segments.get(segment)
         if evidence is None or evidence.support is None:
             return "no row can judge it"
@@ -274,7 +232,7 @@ class Evaluation:
 
     def _difference(self, evidence: Evidence, refusal: str | None, method: Method) -> Estimate:
         if refusal is not None:
-            reason = f"refused: {self.against}: {refusal}"
+            reason = f"refused: {self.question.against}: {refusal}"
             return Estimate(estimate=None, level=method.level, reason=reason)
         return evidence.difference(method)
 
@@ -287,8 +245,8 @@ class Evaluation:
         }
         refusals = {name: _refusal(each, log_verdict) for name, each in checks.items()}
         judged = sum(refusal is None for refusal in refusals.values())
-        level = 1 - (1 - self.method.level) / max(1, judged)
-        method = replace(self.method, level=level)
+        level = 1 - (1 - self.question.method.level) / max(1, judged)
+        method = replace(self.question.method, level=level)
         found = []
         for name, refusal in refusals.items():
             evidence = sums.segments[name]
@@ -309,32 +267,54 @@ class Evaluation:
             )  # fmt: skip
         return sorted(found, key=lambda s: (-s.rows, s.name))
 
-    def _clusters_of(self, block: ReplayBlock) -> Ints:
-        if self.cluster == "title_id":
-            sets = [cluster_of(s.title_id) for s in block.action_sets]
-            return np.array(sets, np.int64)[block.set_of_row]
-        if self.cluster == "decision_id":
-            return np.array([cluster_of(d) for d in block.decision_ids], np.int64)
-        known = self._clusters
-        members = block.member_ids.tolist()
-        for member in set(members).difference(known):
-            known[member] = cluster_of(member)
-        return np.fromiter((known[m] for m in members), np.int64, len(members))
-
-    def _target(self, name: str) -> Target:
-        return next(t for t in self.targets if t.name == name)
-
 
 def evaluate(
     blocks: Iterable[ReplayBlock], targets: Sequence[Target], lookup: Lookup,
     against: str = LOGGING, method: Method | None = None, cluster: Cluster = "member_id",
     by: str | None = None,
 ) -> Report:  # fmt: skip
-    """Judge targets on a log whose blocks come in time order."""
-    evaluation = Evaluation(targets, lookup, against, method, cluster, by)
+    """Judge targets on a log that is in memory."""
+    kept = list(blocks)
+    question = Question(
+        targets=tuple(targets), lookup=lookup, against=against, method=method or Method(),
+        cluster=cluster, by=by,
+    )  # fmt: skip
+    times = [block.occurred_at for block in kept]
+    span = Span.of(np.concatenate(times) if times else np.empty(0, np.int64))
+    return evaluated(InMemory(kept), question, span)
+
+
+def evaluated(
+    log: Log, question: Question, span: Span, known: Sequence[Check] = (), *,
+    surveyed: bool = True,
+) -> Report:  # fmt: skip
+    """Read the log and return what it says; `span` is its own, `known` what has been found out
+    about it elsewhere. Without `surveyed` the first pass is left out: all rows bring their q-hat,
+    and no segments are asked for."""
+    survey = Survey(question, span)
+    if surveyed:
+        for part in log.map(_survey, question, span, plain=question.by is None):
+            survey += part
+    evaluation = Evaluation(question, span, survey)
+    for each in log.map(_evaluation, question, span, survey):
+        evaluation += each
+    return evaluation.report(known)
+
+
+def _survey(blocks: Iterable[ReplayBlock], question: Question, span: Span) -> Iterator[Survey]:
+    survey = Survey(question, span)
+    for block in blocks:
+        survey.add(block)
+    yield survey
+
+
+def _evaluation(
+    blocks: Iterable[ReplayBlock], question: Question, span: Span, survey: Survey
+) -> Iterator[Evaluation]:
+    evaluation = Evaluation(question, span, survey)
     for block in blocks:
         evaluation.add(block)
-    return evaluation.report()
+    yield evaluation
 
 
 def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:

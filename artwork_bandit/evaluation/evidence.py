@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -80,6 +80,10 @@ class Range:
             self.low = min(self.low, float(each.min(initial=self.low)))
             self.high = max(self.high, float(each.max(initial=self.high)))
 
+    def __iadd__(self, other: Range) -> Range:
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        return self
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -115,7 +119,7 @@ class Evidence:
         more = BucketSums.of(np.stack(terms, axis=1), cluster, self.clusters)
         self.terms = plus(self.terms, more)
         support = Support.of(rows)
-        self.support = support if self.support is None else self.support + support
+        self.support = plus(self.support, support)
         self.means += [rows.reward.sum(), rows.target_q.sum(), rows.shown_q.sum()]
         self.predictions.see(rows.target_q, rows.shown_q)
         self.reference.see(reference)
@@ -124,7 +128,20 @@ class Evidence:
             on = day == each
             columns = np.stack([corrected[on], np.ones(int(on.sum()))], axis=1)
             sums = BucketSums.of(columns, rows.bucket[on])
-            self.by_day[each] = plus(self.by_day.get(each), sums)
+            self.by_day[each] = added(self.by_day.get(each), sums)
+
+    def __iadd__(self, other: Evidence) -> Evidence:
+        for i, sums in enumerate(other.estimators):
+            self.estimators[i] = plus(self.estimators[i], sums)
+        self.terms = plus(self.terms, other.terms)
+        self.support = plus(self.support, other.support)
+        self.means = self.means + other.means
+        self.predictions += other.predictions
+        self.reference += other.reference
+        self.odds |= other.odds
+        for day, sums in other.by_day.items():
+            self.by_day[day] = added(self.by_day.get(day), sums)
+        return self
 
     def estimates(self, method: Method, *, with_rejection: bool) -> dict[str, Estimate]:
         """Return every estimator's estimate, and the Cressie-Read one."""
@@ -208,8 +225,17 @@ class Evidence:
         )
 
 
-def plus(total_so_far: BucketSums | None, more: BucketSums) -> BucketSums:
-    return more if total_so_far is None else total_so_far + more
+Sums = TypeVar("Sums", BucketSums, Support)
+
+
+def added(so_far: Sums | None, more: Sums) -> Sums:
+    """Return the sum where there may be nothing yet."""
+    return more if so_far is None else so_far + more
+
+
+def plus(so_far: Sums | None, more: Sums | None) -> Sums | None:
+    """Return the sum of what there is of both."""
+    return so_far if more is None else added(so_far, more)
 
 
 def folded(sums: BucketSums) -> BucketSums:

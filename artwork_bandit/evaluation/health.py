@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pandas.util import hash_array
 
-from artwork_bandit.domain import Floats, Ints, ReplayBlock
+from artwork_bandit.domain import Floats, ReplayBlock
 from artwork_bandit.estimators import BucketSums, Rows
 from artwork_bandit.estimators.diagnostics import Support
+from artwork_bandit.evaluation.distinct import Distinct, Hashes, hashed
 from artwork_bandit.evaluation.evidence import plus
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.verdict import (
     MEAN_WEIGHT_CAUTION,
     MEAN_WEIGHT_REFUSE,
@@ -33,33 +32,52 @@ FEWEST_EVENTS = 100
 """Events below which their times are not judged."""
 MOST_LATE, MOST_EARLY = 0.05, 0.02
 """Shares of late events, and of those before their impression, above which a caution is due."""
-NO_ROWS = np.empty(0, np.int64)
+OCCUPIED = 4_096
+"""Parts of the log's span that have rows or not; gaps are told to this."""
+LANES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93],
+                 np.uint64)  # fmt: skip
+"""Odd numbers without meaning."""
 
 
-@dataclass(slots=True)
 class Health:
-    """Accumulates blocks."""
+    """Accumulates blocks; merges with `+=`, in any order."""
 
-    members: set[str] = field(default_factory=set)
-    certain: int = 0
-    span: tuple[int, int] | None = None
-    on_policy: BucketSums | None = None
-    """Rewards of the rows that were not left out, and their number."""
-    _ids: list[Ints] = field(default_factory=list)
-    _hash: Any = field(default_factory=hashlib.sha256)
-    _certain_elsewhere: int = 0
-    _in_order: bool = True
-    _gap: int = 0
-    _uniform: Support | None = None
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self.members = Distinct()
+        self.certain = 0
+        self.on_policy: BucketSums | None = None
+        """Rewards of the rows that were not left out, and their number."""
+        self._ids = Distinct()
+        self._lanes = np.zeros(len(LANES), np.uint64)
+        self._certain_elsewhere = 0
+        self._occupied = np.zeros(OCCUPIED, bool)
+        self._uniform: Support | None = None
+
+    def __iadd__(self, other: Health) -> Health:
+        self.members += other.members
+        self.certain += other.certain
+        self.on_policy = plus(self.on_policy, other.on_policy)
+        self._ids += other._ids
+        self._lanes = self._lanes + other._lanes
+        self._certain_elsewhere += other._certain_elsewhere
+        self._occupied |= other._occupied
+        self._uniform = plus(self._uniform, other._uniform)
+        return self
 
     @property
     def rows(self) -> int:
-        return sum(len(ids) for ids in self._ids)
+        return self._ids.total
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Microseconds of the first and the last row; None if there is none."""
+        return (self._span.first, self._span.last) if self.rows else None
 
     @property
     def sha256(self) -> str:
-        """Hash of the decisions and rewards read."""
-        return str(self._hash.hexdigest())
+        """Hash of the decisions and rewards read, in whatever order."""
+        return hashlib.sha256(f"{self.rows}".encode() + self._lanes.tobytes()).hexdigest()
 
     @property
     def mean_reward(self) -> float | None:
@@ -67,30 +85,19 @@ class Health:
         sums = self.on_policy
         return None if sums is None else float(sums.totals[:, 0].sum() / sums.rows)
 
-    def note(self, block: ReplayBlock) -> npt.NDArray[np.bool_]:
-        """Look at all rows; return which were certain, and so support nothing but themselves."""
-        self.members.update(block.member_ids)
-        self._ids.append(hash_array(block.decision_ids, categorize=False).view(np.int64))
-        at = block.occurred_at
-        first, last = int(at.min()), int(at.max())
-        before = self.span
-        self._in_order &= bool(np.all(np.diff(at) >= 0)) and (before is None or first >= before[1])
-        self._gap = max(self._gap, int(np.diff(np.sort(at)).max(initial=0)))
-        if before is not None:
-            self._gap = max(self._gap, first - before[1])
-            first, last = min(before[0], first), max(before[1], last)
-        self.span = (first, last)
-        for part in (self._ids[-1], block.chosen, block.propensity, block.reward):
-            self._hash.update(part.tobytes())
-        certain = (block.propensity >= 1) & (block.sizes > 1)
-        self.certain += int(certain.sum())
-        self._certain_elsewhere += int((certain & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
-        return np.asarray(certain)
+    def note(self, block: ReplayBlock, members: Hashes, sure: npt.NDArray[np.bool_]) -> None:
+        """Look at all rows: their members, hashed, and which were certain."""
+        ids = hashed(block.decision_ids)
+        self.members.add(members)
+        self._ids.add(ids)
+        self._occupied[self._span.parts_of(block.occurred_at, OCCUPIED)] = True
+        self._lanes += _fingerprint(ids, block)
+        self.certain += int(sure.sum())
+        self._certain_elsewhere += int((sure & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
 
     def compare(self, uniform: Rows, reward: Floats) -> None:
         """Take in rows as seen by the uniform policy."""
-        support = Support.of(uniform)
-        self._uniform = support if self._uniform is None else self._uniform + support
+        self._uniform = plus(self._uniform, Support.of(uniform))
         columns = np.stack([reward, np.ones(len(reward))], axis=1)
         self.on_policy = plus(self.on_policy, BucketSums.of(columns, uniform.bucket))
 
@@ -111,8 +118,7 @@ class Health:
                 "they are left out, so the estimates are of the other contexts only",
             )
         )  # fmt: skip
-        ids = np.concatenate(self._ids) if self._ids else NO_ROWS
-        duplicates = int(np.count_nonzero(np.diff(np.sort(ids)) == 0))
+        duplicates = rows - self._ids.distinct
         share = duplicates / max(1, rows)
         found.append(
             Check(
@@ -120,14 +126,6 @@ class Health:
                 status=Verdict.OK if not duplicates
                 else Verdict.CAUTION if share <= MOST_DUPLICATES else Verdict.REFUSE,
                 message=f"{duplicates:,} rows repeat a decision id",
-            )
-        )  # fmt: skip
-        found.append(
-            Check(
-                name="time_order", value=float(not self._in_order), limit=1,
-                status=Verdict.OK if self._in_order else Verdict.CAUTION,
-                message="rows are in order of time" if self._in_order
-                else "rows are not in order of time: q-hat may have seen later rows",
             )
         )  # fmt: skip
         found += self._gaps()
@@ -146,17 +144,32 @@ class Health:
         return found
 
     def _gaps(self) -> list[Check]:
-        if self.span is None or self.span[1] - self.span[0] < FEWEST_DAYS:
+        length = self._span.last - self._span.first
+        if not self.rows or length < FEWEST_DAYS:
             return []
-        share = self._gap / (self.span[1] - self.span[0])
+        share = float(np.diff(np.flatnonzero(self._occupied)).max(initial=1) - 1) / OCCUPIED
         return [
             Check(
                 name="gaps", value=share, limit=1.0,
                 status=Verdict.CAUTION if share > LONGEST_GAP else Verdict.OK,
-                message=f"the longest time without a row is {self._gap / 86_400e6:.1f} days, "
+                message=f"the longest time without a row is {share * length / 86_400e6:.1f} days, "
                 f"{share:.0%} of the log's span",
             )
         ]  # fmt: skip
+
+
+def _fingerprint(ids: Hashes, block: ReplayBlock) -> npt.NDArray[np.uint64]:
+    """Return sums, modulo 2^64, of four hashes of each row: a hash of the rows as a set."""
+    row = ids.copy()
+    for column in (block.chosen, block.propensity, block.reward):
+        row = (row ^ column.view(np.uint64)) * LANES[0]
+        row ^= row >> np.uint64(29)
+    lanes = np.zeros(len(LANES), np.uint64)
+    for i, odd in enumerate(LANES):
+        mixed = row * odd
+        mixed ^= mixed >> np.uint64(32)
+        lanes[i] = (mixed * LANES[1]).sum(dtype=np.uint64)
+    return lanes
 
 
 def event_checks(events: int, late: int, early: int) -> list[Check]:

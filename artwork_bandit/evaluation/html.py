@@ -14,9 +14,9 @@ from artwork_bandit.estimators import BucketSums, Estimate
 from artwork_bandit.estimators.diagnostics import PER_OCTAVE, bin_edges
 from artwork_bandit.estimators.sums import standard_error, value
 from artwork_bandit.evaluation import plots
-from artwork_bandit.evaluation.evaluate import LOGGING, Judged, Report
 from artwork_bandit.evaluation.evidence import DAY
 from artwork_bandit.evaluation.plots import Bar
+from artwork_bandit.evaluation.results import LOGGING, Judged, Report
 from artwork_bandit.evaluation.verdict import Verdict
 
 MOST_POINTS = 40

@@ -5,89 +5,135 @@ its title's, which is shrunk towards the log's,
 
     q = (S_v + k m_t) / (n_v + k),    m_t = (S_t + k m) / (n_t + k),    k = 20
 
-fitted on *earlier* rows of *other* members only: members are split into two halves by hash, and a
-row is predicted from the other half's past. Otherwise the doubly robust estimate would be biased
-by predicting rows from themselves.
+fitted on *earlier* rows of *other* members only: the log's time is cut into 32 equal parts and
+members into two halves by hash, and a row is predicted from the other half's rows in the parts
+before its own. Otherwise the doubly robust estimate would be biased by predicting rows from
+themselves. The sums are kept per part and half, so that predictions are the same however the log
+is split, and in whatever order it is read.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from artwork_bandit.domain import Floats, Ints, ReplayBlock, ranges
+from artwork_bandit.domain import Floats, Ints, ReplayBlock, ranges, stable_hash
+from artwork_bandit.evaluation.distinct import Hashes
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.policies.rendezvous import variant_key
 
 SHRINKAGE = 20.0
-FOLDS = 2
-ROWS_AT_ONCE = 1_000
+FOLDS, PARTS = 2, 32
+
+
+@dataclass(slots=True)
+class Past:
+    """Rows and rewards per variant, part of the log's time and half of the members; merges with
+    `+=`."""
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    """64-bit variant id -> number."""
+    titles: list[int] = field(default_factory=list)
+    """Per number, the 64-bit id of its title."""
+    sums: Floats = field(default_factory=lambda: np.zeros((0, PARTS, FOLDS, 2)))
+    """[variant, part, fold, (count, reward)]."""
+
+    def add(self, block: ReplayBlock, span: Span, members: Hashes) -> None:
+        """Take in what was shown and earned; `members` are the rows' hashed members."""
+        used, place = np.unique(
+            np.stack([block.set_of_row, block.chosen]), axis=1, return_inverse=True
+        )
+        shown = np.empty(len(used.T), np.int64)
+        for i, (at, chosen) in enumerate(used.T.tolist()):
+            of = block.action_sets[at]
+            key = variant_key(of.title_id, of.slot, of.variant_ids[chosen])
+            shown[i] = self._number(key, _title_key(of.slot, of.title_id))
+        part, fold = span.parts_of(block.occurred_at, PARTS), _fold(members)
+        at = (shown[place.reshape(-1)], part, fold)
+        np.add.at(self.sums[..., 0], at, 1.0)
+        np.add.at(self.sums[..., 1], at, block.reward)
+
+    def __iadd__(self, other: Past) -> Past:
+        numbers = [self._number(*each) for each in zip(other.numbers, other.titles, strict=True)]
+        self.sums[numbers] += other.sums[: len(numbers)]
+        return self
+
+    def _number(self, key: int, title: int) -> int:
+        number = self.numbers.setdefault(key, len(self.numbers))
+        if number == len(self.titles):
+            self.titles.append(title)
+            if number == len(self.sums):
+                more = max(256, number // 2)
+                self.sums = np.concatenate([self.sums, np.zeros((more, *self.sums.shape[1:]))])
+        return number
 
 
 class OutcomeModel:
-    """Running sums per fold, over a log that comes in blocks, in time order."""
+    """Predicts from the past."""
 
-    def __init__(self, start: float = 0.0) -> None:
-        """`start` is predicted while nothing is known."""
-        self._start = start
-        self._variants: dict[int, int] = {}
-        self._titles: dict[tuple[str, str], int] = {}
-        self._title_of: list[int] = []
-        self._sums = np.zeros((FOLDS, 0, 2))
-        """[fold, variant, (count, reward)]."""
+    def __init__(
+        self, past: Past, span: Span, start: float = 0.0, *, hindsight: bool = False
+    ) -> None:
+        """`start` is predicted where nothing is known; in `hindsight`, all rows are known."""
+        self._span = span
+        self._numbers = past.numbers
+        titles, title_of = np.unique(np.array(past.titles, np.uint64), return_inverse=True)
+        self._titles = {title: i for i, title in enumerate(titles.tolist())}
+        n = len(past.numbers)
+        until = np.cumsum(past.sums[:n], axis=1)
+        before = np.concatenate([np.zeros((n, 1, FOLDS, 2)), until[:, :-1]], axis=1)
+        others = before.sum(axis=2, keepdims=True) - before
+        if hindsight:
+            others = np.broadcast_to(until[:, -1:].sum(axis=2, keepdims=True), others.shape)
+        # Variants and titles that were never shown are predicted too: one row more of each.
+        self._variant = np.zeros((n + 1, PARTS, FOLDS))
+        self._title = np.zeros((len(titles) + 1, PARTS, FOLDS))
+        for part in range(PARTS):
+            for fold in range(FOLDS):
+                q, of_title, mean = means(others[:, part, fold], title_of, len(titles), start)
+                self._variant[:n, part, fold] = q
+                self._title[:, part, fold] = [*of_title, mean]
 
-    def predict(self, block: ReplayBlock, cluster: Ints) -> Floats:
-        """Return q-hat, flat over the block's action sets, and learn from the block.
-
-        Rows are taken a thousand at a time: each is predicted before any of its thousand is
-        learned from.
-        """
-        numbers, offsets = self._numbers(block), block.offsets
-        fold = cluster % FOLDS
-        q = np.empty(len(numbers))
-        for start in range(0, len(block), ROWS_AT_ONCE):
-            end = min(start + ROWS_AT_ONCE, len(block))
-            flat = slice(offsets[start], offsets[end])
-            fold_of = np.repeat(fold[start:end], np.diff(offsets[start : end + 1]))
-            q[flat] = self._means()[fold_of, numbers[flat]]
-            shown = numbers[offsets[start:end] + block.chosen[start:end]]
-            self._learn(shown, block.reward[start:end], fold[start:end])
-        return q
-
-    def _means(self) -> Floats:
-        """Return [fold, variant] predictions, each fold's from the other folds' rewards."""
-        title_of = np.array(self._title_of, np.int64)
-        q = np.empty((FOLDS, len(title_of)))
-        for fold in range(FOLDS):
-            others = self._sums.sum(axis=0) - self._sums[fold]
-            count, earned = others[:, 0], others[:, 1]
-            mean = earned.sum() / count.sum() if count.sum() else self._start
-            n_title = np.bincount(title_of, count, len(self._titles))
-            s_title = np.bincount(title_of, earned, len(self._titles))
-            title_mean = (s_title + SHRINKAGE * mean) / (n_title + SHRINKAGE)
-            q[fold] = (earned + SHRINKAGE * title_mean[title_of]) / (count + SHRINKAGE)
-        return q
-
-    def _learn(self, shown: Ints, reward: Floats, fold: Ints) -> None:
-        width = self._sums.shape[1]
-        for each in range(FOLDS):
-            numbers = shown[fold == each]
-            self._sums[each, :, 0] += np.bincount(numbers, minlength=width)
-            self._sums[each, :, 1] += np.bincount(numbers, reward[fold == each], width)
-
-    def _numbers(self, block: ReplayBlock) -> Ints:
-        """Return the number of each variant, flat over the block; new ones get one."""
-        per_set, starts = [], [0]
+    def predict(self, block: ReplayBlock, members: Hashes) -> Floats:
+        """Return q-hat, flat over the block's action sets."""
+        variants, titles, starts = [], [], [0]
         for action_set in block.action_sets:
-            title = (action_set.slot, action_set.title_id)
-            title_number = self._titles.setdefault(title, len(self._titles))
-            for variant_id in action_set.variant_ids:
-                key = variant_key(action_set.title_id, action_set.slot, variant_id)
-                if key not in self._variants:
-                    self._variants[key] = len(self._variants)
-                    self._title_of.append(title_number)
-                per_set.append(self._variants[key])
-            starts.append(len(per_set))
-        grown = len(self._variants) - self._sums.shape[1]
-        self._sums = np.pad(self._sums, ((0, 0), (0, grown), (0, 0)))
-        first = np.array(starts, np.int64)[block.set_of_row]
-        numbers: Ints = np.array(per_set, np.int64)[ranges(first, block.sizes)]
-        return numbers
+            title = self._titles.get(_title_key(action_set.slot, action_set.title_id), -1)
+            titles += [title] * len(action_set.variant_ids)
+            variants += [
+                self._numbers.get(variant_key(action_set.title_id, action_set.slot, v), -1)
+                for v in action_set.variant_ids
+            ]
+            starts.append(len(variants))
+        sizes = block.sizes
+        flat = ranges(np.array(starts, np.int64)[block.set_of_row], sizes)
+        variant, title_of = np.array(variants, np.int64)[flat], np.array(titles, np.int64)[flat]
+        part = np.repeat(self._span.parts_of(block.occurred_at, PARTS), sizes)
+        fold = np.repeat(_fold(members), sizes)
+        q: Floats = np.where(
+            variant < 0, self._title[title_of, part, fold], self._variant[variant, part, fold]
+        )
+        return q
+
+
+def means(sums: Floats, title_of: Ints, titles: int, start: float) -> tuple[Floats, Floats, float]:
+    """Return the shrunken mean rewards of variants and titles, and the mean of all.
+
+    `sums` [variants, (count, reward)]; `start` is the mean where there is no row.
+    """
+    count, earned = sums.T
+    mean = float(earned.sum() / count.sum()) if count.sum() else start
+    n_title = np.bincount(title_of, count, titles)
+    s_title = np.bincount(title_of, earned, titles)
+    of_title = (s_title + SHRINKAGE * mean) / (n_title + SHRINKAGE)
+    return (earned + SHRINKAGE * of_title[title_of]) / (count + SHRINKAGE), of_title, mean
+
+
+def _title_key(slot: str, title_id: str) -> int:
+    return stable_hash("title", slot, title_id)
+
+
+def _fold(members: Hashes) -> Ints:
+    found: Ints = (members % np.uint64(FOLDS)).astype(np.int64)
+    return found

@@ -11,7 +11,7 @@ from rich.text import Text
 from artwork_bandit import __version__
 from artwork_bandit.domain import instant
 from artwork_bandit.estimators import Estimate
-from artwork_bandit.evaluation.evaluate import Judged, Report, Segment
+from artwork_bandit.evaluation.results import Judged, Report, Segment
 from artwork_bandit.evaluation.verdict import Check, Verdict
 
 _STYLE = {Verdict.OK: "green", Verdict.CAUTION: "yellow", Verdict.REFUSE: "red"}

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
-from artwork_bandit.evaluation.evaluate import LOGGING, Cluster, Evaluation, Report
+from artwork_bandit.evaluation.evaluate import evaluated
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.health import event_checks
+from artwork_bandit.evaluation.question import Cluster, Question
+from artwork_bandit.evaluation.results import LOGGING, Report
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.evaluation.verdict import Check
+from artwork_bandit.operations.cluster import Progress, reading, silent
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Lookup
 from artwork_bandit.policies.policy import Fixed, Uniform
@@ -28,26 +31,35 @@ BEST_SINGLE_CHOSEN_ON = 0.5
 def judge(
     source: ReplaySource, names: Sequence[str], against: str = LOGGING,
     method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
-    progress: Callable[[int], None] = lambda rows: None,
+    progress: Progress = silent, scheduler: str | None = None,
 ) -> tuple[Report, list[int]]:  # fmt: skip
     """Return the report and the versions of the models in it; raises InvalidInput, NotFound.
 
     `method` says how intervals are made, by default with the bounds of the slot's reward rule;
-    `progress` is told the rows read so far.
+    `progress` is told the rows read so far; `scheduler` is who reads the parts (`cluster`).
     """
     if method is None:
         method = Method(bounds=slot_named(source.window.slot).reward.bounds)
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
-    known = _event_checks(source)
-    evaluation = Evaluation(targets, lookup, against, method, cluster, by, known)
-    rows = 0
-    for block in source.blocks():
-        evaluation.add(block)
-        rows += len(block)
-        progress(rows)
-    report = evaluation.report()
+    question = Question(
+        targets=tuple(targets), lookup=lookup, against=against, method=method, cluster=cluster,
+        by=by,
+    )  # fmt: skip
+    report = answer(source, question, progress, scheduler)
     versions = [t.policy.model_version for t in targets if t.policy is not None]
     return report, [v for v in versions if v is not None]
+
+
+def answer(
+    source: ReplaySource, question: Question, progress: Progress = silent,
+    scheduler: str | None = None,
+) -> Report:  # fmt: skip
+    """Return what a log says to a question: two passes, of which the first is left out where the
+    log brings what it would find."""
+    known, span = _event_checks(source), source.span()
+    with reading(source, scheduler, progress) as log:
+        surveyed = question.by is not None or not source.predicts
+        return evaluated(log, question, span, known, surveyed=surveyed)
 
 
 def _event_checks(source: ReplaySource) -> list[Check]:
@@ -75,7 +87,10 @@ def _target(source: ReplaySource, name: str) -> Target:
         case "baseline", "":
             return Target(name=name, policy=Fixed())
         case "best-single", "":
-            return best_single(source.blocks(), _split(source))
+            split = source.quantile(BEST_SINGLE_CHOSEN_ON)
+            if split is None:
+                raise NotEnoughData("the log is empty")
+            return best_single(source.blocks(plain=True), microseconds(split))
         case "variant", str(variant_id) if variant_id:
             return Target(name=name, policy=Fixed(variant_id), variant_id=variant_id)
         case "column", str(column) if column:
@@ -100,14 +115,6 @@ def model_target(store: Store, version: int, name: str) -> Target:
         policy = registry.load(connection, version).policy(version)
     after = None if record.window_to is None else microseconds(record.window_to)
     return Target(name=name, policy=policy, after=after)
-
-
-def _split(source: ReplaySource) -> int:
-    times = [t for block in source.blocks() for t in block.occurred_at.tolist()]
-    if not times:
-        raise NotEnoughData("the log is empty")
-    times.sort()
-    return int(times[int(len(times) * BEST_SINGLE_CHOSEN_ON)])
 
 
 def _require_store(source: ReplaySource, name: str) -> Store:

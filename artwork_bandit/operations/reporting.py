@@ -9,8 +9,8 @@ import msgspec
 
 from artwork_bandit.errors import InvalidInput, NotEnoughData, NotFound
 from artwork_bandit.evaluation import report as reporting
-from artwork_bandit.evaluation.evaluate import Report
 from artwork_bandit.evaluation.html import as_html
+from artwork_bandit.evaluation.results import Report
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.store import registry, reports

@@ -25,11 +25,13 @@ import msgspec
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.evaluation.evaluate import Judged, evaluate
 from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.evaluation.question import Question
+from artwork_bandit.evaluation.results import Judged
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
+from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
@@ -85,11 +87,13 @@ def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime)
 def retrain(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
     log: Path | None = None, tune: Tune = "auto", progress: Progress = training.silent,
+    scheduler: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Run the whole flow, on the database's log or a Parquet log made elsewhere.
 
     `tune` says whether priors are chosen on the log: `auto` if it is large enough to tell and has
-    doubled since they were. Raises NotEnoughData if the log is too small to train on.
+    doubled since they were; `scheduler` is who reads a Parquet log's parts (`cluster`). Raises
+    NotEnoughData if the log is too small to train on.
     """
     progress("joining rewards", 0.0)
     joined = join_rewards(store, slot, settings, now)
@@ -108,7 +112,8 @@ def retrain(
         seed=seed,
     )
     earlier = source.narrowed(None, split)
-    trained = training.train(earlier.blocks, source.lookup, slot, how, progress)
+    with reading(earlier, scheduler) as to_learn:
+        trained = training.train(to_learn, source.lookup, slot, how, progress)
     progress("judging", 0.0)
     version = _register(store, slot, trained, how, now, _size(source))
     candidate = Target(
@@ -121,9 +126,11 @@ def retrain(
         if incumbent is None
         else judge.model_target(store, incumbent.version, "incumbent")
     )
-    held_out = source.narrowed(split, None).blocks()
-    method = Method(bounds=slot.reward.bounds)
-    report = evaluate(held_out, [candidate, against], source.lookup, "incumbent", method)
+    question = Question(
+        targets=(candidate, against), lookup=source.lookup, against="incumbent",
+        method=Method(bounds=slot.reward.bounds),
+    )  # fmt: skip
+    report = judge.answer(source.narrowed(split, None), question, scheduler=scheduler)
     verdict, reason, metrics = gate(
         report.targets["candidate"],
         report.targets["incumbent"],

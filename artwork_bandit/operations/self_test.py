@@ -12,12 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, ReplayBlock, ranges
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.evaluation.evaluate import Cluster, can_judge, evaluate, require_within
+from artwork_bandit.evaluation.distinct import hashed
+from artwork_bandit.evaluation.evaluate import can_judge, evaluate, require_within
 from artwork_bandit.evaluation.evidence import Method
-from artwork_bandit.evaluation.outcome_model import OutcomeModel
+from artwork_bandit.evaluation.outcome_model import OutcomeModel, Past
+from artwork_bandit.evaluation.question import Cluster
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.judge import resolve
@@ -114,14 +118,22 @@ def _measured(
 
 def _sample(source: ReplaySource, rng: np.random.Generator) -> ReplayBlock:
     """Return rows of a choice, of whole members, until there are enough."""
-    blocks = [b.take((b.propensity < 1) & (b.sizes > 1)) for b in source.blocks()]
-    members = np.unique([m for b in blocks for m in b.member_ids.tolist()])
+    rows, members = 0, np.empty(0, np.uint64)
+    for block in source.blocks(plain=True):
+        chosen = block.take(_is_choice(block))
+        rows += len(chosen)
+        members = np.union1d(members, hashed(chosen.member_ids))
     if len(members) < 2:
         raise NotEnoughData("the log has no choices of at least two members: nothing to simulate")
-    rows = sum(len(b) for b in blocks)
     wanted = max(2, round(len(members) * min(1.0, MOST_ROWS / rows)))
-    kept = set(rng.permutation(members)[:wanted].tolist())
-    return _joined([b.take(np.array([m in kept for m in b.member_ids], bool)) for b in blocks])
+    kept = rng.permutation(members)[:wanted]
+    return _joined(
+        [b.take(_is_choice(b) & np.isin(hashed(b.member_ids), kept)) for b in source.blocks()]
+    )
+
+
+def _is_choice(block: ReplayBlock) -> npt.NDArray[np.bool_]:
+    return np.asarray((block.propensity < 1) & (block.sizes > 1))
 
 
 def _joined(blocks: Sequence[ReplayBlock]) -> ReplayBlock:
@@ -159,10 +171,11 @@ def _logging(block: ReplayBlock) -> Floats:
 
 def _chance(block: ReplayBlock) -> Floats:
     """Return the simulated mean reward of every variant of every row, in [0, 1]."""
-    model = OutcomeModel()
-    none = np.zeros(len(block), np.int64)
-    model.predict(block, none)
-    return np.clip(model.predict(block, none + 1), 0.0, 1.0)
+    members, span = hashed(block.member_ids), Span.of(block.occurred_at)
+    past = Past()
+    past.add(block, span, members)
+    found = OutcomeModel(past, span, hindsight=True).predict(block, members)
+    return np.clip(found, 0.0, 1.0)
 
 
 def _draw(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,36 @@ from artwork_bandit.policies.variants import VariantColumns
 
 Lookup = Callable[[Sequence[ActionSet]], Sequence[Sequence[Variant]]]
 """From action sets to their variants, in order, with the features they had when shown."""
+
+
+Made = TypeVar("Made")
+PartFunction = Callable[..., Iterable[Made]]
+"""From the blocks of a part of a log, and more arguments, to what is made of them."""
+
+
+class Log(Protocol):
+    """A log that can be read again and again, in parts that may lie on many machines."""
+
+    def map(
+        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+    ) -> Iterator[Made]:
+        """Yield what `function(blocks, *arguments)` yields for each part, in the log's order.
+
+        `plain` blocks have no contexts, and nothing that is given per variant.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A log of one part that is all there."""
+
+    blocks: Sequence[ReplayBlock]
+
+    def map(
+        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+    ) -> Iterator[Made]:
+        yield from function(self.blocks, *arguments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

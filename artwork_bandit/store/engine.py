@@ -37,6 +37,7 @@ class Store:
     """
 
     def __init__(self, database_url: str) -> None:
+        self._url = database_url
         self.engine = _engine(database_url)
         self.dialect = self.engine.dialect.name
         file = self.engine.url.database
@@ -71,6 +72,10 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        """Open the same database where it is unpickled."""
+        return Store, (self._url,)
 
 
 class Held:

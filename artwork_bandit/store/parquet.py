@@ -7,7 +7,10 @@ row is named by its number and the rule it breaks, before anything is done with 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from artwork_bandit.domain import ActionSet, Context, Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 BLOCK = 65_536
+PART_ROWS = 250_000
 READ_AT_ONCE = 1 << 20
 """Bytes of a column read at once."""
 REQUIRED = {
@@ -65,39 +69,125 @@ def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
     return rows
 
 
-def read(path: Path, slot: str | None = None, block_rows: int = BLOCK) -> Iterator[ReplayBlock]:
-    """Yield the log of a file or a folder of part files (in name order), only `slot` if given.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some row groups of a log's file."""
+
+    file: Path
+    row_groups: tuple[int, ...]
+    start: int
+    """Rows of the log before it."""
+    rows: int
+
+
+def parts(path: Path) -> list[Part]:
+    """Return the log cut at row groups into parts of some 250,000 rows, each of one file."""
+    found: list[Part] = []
+    start = 0
+    with _told(path):
+        for file in _dataset(path).files:
+            groups: list[int] = []
+            rows = 0
+            metadata = pa.parquet.read_metadata(file)
+            for group in range(metadata.num_row_groups):
+                groups.append(group)
+                rows += metadata.row_group(group).num_rows
+                if rows >= PART_ROWS or group + 1 == metadata.num_row_groups:
+                    found.append(Part(Path(file), tuple(groups), start, rows))
+                    start += rows
+                    groups, rows = [], 0
+    return found
+
+
+def has_column(path: Path, name: str) -> bool:
+    with _told(path):
+        return name in _dataset(path).schema.names
+
+
+def times(path: Path, slot: str | None = None) -> Iterator[Ints]:
+    """Yield when the rows happened, microseconds, in blocks; reads little else."""
+    with _told(path):
+        dataset = _dataset(path)
+        _columns(path, dataset.schema)
+        wanted = ["occurred_at", *(["slot"] if "slot" in dataset.schema.names else [])]
+        for part in parts(path):
+            for batch in _batches(part, wanted, BLOCK):
+                column = batch.column("occurred_at").cast(REQUIRED["occurred_at"])
+                found = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+                if slot is not None and len(wanted) > 1:
+                    slots = batch.column("slot").cast(pa.string()).fill_null("artwork")
+                    found = found[pa.compute.equal(slots, slot).to_numpy(zero_copy_only=False)]
+                elif slot not in (None, "artwork"):
+                    found = found[:0]
+                yield found
+
+
+def read(
+    path: Path, slot: str | None = None, block_rows: int = BLOCK, *,
+    of: Sequence[Part] | None = None, plain: bool = False,
+) -> Iterator[ReplayBlock]:  # fmt: skip
+    """Yield the log of a file or a folder of part files (in name order), only `slot` if given, or
+    only some `parts`; `plain` leaves out contexts, cells and what is given per variant.
 
     Raises InvalidInput naming the first broken row and the rule.
     """
-    start = 0
+    with _told(path):
+        columns = _columns(path, _dataset(path).schema)
+        if plain:
+            columns = [name for name in columns if name in REQUIRED or name == "slot"]
+        some = parts(path) if of is None else of
+        if not any(part.rows for part in some):
+            raise InvalidInput(f"{path} holds no rows")
+        for block in ahead(_blocks(path, some, columns, block_rows)):
+            yield block if slot is None else _of_slot(block, slot)
+
+
+def _blocks(
+    path: Path, some: Sequence[Part], columns: list[str], rows: int
+) -> Iterator[ReplayBlock]:
+    for part in some:
+        start = part.start
+        for batch in _batches(part, columns, rows):
+            yield _block(path, batch, start)
+            start += batch.num_rows
+
+
+def _dataset(path: Path) -> Any:
     if not path.exists():
         raise InvalidInput(f"{path} does not exist")
     if path.is_dir() and not any(path.rglob("*.parquet")):
         raise InvalidInput(f"{path} holds no Parquet files (*.parquet)")
+    return pa.dataset.dataset(path, format="parquet")
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say in words what is wrong with a file."""
     try:
-        dataset = pa.dataset.dataset(path, format="parquet")
-        columns = _columns(path, dataset.schema)
-        for part in dataset.files:
-            for batch in _batches(Path(part), columns, block_rows):
-                block = _block(path, batch, start)
-                start += batch.num_rows
-                yield block if slot is None else _of_slot(block, slot)
+        yield
     except (OSError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidInput(f"{path} is not a readable Parquet log: {error}") from error
-    if start == 0:
-        raise InvalidInput(f"{path} holds no rows")
 
 
-def _batches(part: Path, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+def ahead(items: Iterator[Any]) -> Iterator[Any]:
+    """Yield the items, the next one made in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, items, None)
+        while (item := waiting.result()) is not None:
+            waiting = pool.submit(next, items, None)
+            yield item
+
+
+def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Yield batches that are not empty, decoded as they come: whole row groups, as a dataset reads
     them, took twice the memory."""
-    with pa.parquet.ParquetFile(part, buffer_size=READ_AT_ONCE, pre_buffer=False) as file:
+    with pa.parquet.ParquetFile(part.file, buffer_size=READ_AT_ONCE, pre_buffer=False) as file:
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise InvalidInput(
-                f"{part} lacks the columns {missing}, which the log's other parts have"
+                f"{part.file} lacks the columns {missing}, which the log's other parts have"
             )
-        for batch in file.iter_batches(batch_size=rows, columns=columns):
+        groups = list(part.row_groups)
+        for batch in file.iter_batches(batch_size=rows, columns=columns, row_groups=groups):
             if batch.num_rows:
                 yield batch
 

@@ -65,16 +65,23 @@ def quantile(connection: Connection, window: Window, share: float) -> dt.datetim
     return connection.execute(query).scalar()
 
 
-def blocks(store: Store, window: Window, block_rows: int = BLOCK) -> Iterator[ReplayBlock]:
-    """Yield the window's units in time order; each block is a short transaction of its own."""
+def blocks(
+    store: Store, window: Window, block_rows: int = BLOCK, *, plain: bool = False
+) -> Iterator[ReplayBlock]:
+    """Yield the window's units in time order; each block is a short transaction of its own.
+
+    `plain` leaves contexts out.
+    """
     key = sa.tuple_(rewards.c.occurred_at, rewards.c.request_id, rewards.c.position)
+    context = sa.literal("{}").label("context") if plain else requests.c.context
+    joined = rewards.c.request_id == requests.c.request_id
     query = (
         sa.select(
             rewards.c.request_id, rewards.c.position, rewards.c.occurred_at,
             rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
-            rewards.c.propensity, rewards.c.reward, rewards.c.cell, requests.c.context,
+            rewards.c.propensity, rewards.c.reward, rewards.c.cell, context,
         )
-        .join_from(rewards, requests, rewards.c.request_id == requests.c.request_id)
+        .select_from(rewards if plain else rewards.join(requests, joined))
         .where(*_conditions(window))
         .order_by(rewards.c.occurred_at, rewards.c.request_id, rewards.c.position)
         .limit(block_rows)

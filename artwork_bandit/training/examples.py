@@ -7,14 +7,14 @@ behaviour weighs more: a row that is h half-lives older than the newest weighs 2
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 import numpy as np
 
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.block import Actions, Lookup
+from artwork_bandit.policies.block import Actions, Log, Lookup
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training.survey import Survey, shares, teaches
@@ -23,29 +23,40 @@ SMALLEST_WEIGHT = 1e-6
 
 
 def write(
-    out: IO[str], blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    slot: Slot, half_life: dt.timedelta,
+    out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
+    half_life: dt.timedelta,
 ) -> int:  # fmt: skip
     """Write every row that can teach; return the number of lines."""
+    lines = 0
+    for text, count in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life):
+        out.write(text)
+        lines += count
+    return lines
+
+
+def _texts(
+    blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
+    bounds: tuple[float, float], half_life: dt.timedelta,
+) -> Iterator[tuple[str, int]]:  # fmt: skip
+    """Yield each block's text and the number of its lines."""
     assert found.last is not None, "an empty log is refused before"
     base = found.base_logits()
-    lines = 0
     for whole in blocks:
         block = whole.take(teaches(whole))
-        if len(block):
-            age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))
-            weight = np.maximum(np.exp2(-age), SMALLEST_WEIGHT)
-            share = shares(block.reward, slot.reward.bounds)
-            texts = _examples(block, lookup, found, form)
-            title = [found.title_numbers[s.title_id] for s in block.action_sets]
-            begin = [(form.title_text(t), float(base[t])) for t in title]
-            for i, row in enumerate(zip(block.set_of_row.tolist(), share, weight, strict=True)):
-                at, reward, heavy = row
-                text, logit = begin[at]
-                for label in vowpal.labels(reward, heavy, logit):
-                    out.write(f"{label} {text} {texts[i]}\n")
-                    lines += 1
-    return lines
+        if not len(block):
+            continue
+        age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))
+        weight = np.maximum(np.exp2(-age), SMALLEST_WEIGHT)
+        share = shares(block.reward, bounds)
+        texts = _examples(block, lookup, found, form)
+        title = [found.title_numbers[s.title_id] for s in block.action_sets]
+        begin = [(form.title_text(t), float(base[t])) for t in title]
+        lines: list[str] = []
+        for i, row in enumerate(zip(block.set_of_row.tolist(), share, weight, strict=True)):
+            at, reward, heavy = row
+            text, logit = begin[at]
+            lines += [f"{la} {text} {texts[i]}\n" for la in vowpal.labels(reward, heavy, logit)]
+        yield "".join(lines), len(lines)
 
 
 def _examples(block: ReplayBlock, lookup: Lookup, found: Survey, form: Form) -> list[str]:

@@ -1,62 +1,133 @@
 """The first pass over the log: what there is to learn, before a line is written.
 
-It learns the encoders, numbers titles and variants, and finds each title's mean reward, from
-which the examples start. Memory grows with titles, variants and members kept for learning the
-encoders (a sample), never with the log.
+Sums over the log's parts (`Counts`) add up; from all of them the encoders are learned, titles and
+variants numbered, and each title's mean reward found, from which the examples start (`Survey`).
+Memory grows with titles, variants and members kept for learning the encoders (a sample), never
+with the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock, Variant
+from artwork_bandit.domain import Context, Floats, ReplayBlock, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies.block import Lookup
+from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 
-Blocks = Callable[[], Iterable[ReplayBlock]]
-"""The log, readable more than once."""
 MOST_MEMBERS = 50_000
-"""Members whose latest context is kept to learn the context's columns."""
+"""Members whose latest context is kept to learn the context's columns: those of smallest hash."""
 PRIOR_ROWS = 20.0
 """Rows of an average title that a title's mean reward is shrunk towards."""
 
 
 @dataclass(slots=True)
-class Survey:
-    """What the first pass learns."""
+class Counts:
+    """What the rows of some parts of a log say; merges with `+=`, parts in the log's order."""
 
-    contexts: ContextEncoder = field(default_factory=lambda: ContextEncoder({}, []))
-    variants: VariantEncoder = field(default_factory=lambda: VariantEncoder([], {}))
-    variant_numbers: dict[int, int] = field(default_factory=dict)
-    """64-bit variant id -> number in VW's text."""
-    title_numbers: dict[str, int] = field(default_factory=dict)
-    title_rows: list[int] = field(default_factory=list)
-    """Per title number, its rows."""
-    title_earned: list[float] = field(default_factory=list)
-    """Per title number, the sum of their rewards on [0, 1]."""
+    titles: dict[str, list[float]] = field(default_factory=dict)
+    """Title -> rows that can teach, and the sum of their rewards on [0, 1]."""
+    variants: dict[int, Variant] = field(default_factory=dict)
+    """64-bit variant id -> the variant as it was shown last."""
+    members: dict[str, tuple[int, Context]] = field(default_factory=dict)
+    """Member -> when it was seen last, and its context then."""
     left_out: int = 0
     """Rows that cannot teach."""
     first: int | None = None
     """Microseconds of the first and last row that can teach."""
     last: int | None = None
 
+    def add(self, whole: ReplayBlock, lookup: Lookup, bounds: tuple[float, float]) -> None:
+        block = whole.take(teaches(whole))
+        self.left_out += len(whole) - len(block)
+        if not len(block):
+            return
+        self._within(int(block.occurred_at.min()), int(block.occurred_at.max()))
+        sets = len(block.action_sets)
+        rows = np.bincount(block.set_of_row, minlength=sets).tolist()
+        sums = np.bincount(block.set_of_row, shares(block.reward, bounds), sets).tolist()
+        eligible = lookup(block.action_sets)
+        for of, variants, n, earned in zip(block.action_sets, eligible, rows, sums, strict=True):
+            self._title(of.title_id, n, earned)
+            for variant in variants:
+                key = variant_key(variant.title_id, variant.slot, variant.variant_id)
+                self.variants[key] = variant
+        times = block.occurred_at.tolist()
+        for member, context, at in zip(block.member_ids, block.contexts, times, strict=True):
+            self._see(member, at, context)
+        self._sample()
+
+    def __iadd__(self, other: Counts) -> Counts:
+        for title_id, (rows, earned) in other.titles.items():
+            self._title(title_id, rows, earned)
+        self.variants |= other.variants
+        for member, (at, context) in other.members.items():
+            self._see(member, at, context)
+        self._sample()
+        self.left_out += other.left_out
+        if other.first is not None and other.last is not None:
+            self._within(other.first, other.last)
+        return self
+
+    def _title(self, title_id: str, rows: float, earned: float) -> None:
+        sums = self.titles.setdefault(title_id, [0, 0.0])
+        sums[0] += rows
+        sums[1] += earned
+
+    def _see(self, member: str, at: int, context: Context) -> None:
+        known = self.members.get(member)
+        if known is None or at >= known[0]:
+            self.members[member] = (at, context)
+
+    def _sample(self) -> None:
+        if len(self.members) > 2 * MOST_MEMBERS:
+            self.members = dict(self.sampled())
+
+    def sampled(self) -> list[tuple[str, tuple[int, Context]]]:
+        """Return the members of smallest hash, in its order."""
+        ordered = sorted(self.members.items(), key=lambda m: (stable_hash("sample", m[0]), m[0]))
+        return ordered[:MOST_MEMBERS]
+
+    def _within(self, first: int, last: int) -> None:
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Survey:
+    """What the first pass learns."""
+
+    contexts: ContextEncoder
+    variants: VariantEncoder
+    variant_numbers: dict[int, int]
+    """64-bit variant id -> number in VW's text."""
+    title_numbers: dict[str, int]
+    title_rows: npt.NDArray[Any]
+    """Per title number, its rows."""
+    title_earned: Floats
+    """Per title number, the sum of their rewards on [0, 1]."""
+    left_out: int
+    """Rows that cannot teach."""
+    first: int | None
+    """Microseconds of the first and last row that can teach."""
+    last: int | None
+
     @property
     def rows(self) -> int:
         """Rows that can teach."""
-        return sum(self.title_rows)
+        return int(self.title_rows.sum())
 
     @property
     def mean(self) -> float:
         """Mean reward on [0, 1], away from its ends."""
-        share = sum(self.title_earned) / max(self.rows, 1)
+        share = float(self.title_earned.sum()) / max(self.rows, 1)
         return min(max(share, 1e-3), 1 - 1e-3)
 
     @property
@@ -68,7 +139,7 @@ class Survey:
 
     def base_logits(self) -> Floats:
         """Return per title number the logit of its shrunken mean reward."""
-        return base_logits(np.array(self.title_rows), np.array(self.title_earned))
+        return base_logits(self.title_rows, self.title_earned)
 
 
 def base_logits(rows: npt.NDArray[Any], earned: Floats) -> Floats:
@@ -97,49 +168,33 @@ def shares(reward: Floats, bounds: tuple[float, float]) -> Floats:
 
 
 def survey(
-    blocks: Blocks, lookup: Lookup, bounds: tuple[float, float], products: Sequence[str] = (),
-    *, with_audiences: bool = True, seed: int = 1,
+    log: Log, lookup: Lookup, bounds: tuple[float, float], products: Sequence[str] = (), *,
+    with_audiences: bool = True, seed: int = 1,
 ) -> Survey:  # fmt: skip
     """Read the log once; return encoders, numbers and titles' means."""
-    found = Survey()
-    members: dict[str, Context] = {}
-    variants: dict[int, Variant] = {}
-    for whole in blocks():
-        block = whole.take(teaches(whole))
-        found.left_out += len(whole) - len(block)
-        if not len(block):
-            continue
-        first, last = int(block.occurred_at.min()), int(block.occurred_at.max())
-        found.first = first if found.first is None else min(found.first, first)
-        found.last = last if found.last is None else max(found.last, last)
-        numbers = []
-        for action_set, eligible in zip(block.action_sets, lookup(block.action_sets), strict=True):
-            numbers.append(
-                found.title_numbers.setdefault(action_set.title_id, len(found.title_numbers))
-            )
-            for variant in eligible:
-                key = variant_key(variant.title_id, variant.slot, variant.variant_id)
-                found.variant_numbers.setdefault(key, len(found.variant_numbers))
-                variants[key] = variant
-        _count(found, np.array(numbers)[block.set_of_row], shares(block.reward, bounds))
-        for member, context in zip(block.member_ids.tolist(), block.contexts, strict=True):
-            if member in members or len(members) < MOST_MEMBERS:
-                members[member] = context
-    contexts = list(members.values())
-    found.contexts = ContextEncoder.learn(contexts)
+    counts = Counts()
+    for part in log.map(_counts, lookup, bounds):
+        counts += part
+    contexts = [context for _, (_, context) in counts.sampled()]
+    encoder = ContextEncoder.learn(contexts)
     if with_audiences:
-        made = audiences.learn(contexts, found.contexts, seed)
-        found.contexts = found.contexts.with_audiences(made)
-    found.contexts = found.contexts.with_products(products)
-    found.variants = VariantEncoder.learn(variants.values())
-    return found
+        encoder = encoder.with_audiences(audiences.learn(contexts, encoder, seed))
+    titles = sorted(counts.titles)
+    rows, earned = np.array([counts.titles[t] for t in titles]).reshape(-1, 2).T
+    return Survey(
+        contexts=encoder.with_products(products),
+        variants=VariantEncoder.learn(counts.variants[key] for key in sorted(counts.variants)),
+        variant_numbers={key: i for i, key in enumerate(sorted(counts.variants))},
+        title_numbers={title: i for i, title in enumerate(titles)},
+        title_rows=rows, title_earned=earned, left_out=counts.left_out, first=counts.first,
+        last=counts.last,
+    )  # fmt: skip
 
 
-def _count(found: Survey, titles: Ints, earned: Floats) -> None:
-    more = len(found.title_numbers) - len(found.title_rows)
-    found.title_rows += [0] * more
-    found.title_earned += [0.0] * more
-    rows, sums = np.bincount(titles), np.bincount(titles, earned)
-    for title in np.flatnonzero(rows).tolist():
-        found.title_rows[title] += int(rows[title])
-        found.title_earned[title] += float(sums[title])
+def _counts(
+    blocks: Iterable[ReplayBlock], lookup: Lookup, bounds: tuple[float, float]
+) -> Iterator[Counts]:
+    counts = Counts()
+    for block in blocks:
+        counts.add(block, lookup, bounds)
+    yield counts

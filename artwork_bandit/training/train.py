@@ -17,14 +17,14 @@ import numpy as np
 from artwork_bandit.domain import instant
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies import bundle, exploration, vowpal
-from artwork_bandit.policies.block import Lookup
+from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
-from artwork_bandit.training.survey import Blocks, Survey, survey
+from artwork_bandit.training.survey import Survey, survey
 from artwork_bandit.training.tuning import Progress, Tuned, tune
 
 FEWEST_ROWS = 200
@@ -75,7 +75,7 @@ def silent(what: str, share: float) -> None:
 
 
 def train(
-    blocks: Blocks, lookup: Lookup, slot: Slot, settings: Settings, progress: Progress = silent
+    log: Log, lookup: Lookup, slot: Slot, settings: Settings, progress: Progress = silent
 ) -> Trained:
     """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach.
 
@@ -83,7 +83,7 @@ def train(
     """
     progress("reading the log", 0.0)
     found = survey(
-        blocks, lookup, slot.reward.bounds, settings.products,
+        log, lookup, slot.reward.bounds, settings.products,
         with_audiences=settings.with_audiences, seed=settings.seed,
     )  # fmt: skip
     if found.rows < FEWEST_ROWS or found.first is None or found.last is None:
@@ -95,7 +95,7 @@ def train(
         tuned, priors = None, settings.priors(found.rows)
         if priors is None:
             tuned = tune(
-                Path(folder), blocks, lookup, found, slot, settings.half_life,
+                Path(folder), log, lookup, found, slot, settings.half_life,
                 settings.arguments, settings.seed, progress,
             )  # fmt: skip
             priors = tuned.priors
@@ -103,7 +103,7 @@ def train(
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
         progress("writing examples", 0.0)
         with text.open("w", encoding="ascii") as out:
-            examples.write(out, blocks(), lookup, found, form, slot, settings.half_life)
+            examples.write(out, log, lookup, found, form, slot, settings.half_life)
         progress("training", 0.0)
         arguments = f"{settings.arguments} {form.interactions}".strip()
         runner.train(text, model, arguments, settings.seed, runner.bits(found.features))

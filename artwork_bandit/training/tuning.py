@@ -21,12 +21,12 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats
-from artwork_bandit.policies.block import Lookup
+from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
-from artwork_bandit.training.survey import Blocks, Survey, base_logits
+from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE = 0.25
 MOST_ROWS = 100_000
@@ -55,11 +55,11 @@ class Tuned:
 
 
 def tune(
-    folder: Path, blocks: Blocks, lookup: Lookup, found: Survey, slot: Slot,
+    folder: Path, log: Log, lookup: Lookup, found: Survey, slot: Slot,
     half_life: dt.timedelta, arguments: str, seed: int, progress: Progress,
 ) -> Tuned:  # fmt: skip
     """Return the best priors; examples are written to `folder` again for each that is tried."""
-    trial = _Trial(folder, blocks, lookup, found, slot, half_life, arguments, seed)
+    trial = _Trial(folder, log, lookup, found, slot, half_life, arguments, seed)
     best = Priors()
     progress("choosing priors", 0.0)
     least = trial.losses(best)
@@ -86,7 +86,7 @@ class _Trial:
     """The examples, written once; another prior is another weight of a namespace."""
 
     def __init__(
-        self, folder: Path, blocks: Blocks, lookup: Lookup, found: Survey, slot: Slot,
+        self, folder: Path, log: Log, lookup: Lookup, found: Survey, slot: Slot,
         half_life: dt.timedelta, arguments: str, seed: int,
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
@@ -94,7 +94,7 @@ class _Trial:
         self._form = Form.of(Priors(), found.contexts, found.variants)
         whole = folder / "all.txt"
         with whole.open("w", encoding="ascii") as out:
-            lines = examples.write(out, blocks(), lookup, found, self._form, slot, half_life)
+            lines = examples.write(out, log, lookup, found, self._form, slot, half_life)
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         kept = min(lines, MOST_ROWS)
         cut = int(kept * (1 - VALIDATED_SHARE))

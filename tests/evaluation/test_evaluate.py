@@ -1,16 +1,21 @@
 """Verdicts and estimates on logs of known truth."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import Context, ReplayBlock, member_bucket
+from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import Estimate
+from artwork_bandit.evaluation.distinct import hashed
 from artwork_bandit.evaluation.evaluate import Evaluation, evaluate
 from artwork_bandit.evaluation.evidence import Method, rows_to_decide
-from artwork_bandit.evaluation.outcome_model import OutcomeModel
+from artwork_bandit.evaluation.outcome_model import PARTS, OutcomeModel, Past
+from artwork_bandit.evaluation.question import Question, Survey
+from artwork_bandit.evaluation.report import as_json
+from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.policies.policy import Uniform
@@ -50,27 +55,68 @@ def test_dr_is_more_precise_than_ips_and_does_not_predict_rows_from_themselves()
     block, _ = simulate(np.random.default_rng(2), 20_000, 3.0)
     found = evaluate([block], [TARGET], names_only).targets[TARGET.name].estimators
     assert found["dr"].standard_error < found["ips"].standard_error
-    bucket = np.array([member_bucket(m) for m in block.member_ids])
-    before = OutcomeModel().predict(block, bucket)
+    before = q_hat(block)
+    for part in range(PARTS):
+        rewarded = block.take(np.arange(len(block)))
+        within = Span.of(block.occurred_at).parts_of(block.occurred_at, PARTS) == part
+        rewarded.reward[within] = 1.0 - rewarded.reward[within]
+        same = np.isclose(before, q_hat(rewarded)).reshape(len(block), -1).all(axis=1)
+        assert same[: np.flatnonzero(within)[-1] + 1].all()
+        assert part == PARTS - 1 or not same.all()
+    member = block.member_ids == block.member_ids[0]
     rewarded = block.take(np.arange(len(block)))
-    last_thousand = slice(len(block) - 1000, None)
-    rewarded.reward[last_thousand] = 1.0 - rewarded.reward[last_thousand]
-    assert np.array_equal(before, OutcomeModel().predict(rewarded, bucket))
+    rewarded.reward[member] = 1.0 - rewarded.reward[member]
+    assert np.array_equal(before[np.repeat(member, 6)], q_hat(rewarded)[np.repeat(member, 6)])
 
 
-def test_blocks_and_wholes_agree() -> None:
+def q_hat(block: ReplayBlock) -> np.ndarray:
+    span, members, past = Span.of(block.occurred_at), hashed(block.member_ids), Past()
+    past.add(block, span, members)
+    return OutcomeModel(past, span).predict(block, members)
+
+
+TARGETS = (TARGET, Target(name="uniform", policy=Uniform()))
+
+
+@pytest.mark.parametrize("by", [None, "device"])
+def test_pieces_in_any_order_add_up_to_the_whole(by: str | None) -> None:
     block, _ = simulate(np.random.default_rng(3), 4_000, 0.5)
-    whole = evaluate([block], [TARGET, Target(name="uniform", policy=Uniform())], names_only)
-    parts = Evaluation([TARGET, Target(name="uniform", policy=Uniform())], names_only)
-    for start in range(0, 4_000, 1_000):
-        parts.add(block.take(np.arange(start, start + 1_000)))
-    for name, judged in parts.report().targets.items():
-        for estimator, found in judged.estimators.items():
-            expected = whole.targets[name].estimators[estimator]
-            if expected.estimate is None:
-                assert found == expected
-            else:
-                assert found.estimate == pytest.approx(expected.estimate, rel=1e-12), estimator
+    device = np.random.default_rng(1).integers(60, size=4_000)  # more than are told apart
+    block = replace(block, contexts=tuple(Context(device=f"d{d}") for d in device))
+    whole = evaluate([block], TARGETS, names_only, by=by)
+    rng = np.random.default_rng(4)
+    for pieces in (2, 7):
+        owner = rng.integers(pieces, size=4_000)
+        parts = [block.take(rng.permutation(np.flatnonzero(owner == i))) for i in range(pieces)]
+        question = Question(targets=TARGETS, lookup=names_only, by=by)
+        span = Span.of(block.occurred_at)
+        survey = Survey(question, span)
+        for part in parts:
+            one = Survey(question, span)
+            one.add(part)
+            survey += one
+        total = Evaluation(question, span, survey)
+        for part in reversed(parts):
+            one = Evaluation(question, span, survey)
+            one.add(part)
+            total += pickle.loads(pickle.dumps(one))
+        assert_same(as_json(total.report(), "", 1, []), as_json(whole, "", 1, []))
+
+
+def assert_same(found: object, expected: object) -> None:
+    """Compare nested values, numbers to 1e-9."""
+    assert type(found) is type(expected)
+    if isinstance(found, dict):
+        assert found.keys() == expected.keys()
+        for name in found:
+            assert_same(found[name], expected[name])
+    elif isinstance(found, list):
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(found, float):
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    else:
+        assert found == expected
 
 
 def test_a_target_against_itself_differs_by_nothing() -> None:
@@ -172,10 +218,8 @@ def logged(rows: int, propensity: float, likeliest: float) -> ReplayBlock:
 def test_the_weight_bound_is_the_same_however_the_log_is_cut() -> None:
     blocks = [logged(500, 0.5, 0.9), logged(501, 0.02, 0.6)]
     for order in (blocks, blocks[::-1]):
-        evaluation = Evaluation([TARGET], names_only)
-        for block in order:
-            evaluation.add(block)
-        assert evaluation.report().targets[TARGET.name].heaviest == pytest.approx(45)
+        report = evaluate(order, [TARGET], names_only)
+        assert report.targets[TARGET.name].heaviest == pytest.approx(45)
 
 
 def test_nothing_is_compared_with_what_is_refused() -> None:

@@ -15,6 +15,7 @@ from artwork_bandit.operations import imports
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import gate, join_rewards, priors_for, retrain
+from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.serving.state import LiveState
@@ -339,7 +340,7 @@ def test_recent_rows_weigh_more(simulation: Simulation) -> None:
     for days in (5, 10_000):
         how = replace(GREEDY, half_life=dt.timedelta(days=days))
         made = training.train(
-            lambda: replay.blocks(store, Window()), StoredFeatures(store), ARTWORK, how
+            InMemory(list(replay.blocks(store, Window()))), StoredFeatures(store), ARTWORK, how
         )
         values[days] = simulation.true_value(made.bundle.policy(None))
     assert values[5] > values[10_000]

@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from artwork_bandit.domain import ActionSet, Context, ReplayBlock, Variant, microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import decode, sha256
 from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.policies.exploration import Exploration
@@ -79,7 +80,7 @@ def log(rows: int, seed: int = 1, titles: int = 3, liking: float = 1.5) -> Repla
 
 def test_a_model_learns_who_likes_what_and_survives_storing() -> None:
     block = log(3_000)
-    made = train.train(lambda: [block], lookup, ARTWORK, DEFAULT)
+    made = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT)
     data = made.bundle.encode()
     model = decode(data, sha256(data)).model
     assert model.own_columns == made.bundle.model.own_columns != []
@@ -98,14 +99,14 @@ def test_a_temporary_folder_may_have_a_space_in_its_name(
     (tmp_path / "my jobs").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "my jobs"))
     block = log(300)
-    assert train.train(lambda: [block], lookup, ARTWORK, DEFAULT).rows == 300
+    assert train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).rows == 300
 
 
 def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
     block = log(2_000)
     parts = [block.take(np.arange(i, i + 500)) for i in range(0, 2_000, 500)]
     whole, cut = (
-        train.train(lambda blocks=blocks: blocks, lookup, ARTWORK, DEFAULT).bundle.encode()
+        train.train(InMemory(blocks), lookup, ARTWORK, DEFAULT).bundle.encode()
         for blocks in ([block], parts)
     )
     assert whole == cut
@@ -119,7 +120,7 @@ def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
         arguments=train.Settings().arguments.replace("--passes 12", "--passes 60"),
         priors=lambda rows: priors, half_life=dt.timedelta(days=36_500), with_audiences=False,
     )  # fmt: skip
-    model = train.train(lambda: [block], lookup, ARTWORK, settings).bundle.model
+    model = train.train(InMemory([block]), lookup, ARTWORK, settings).bundle.model
     columns = VariantColumns.of([v for title in variants(5) for v in title])
     greedy = Exploration(form="greedy", strength=0, explored_share=0.1)
     bound = ModelPolicy(model, greedy).bind(columns)
@@ -163,7 +164,7 @@ def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
     block = log(4_000, liking=3.0)
     said: list[str] = []
     made = train.train(
-        lambda: [block], lookup, ARTWORK, train.Settings(), lambda what, share: said.append(what)
+        InMemory([block]), lookup, ARTWORK, train.Settings(), lambda what, share: said.append(what)
     )
     assert made.tuned is not None
     assert made.tuned.losses["default"] > 0
@@ -183,7 +184,7 @@ def test_recent_rows_weigh_more() -> None:
     old, new = log(1_500, liking=3.0), log(1_500, seed=2, liking=-3.0)
     new = replace(new, occurred_at=new.occurred_at + microseconds(NOW) // 100)
     settings = replace(DEFAULT, half_life=dt.timedelta(days=1))
-    made = train.train(lambda: [old, new], lookup, ARTWORK, settings).bundle.model
+    made = train.train(InMemory([old, new]), lookup, ARTWORK, settings).bundle.model
     fan = made.context_encoder.encode([Context(genres={"TV Horror": 8.0})])[0]
     columns = made.variant_encoder.columns
     score = (np.array([1.0, *fan]) @ made.weights)[1:]
@@ -194,10 +195,10 @@ def test_recent_rows_weigh_more() -> None:
 
 def test_bad_logs_are_refused_in_words() -> None:
     with pytest.raises(NotEnoughData, match="of at least 200"):
-        train.train(lambda: [log(100)], lookup, ARTWORK, DEFAULT)
+        train.train(InMemory([log(100)]), lookup, ARTWORK, DEFAULT)
     wrong = replace(log(300), reward=np.full(300, 7.0))
     with pytest.raises(InvalidInput, match="rewards from"):
-        train.train(lambda: [wrong], lookup, ARTWORK, DEFAULT)
+        train.train(InMemory([wrong]), lookup, ARTWORK, DEFAULT)
 
 
 def test_audiences_tell_apart_members_whom_no_genre_tells_apart() -> None:

@@ -1,0 +1,72 @@
+"""What an evaluation finds, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from artwork_bandit.estimators import BucketSums, Estimate
+from artwork_bandit.estimators.diagnostics import Support
+from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.evaluation.verdict import Check, Verdict
+
+LOGGING = "logging"
+"""What a target is compared with unless another is named: what was shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A target's value in a part of the log."""
+
+    name: str
+    verdict: Verdict
+    rows: int
+    effective_sample_size: float
+    value: Estimate
+    """At a level that makes all segments' intervals cover together."""
+    difference: Estimate
+    reason: str | None
+    """Why it is refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A target's verdict, diagnostics and estimates."""
+
+    verdict: Verdict
+    checks: list[Check]
+    support: Support
+    heaviest: float
+    """Largest weight that the logging policy's floor permits."""
+    rows_left_out: int
+    """Rows that cannot judge it: trained on or before them, or its variant not eligible."""
+    estimators: dict[str, Estimate]
+    difference: Estimate
+    against: str
+    rows_to_decide: int | None
+    """Rows like these after which the difference would probably show; None if it does, or if
+    even a thousand times the log would not show it."""
+    segments: list[Segment]
+    by_day: dict[int, BucketSums]
+    """UTC day -> sums of the corrected reward and of rows; empty if refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the log says."""
+
+    rows: int
+    members: int
+    first: int
+    """Microseconds of the first and last row."""
+    last: int
+    mean_reward: float | None
+    """Of the rows that were not left out; None if all were."""
+    certain_share: float
+    """Share of rows left out because their choice was certain."""
+    sha256: str
+    """Hash of the decisions and rewards read."""
+    verdict: Verdict
+    checks: list[Check]
+    targets: dict[str, Judged]
+    method: Method
+    segments_by: str | None
