@@ -59,6 +59,9 @@ class Settings:
     """How old the newest model is before the worker trains another."""
     context_products: str = ""
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
+    reward_rule: str = ""
+    """What outcomes are worth: `artwork-1`, `trailer-1`, `graded-1`, `clicks-1`, or a TOML file of
+    yours (see the README); empty is the slot's own."""
     attribution_window_seconds: float = 0.0
     """How long after the first impression outcomes count; 0 is the slot's own."""
     period_seconds: float = 0.0

@@ -40,6 +40,8 @@ class Simulation:
     tastes: dict[str, dict[str, float]]
     rng: np.random.Generator
     now: dt.datetime = NOW
+    idle: float = 0.0
+    """Share of looks that end in a click and nothing else."""
 
     @staticmethod
     def begin(
@@ -89,8 +91,10 @@ class Simulation:
             answer = self.service.finish(job.asked, job.wait(30))
             rows = [self.world.row_of[c.variant_id] for c in answer.decisions.choices]
             played = self.rng.random(len(rows)) < self.world.probabilities(member, rows)
-            for decision, plays in zip(answer.decision_ids, played.tolist(), strict=True):
-                for kind in ["impression", *(["click", "play"] if plays else [])]:
+            clicked = self.rng.random(len(rows)) < self.idle if self.idle else played
+            for i, decision in enumerate(answer.decision_ids):
+                followed = ["click", "play"] if played[i] else ["click"] if clicked[i] else []
+                for kind in ("impression", *followed):
                     event = Event(
                         event_id=uuid.UUID(bytes=self.rng.bytes(16)).hex, type=EventType(kind),
                         occurred_at=job.asked.now,

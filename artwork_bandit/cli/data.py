@@ -15,7 +15,9 @@ from artwork_bandit.cli.options import (
     json_flag,
     open_store,
     report_changes,
+    rule_option,
     slot_option,
+    slot_under,
     utc_now,
     window_options,
 )
@@ -86,17 +88,19 @@ def history_import(
 @click.argument("file", type=PATH)
 @window_options
 @slot_option
+@rule_option
 @click.pass_obj
 def export(
     load: Callable[..., Settings], file: Path, since: dt.datetime | None,
-    until: dt.datetime | None, slot: str,
+    until: dt.datetime | None, slot: str, rule: str | None,
 ) -> None:  # fmt: skip
     """Write the replay log to a Parquet file."""
-    from artwork_bandit.slots import slot_named
     from artwork_bandit.store import parquet, replay
 
-    window = replay.Window(slot=slot_named(slot).name, since=since, until=until)
-    rows = parquet.write(file, replay.blocks(open_store(load()), window))
+    chosen = load()
+    of = slot_under(chosen, slot, rule)
+    window = replay.Window(slot=of.name, since=since, until=until, rule=of.reward)
+    rows = parquet.write(file, replay.blocks(open_store(chosen), window))
     click.echo(f"{rows:,} rows written to {file}")
 
 

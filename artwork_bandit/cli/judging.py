@@ -14,8 +14,10 @@ import click
 from artwork_bandit.cli.options import (
     PATH,
     open_store,
+    rule_option,
     scheduler_option,
     slot_option,
+    slot_under,
     window_options,
 )
 from artwork_bandit.settings import Settings
@@ -61,6 +63,7 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
 @click.option("--cluster", type=click.Choice(CLUSTERS), default=CLUSTERS[0], show_default=True,
               help="Rows of one of these are not independent.")  # fmt: skip
 @click.option("--seed", default=1, show_default=True, help="Of the bootstrap and the self-test.")
+@rule_option
 @scheduler_option
 @click.option("--self-test", is_flag=True, help="Do the intervals cover on logs of this shape?")
 @click.option("--json", "json_file", type=click.File("w", atomic=True), help="Report; - prints it.")
@@ -72,7 +75,8 @@ def evaluate(
     load: Callable[..., Settings], log: Path | None, since: dt.datetime | None,
     until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, by: str | None,
     interval: Any, level: float, reward_bounds: tuple[float, float] | None, cluster: Any,
-    seed: int, scheduler: str | None, self_test: bool, json_file: Any, html_file: Any, keep: bool,
+    seed: int, rule: str | None, scheduler: str | None, self_test: bool, json_file: Any,
+    html_file: Any, keep: bool,
 ) -> None:  # fmt: skip
     """What would another policy have earned? Exit code 1 if every target is refused."""
     from rich.console import Console
@@ -82,16 +86,16 @@ def evaluate(
     from artwork_bandit.evaluation.verdict import Verdict
     from artwork_bandit.operations.judge import judge, needs_database
     from artwork_bandit.operations.replay_source import ReplaySource
-    from artwork_bandit.slots import slot_named
 
     if interval == "bootstrap" and level > 0.999:
         raise click.UsageError("--interval bootstrap goes with a --level of at most 0.999")
-    of_slot = slot_named(slot)
+    chosen = load()
+    of_slot = slot_under(chosen, slot, rule, log)
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     database = log is None or any(needs_database(t) for t in (*targets, against))
-    store = open_store(load()) if database or keep else None
-    source = ReplaySource.of(store, log, of_slot.name, since, until)
+    store = open_store(chosen) if database or keep else None
+    source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
     to_stdout = json_file is not None and json_file.name == "<stdout>"
     if self_test:
         if by or html_file is not None or against != "logging" or keep:

@@ -18,8 +18,10 @@ from artwork_bandit.cli.options import (
     open_store,
     print_json,
     progress_shown,
+    rule_option,
     scheduler_option,
     slot_option,
+    slot_under,
     utc_now,
 )
 from artwork_bandit.errors import InvalidInput
@@ -40,22 +42,23 @@ if TYPE_CHECKING:
     show_default=True,
     help="Choose priors on the log; auto: when it has doubled.",
 )
+@rule_option
 @scheduler_option
 @json_flag
 @click.pass_obj
 def train(
     load: Callable[..., Settings], log: Path | None, slot: str, seed: int, tune: Tune,
-    scheduler: str | None, as_json: bool,
+    rule: str | None, scheduler: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Join rewards, train a candidate, promote it if the held-out log says so."""
     from artwork_bandit.operations.retrain import retrain
-    from artwork_bandit.slots import slot_named
 
     chosen = load()
+    of_slot = slot_under(chosen, slot, rule, log)
     store = open_store(chosen)
     with progress_shown() as progress:
         outcome = retrain(
-            store, slot_named(slot), chosen, utc_now(), seed=seed, log=log, tune=tune,
+            store, of_slot, chosen, utc_now(), seed=seed, log=log, tune=tune,
             progress=progress, scheduler=scheduler,
         )  # fmt: skip
     if as_json:

@@ -16,6 +16,7 @@ from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
     from artwork_bandit.operations.editing import Editor
+    from artwork_bandit.slots import Slot
     from artwork_bandit.store.engine import Connection, Store
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -24,6 +25,9 @@ scheduler_option = click.option(
     "--scheduler", envvar="DASK_SCHEDULER_ADDRESS",
     help="Dask scheduler to read the log's part files; `local` starts processes here.",
 )  # fmt: skip
+rule_option = click.option(
+    "--rule", help="Reward rule that outcomes are read under: a version, or a TOML file."
+)
 dry_run_flag = click.option("--dry-run", is_flag=True, help="Only say what would change.")
 PATH = click.Path(path_type=Path)
 VERSION = click.IntRange(1, 2**31 - 1)
@@ -47,6 +51,17 @@ def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
         target = {"--from": "since", "--to": "until"}[name]
         command = click.option(name, target, type=Instant(), help=text)(command)
     return command
+
+
+def slot_under(chosen: Settings, slot: str, rule: str | None, log: Path | None = None) -> Slot:
+    """Return the slot with the rule asked for, or the settings', in force."""
+    from artwork_bandit.operations.rules import slot_of
+
+    if rule is not None and log is not None:
+        raise click.UsageError(
+            "a Parquet log has its rewards; `export --rule` writes it under another rule"
+        )
+    return slot_of(chosen, slot, rule)
 
 
 def open_store(chosen: Settings) -> Store:

@@ -13,7 +13,7 @@ from pandas.util import hash_array
 from artwork_bandit.domain import Objects
 
 Hashes = npt.NDArray[np.uint64]
-MOST_KEPT = 2_000_000
+MOST_KEPT = 1_000_000
 """Hashes in memory at once; more are written to a file without a name."""
 
 

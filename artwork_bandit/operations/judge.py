@@ -39,7 +39,8 @@ def judge(
     `progress` is told the rows read so far; `scheduler` is who reads the parts (`cluster`).
     """
     if method is None:
-        method = Method(bounds=slot_named(source.window.slot).reward.bounds)
+        rule = source.window.rule or slot_named(source.window.slot).reward
+        method = Method(bounds=rule.bounds)
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
     question = Question(
         targets=tuple(targets), lookup=lookup, against=against, method=method, cluster=cluster,

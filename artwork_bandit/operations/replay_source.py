@@ -13,6 +13,7 @@ import numpy.typing as npt
 from artwork_bandit.domain import Ints, ReplayBlock, instant, microseconds
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.policies.block import Lookup
+from artwork_bandit.slots import RewardRule
 from artwork_bandit.store import parquet, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.features import StoredFeatures, names_only
@@ -35,10 +36,11 @@ class ReplaySource:
     def of(
         store: Store | None, path: Path | None, slot: str,
         since: dt.datetime | None = None, until: dt.datetime | None = None,
-        settled_by: dt.datetime | None = None,
+        settled_by: dt.datetime | None = None, rule: RewardRule | None = None,
     ) -> ReplaySource:  # fmt: skip
-        """Return the Parquet log at `path`, else the database's."""
-        window = Window(slot=slot, since=since, until=until, settled_by=settled_by)
+        """Return the Parquet log at `path`, with its own rewards, else the database's under `rule`
+        (None: as each was settled)."""
+        window = Window(slot=slot, since=since, until=until, settled_by=settled_by, rule=rule)
         lookup: Lookup = names_only if store is None else StoredFeatures(store)
         name = str(path) if path is not None else "database"
         return ReplaySource(name=name, window=window, store=store, path=path, lookup=lookup)

@@ -13,6 +13,7 @@ from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, reports
 from artwork_bandit.store.engine import Store
 
@@ -41,16 +42,16 @@ def keep(
         return reports.add(connection, slot, author, summary, text, page, now)
 
 
-def keep_latest(store: Store, slot: str, now: dt.datetime) -> int | None:
+def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     """Judge random, best single, live and challenger on the end of the log, and keep the report;
     None if there is nothing to judge yet."""
-    source = ReplaySource.of(store, None, slot, settled_by=now)
+    source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
     split = source.quantile(1 - JUDGED_SHARE)
     if split is None:
         return None
     with store.read() as connection:
-        live = registry.live(connection, slot)
-        challenger = registry.challenger(connection, slot)
+        live = registry.live(connection, slot.name)
+        challenger = registry.challenger(connection, slot.name)
     names = ["uniform", "best-single"]
     names += ["live"] if live is not None else []
     names += ["challenger"] if challenger is not None else []
@@ -58,7 +59,7 @@ def keep_latest(store: Store, slot: str, now: dt.datetime) -> int | None:
         found, versions = judge(source.narrowed(split, None), names)
     except (NotEnoughData, NotFound, InvalidInput):
         return None
-    return keep(store, slot, AUTHOR, found, source.name, 1, versions, now)
+    return keep(store, slot.name, AUTHOR, found, source.name, 1, versions, now)
 
 
 def _value(estimate: dict[str, object]) -> dict[str, object]:

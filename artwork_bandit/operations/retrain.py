@@ -97,7 +97,7 @@ def retrain(
     """
     progress("joining rewards", 0.0)
     joined = join_rewards(store, slot, settings, now)
-    source = ReplaySource.of(store, log, slot.name, settled_by=now)
+    source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
     split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:
         incumbent = registry.live(connection, slot.name)
@@ -210,6 +210,7 @@ def _register(
                 "priors": msgspec.to_builtins(trained.priors),
                 "tuned_on_rows": None if trained.tuned is None else trained.rows,
                 "tuning_losses": None if trained.tuned is None else trained.tuned.losses,
+                "reward_rule": slot.reward.version,
                 "half_life_days": how.half_life / dt.timedelta(days=1),
                 "context_products": list(how.products),
                 "exploration": how.form,

@@ -24,6 +24,7 @@ from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
 from artwork_bandit.serving.state import Keys
@@ -61,6 +62,7 @@ class Worker:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
         self._settings = settings
+        self._slots = [slot_of(settings, name) for name in SLOTS]
         self._leader = Leader(store, "worker")
         self._journal = _journal(store, settings)
         self._tried: dict[str, dt.datetime] = {}
@@ -90,7 +92,7 @@ class Worker:
     def round(self, now: dt.datetime, stopped: threading.Event) -> list[Done]:
         """Do for every slot what is due now. A slot that fails holds no other up."""
         done = []
-        for slot in SLOTS.values():
+        for slot in self._slots:
             if stopped.is_set():
                 break
             try:
@@ -134,7 +136,7 @@ class Worker:
         except NotEnoughData as error:
             self._tried[slot.name] = now
             return f"not trained: {error}"
-        keep_latest(self._store, slot.name, now)
+        keep_latest(self._store, slot, now)
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 

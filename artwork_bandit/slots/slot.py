@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,15 +33,31 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardRule:
-    """A versioned formula from outcomes to a reward per impression."""
+    """A versioned formula from outcomes to a reward per impression: the sum of what happened, each
+    times what it is worth, cut at the bounds.
+
+    By default 1 for a quality play not thumbed down, else 0. A click alone earns nothing: a picture
+    that misleads gets clicks and no finished plays.
+    """
 
     version: str
-    quality_share: float
+    """Kept with every reward: another formula is another version."""
+    quality_share: float = 0.5
     """A play is a quality play if this share of the duration was watched ..."""
-    quality_seconds: float
+    quality_seconds: float = 20 * 60
     """... or this many seconds."""
+    quality: float = 1.0
+    """What a quality play is worth."""
+    watched: float = 0.0
+    """What the watched share of the duration is worth, a whole one this much."""
+    click: float = 0.0
+    """What at least one of it is worth, as the following."""
+    rewatch: float = 0.0
+    abandon: float = 0.0
+    thumbs_up: float = 0.0
+    thumbs_down: float = -1.0
     bounds: tuple[float, float] = (0.0, 1.0)
-    """Smallest and largest reward the formula can give."""
+    """Smallest and largest reward."""
 
     def quality_plays(self, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
         """Return, per impression, whether it led to a play worth having.
@@ -58,12 +74,26 @@ class RewardRule:
         return started & np.where(unknown, outcomes.abandons == 0, watched)
 
     def rewards(self, outcomes: Outcomes) -> Floats:
-        """Return the reward per impression: 1 for a quality play not thumbed down, else 0.
+        """Return the reward per impression."""
+        share = np.clip(np.nan_to_num(outcomes.watched_share), 0.0, 1.0)
+        earned = self.quality * self.quality_plays(outcomes) + self.watched * share
+        for worth, happened in (
+            (self.click, outcomes.clicks), (self.rewatch, outcomes.rewatches),
+            (self.abandon, outcomes.abandons), (self.thumbs_up, outcomes.thumbs_up),
+            (self.thumbs_down, outcomes.thumbs_down),
+        ):  # fmt: skip
+            earned = earned + worth * (happened > 0)
+        found: Floats = np.clip(earned, *self.bounds)
+        return found
 
-        A click alone earns nothing: a picture that misleads gets clicks and no finished plays.
-        """
-        earned: Floats = self.quality_plays(outcomes) & (outcomes.thumbs_down == 0)
-        return earned.astype(np.float64)
+
+CLICKS = RewardRule(version="clicks-1", quality=0.0, click=1.0, thumbs_down=0.0)
+"""What a click is worth to whoever counts clicks: to compare with."""
+GRADED = RewardRule(
+    version="graded-1", quality=0.6, watched=0.2, click=0.05, rewatch=0.15, thumbs_up=0.2,
+    abandon=-0.2,
+)  # fmt: skip
+"""Quality plays first, with shades."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +102,22 @@ class Slot:
 
     name: str
     reward: RewardRule
+    """The rule in force."""
     attribution_window: dt.timedelta
     """Outcomes count from the first impression for this long."""
     period: dt.timedelta
     """A member keeps the same random draw for this long."""
+    other_rules: tuple[RewardRule, ...] = (CLICKS, GRADED)
+    """Rules that the log can be read under as well."""
     fallback: Callable[[list[bool]], int | None]
     """Index to show when choosing fails, from each eligible variant's `is_default`; or None."""
+
+    def under(self, rule: RewardRule) -> Slot:
+        """Return the slot with another rule in force."""
+        others = (self.reward, *self.other_rules)
+        return replace(
+            self, reward=rule, other_rules=tuple(r for r in others if r.version != rule.version)
+        )
 
 
 def default_or_nothing(defaults: list[bool]) -> int | None:

@@ -9,7 +9,7 @@ from artwork_bandit.slots.slot import RewardRule, Slot, default_or_nothing
 
 SLOT = Slot(
     name="trailer",
-    reward=RewardRule(version="trailer-1", quality_share=0.5, quality_seconds=20 * 60),
+    reward=RewardRule(version="trailer-1"),
     attribution_window=dt.timedelta(hours=6),
     period=dt.timedelta(days=14),
     fallback=default_or_nothing,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import ActionSet, Context, Objects, ReplayBlock, microseconds
+from artwork_bandit.domain import ActionSet, Context, Floats, Objects, ReplayBlock, microseconds
+from artwork_bandit.slots import RewardRule
+from artwork_bandit.store import imported
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store import rewards as rewards_store
 from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.tables import requests, rewards
 
@@ -31,6 +34,9 @@ class Window:
     """Units shown before this."""
     settled_by: dt.datetime | None = None
     """Units settled until then: reading twice gives the same rows."""
+    rule: RewardRule | None = None
+    """What outcomes are worth; None takes each reward as it was settled. Rewards that came with an
+    imported log are theirs under any rule."""
     confirm: str = "client"
     """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""
 
@@ -79,7 +85,8 @@ def blocks(
         sa.select(
             rewards.c.request_id, rewards.c.position, rewards.c.occurred_at,
             rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
-            rewards.c.propensity, rewards.c.reward, rewards.c.cell, context,
+            rewards.c.propensity, rewards.c.reward, rewards.c.rule, rewards.c.cell, context,
+            (rewards.c.clicks + rewards.c.plays + rewards.c.rewatches > 0).label("engaged"),
         )
         .select_from(rewards if plain else rewards.join(requests, joined))
         .where(*_conditions(window))
@@ -94,15 +101,30 @@ def blocks(
             rows = connection.execute(page).all()
             new = {row.action_set_id for row in rows} - set(sets)
             sets |= request_store.get_action_sets(connection, new)
+            earned = _rewards(connection, window, rows)
         if rows:
-            yield _block(rows, sets)
+            yield _block(rows, sets, earned)
         if len(rows) < block_rows:
             return
         last = rows[-1]
         after = (last.occurred_at, last.request_id, last.position)
 
 
-def _block(rows: list[Any] | Any, sets: dict[int, ActionSet]) -> ReplayBlock:
+def _rewards(connection: Connection, window: Window, rows: Sequence[Any]) -> Floats:
+    """Return the rows' rewards under the window's rule."""
+    earned = np.array([row.reward for row in rows], np.float64)
+    rule = window.rule
+    if rule is None:
+        return earned
+    settled = {rule.version, imported.RULE}
+    others = {(r.request_id, r.position): i for i, r in enumerate(rows) if r.rule not in settled}
+    if others:
+        for key, reward in rewards_store.under(connection, rule, others):
+            earned[others[key]] = reward
+    return earned
+
+
+def _block(rows: Sequence[Any], sets: dict[int, ActionSet], earned: Floats) -> ReplayBlock:
     used = sorted({row.action_set_id for row in rows})
     number = {set_id: i for i, set_id in enumerate(used)}
     return ReplayBlock(
@@ -113,9 +135,12 @@ def _block(rows: list[Any] | Any, sets: dict[int, ActionSet]) -> ReplayBlock:
         set_of_row=np.array([number[row.action_set_id] for row in rows], np.int64),
         chosen=np.array([row.chosen for row in rows], np.int64),
         propensity=np.array([row.propensity for row in rows], np.float64),
-        reward=np.array([row.reward for row in rows], np.float64),
+        reward=earned,
         contexts=tuple(_context.decode(row.context) for row in rows),
         cells=_objects([row.cell for row in rows]),
+        engaged=np.array([bool(row.engaged) or row.reward > 0 for row in rows], bool)
+        if all(row.rule != imported.RULE for row in rows)
+        else None,
     )
 
 

@@ -18,7 +18,7 @@ settled, so a kill at any point neither loses nor doubles a row. Joiners take tu
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,7 +26,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from artwork_bandit.domain import Context, EventType, member_bucket
-from artwork_bandit.slots import Outcomes, Slot
+from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.store import rollups
 from artwork_bandit.store.engine import (
     Connection,
@@ -230,6 +230,20 @@ def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
 
 def _unit(row: Any) -> Unit:
     return (row.member_id, row.title_id, row.slot, row.period, row.confirm)
+
+
+def under(
+    connection: Connection, rule: RewardRule, decisions: Iterable[tuple[str, int]]
+) -> Iterator[tuple[tuple[str, int], float]]:
+    """Yield each decision with what its outcomes are worth under a rule."""
+    key = (rewards.c.request_id, rewards.c.position)
+    columns = [rewards.c[n] for n in (*COUNTED, "seconds_watched", "watched_share")]
+    for some in chunks(sorted(decisions)):
+        query = sa.select(*key, *columns).where(sa.tuple_(*key).in_(some))
+        rows = [dict(row._mapping) for row in connection.execute(query)]
+        worth = rule.rewards(outcomes_of(rows)).tolist()
+        for row, reward in zip(rows, worth, strict=True):
+            yield (row["request_id"], row["position"]), reward
 
 
 def outcomes_of(rows: list[dict[str, Any]]) -> Outcomes:

@@ -19,6 +19,7 @@ from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from simulations.bench_pages import fill
@@ -69,7 +70,7 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
             registry.judge(connection, 1, "rejected", reason, {"value": 0.1, "incumbent": "uniform",
                            "incumbent_value": 0.08, "difference": 0.02, "difference_lower": -0.01,
                            "difference_upper": 0.05})  # fmt: skip
-    assert keep_latest(store, "artwork", now) is not None
+    assert keep_latest(store, slot_named("artwork"), now) is not None
     store.close()
     with serving(settings, folder / "server.log"):
         yield f"http://127.0.0.1:{settings.port}"

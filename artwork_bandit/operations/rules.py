@@ -1,0 +1,81 @@
+"""Which reward rule is in force: the slot's own, one of those that come with it, or a file's.
+
+A file is TOML: the fields of `slots.RewardRule`, and a version of its own:
+
+    version = "ours-3"
+    quality = 0.8
+    thumbs_up = 0.2
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS, RewardRule, Slot, slot_named
+
+OWN_RULES = frozenset(slot.reward.version for slot in SLOTS.values())
+FILE_ENDING = ".toml"
+LARGEST = 1e6
+
+
+def slot_of(settings: Settings, name: str, rule: str | None = None) -> Slot:
+    """Return the slot of that name with `rule` in force, else with the settings' rule."""
+    slot = slot_named(name)
+    wanted = rule or settings.reward_rule
+    if not wanted or (rule is None and wanted in OWN_RULES):
+        return slot  # the settings are for all slots: one slot's own rule says nothing of another
+    return slot.under(_rule(slot, wanted))
+
+
+def _rule(slot: Slot, wanted: str) -> RewardRule:
+    known = {r.version: r for r in (slot.reward, *slot.other_rules)}
+    if wanted.endswith(FILE_ENDING):
+        found = _read(Path(wanted))
+        if found.version in known and found != known[found.version]:
+            raise InvalidInput(
+                f"{wanted}: version {found.version!r} is another rule's; give this one its own"
+            )
+        return found
+    if wanted not in known:
+        raise InvalidInput(
+            f"reward rule {wanted[:60]!r} is unknown; known are {sorted(known)}, or name a "
+            f"*{FILE_ENDING} file"
+        )
+    return known[wanted]
+
+
+def _read(path: Path) -> RewardRule:
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"reward rule {path} cannot be read: {error}") from error
+    names = [f.name for f in fields(RewardRule)]
+    if unknown := sorted(set(table) - set(names)):
+        raise InvalidInput(f"reward rule {path}: unknown {unknown}; known are {names}")
+    try:
+        rule = msgspec.convert(table, RewardRule)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"reward rule {path}: {error}") from error
+    _check(path, rule)
+    return rule
+
+
+def _check(path: Path, rule: RewardRule) -> None:
+    def refuse(why: str) -> Any:
+        raise InvalidInput(f"reward rule {path}: {why}")
+
+    if not rule.version or not rule.version.isprintable() or len(rule.version) > 60:
+        refuse("version must be 1 to 60 printable characters")
+    low, high = rule.bounds
+    for name in (f.name for f in fields(rule) if f.name not in ("version", "bounds")):
+        if not abs(getattr(rule, name)) <= LARGEST:
+            refuse(f"{name} must be a number of at most {LARGEST:g}")
+    if not -LARGEST <= low < high <= LARGEST:
+        refuse("bounds must be a smaller number and a larger one")

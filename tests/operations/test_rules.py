@@ -1,0 +1,111 @@
+"""Rewards under another rule: the log read again is the log that would have been settled."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.rules import slot_of
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import Outcomes, RewardRule, Slot
+from artwork_bandit.slots.slot import CLICKS, GRADED
+from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.replay import Window
+from tests.simulated import Simulation
+
+OWN = slot_of(Settings(), "artwork")
+
+
+def rewards_of(store: Store, rule: RewardRule | None) -> dict[str, float]:
+    found = {}
+    for block in replay.blocks(store, Window(rule=rule), 300):
+        found |= dict(zip(block.decision_ids.tolist(), block.reward.tolist(), strict=True))
+    return found
+
+
+def test_the_log_read_under_a_rule_is_the_log_settled_under_it(simulation: Simulation) -> None:
+    simulation.idle = 0.2
+    simulation.visits(150)
+    store, settings, now = simulation.service.store, simulation.settings, simulation.later()
+    join_rewards(store, OWN.under(GRADED), settings, now)
+    settled = rewards_of(store, None)
+    assert rewards_of(store, GRADED) == settled
+    own, clicks = rewards_of(store, OWN.reward), rewards_of(store, CLICKS)
+    assert own.keys() == clicks.keys() == settled.keys()
+    assert set(own.values()) == {0.0, 1.0}
+    assert 0 < sum(own.values()) < sum(clicks.values())  # not every click was worth it
+    assert own != settled
+    simulation.visits(50)
+    join_rewards(store, OWN, settings, simulation.later())  # the rule has changed meanwhile
+    mixed = rewards_of(store, OWN.reward)
+    assert len(mixed) > len(own)
+    assert {k: mixed[k] for k in own} == own
+
+
+def test_what_engaged_is_told_apart_from_what_earned(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    simulation.idle = 0.2
+    simulation.visits(150)
+    store = simulation.service.store
+    join_rewards(store, OWN, simulation.settings, simulation.later())
+    parquet.write(tmp_path / "log.parquet", replay.blocks(store, Window()))
+    for block in (*replay.blocks(store, Window()), *parquet.read(tmp_path / "log.parquet")):
+        assert block.engaged is not None
+        assert block.engaged[block.reward > 0].all()
+        assert block.reward.sum() < block.engaged.sum() < len(block)
+
+
+def test_a_model_says_which_rule_it_was_trained_under(simulation: Simulation) -> None:
+    simulation.visits(300)
+    store = simulation.service.store
+    rule = slot_of(simulation.settings, "artwork", "graded-1")
+    version = retrain(store, rule, simulation.settings, simulation.later()).version
+    with store.read() as connection:
+        assert registry.get(connection, version).settings["reward_rule"] == "graded-1"
+
+
+def outcomes(**more: list[float]) -> Outcomes:
+    counts = ("clicks", "plays", "rewatches", "abandons", "thumbs_up", "thumbs_down")
+    n = len(next(iter(more.values())))
+    columns = {name: np.array(more.get(name, [0] * n)) for name in counts}
+    seconds, share = (
+        np.array(more.get(name, [np.nan] * n)) for name in ("seconds_watched", "watched_share")
+    )
+    return Outcomes(**columns, seconds_watched=seconds, watched_share=share)
+
+
+def test_what_outcomes_are_worth() -> None:
+    happened = outcomes(
+        clicks=[1, 1, 1, 0, 1], plays=[0, 1, 1, 1, 1], abandons=[0, 1, 0, 0, 0],
+        thumbs_up=[0, 0, 1, 0, 0], thumbs_down=[0, 0, 0, 0, 1],
+        watched_share=[np.nan, 0.1, 0.9, np.nan, 1.0],
+        seconds_watched=[np.nan, 60, 3000, np.nan, 60],
+    )  # fmt: skip
+    assert OWN.reward.rewards(happened).tolist() == [0, 0, 1, 1, 0]
+    assert CLICKS.rewards(happened).tolist() == [1, 1, 1, 0, 1]
+    assert GRADED.rewards(happened) == pytest.approx([0.05, 0, 1, 0.6, 0])
+
+
+def test_a_rule_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "ours.toml"
+    path.write_text('version = "ours-3"\nquality = 0.8\nthumbs_up = 0.2\n')
+    found: Slot = slot_of(Settings(reward_rule=str(path)), "trailer")
+    assert found.reward == RewardRule(version="ours-3", quality=0.8, thumbs_up=0.2)
+    assert slot_of(Settings(reward_rule="artwork-1"), "trailer").reward.version == "trailer-1"
+    for text, said in (
+        ("version = 3", "version"),
+        ('version = "a"\nlikes = 1.0', "unknown"),
+        ('version = "a"\nbounds = [1.0, 0.0]', "bounds"),
+        ('version = "a"\nclick = nan', "click"),
+        ('version = "graded-1"', "its own"),
+        ("not toml", "cannot be read"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InvalidInput, match=said):
+            slot_of(Settings(), "artwork", str(path))
+    with pytest.raises(InvalidInput, match="known are"):
+        slot_of(Settings(), "artwork", "unheard-of")
