@@ -56,7 +56,11 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
     help="live, uniform, best-single, baseline, model:12, variant:ID, column:NAME.",
 )
 @click.option("--against", default="logging", show_default=True, help="What to subtract.")
-@click.option("--by", help="Judge segments too: taste, device, country, language, surface, ...")
+@click.option(
+    "--by",
+    help="Judge segments too: taste, community, device, country, language, surface, daypart, "
+    "watched, cell.",
+)
 @click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
 @click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")
@@ -93,7 +97,7 @@ def evaluate(
     of_slot = slot_under(chosen, slot, rule, log)
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
-    database = log is None or any(needs_database(t) for t in (*targets, against))
+    database = log is None or any(needs_database(t) for t in (*targets, against, by or ""))
     store = open_store(chosen) if database or keep else None
     source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
     to_stdout = json_file is not None and json_file.name == "<stdout>"

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 FIELDS = ("taste", "device", "country", "language", "surface", "daypart", "watched", "cell")
+COMMUNITY = "community"
+"""Named by a model's communities, which have to be given."""
 MOST = 40
 """Segments told apart: those of most rows; the others are one, `other`."""
 UNKNOWN, OTHER = "unknown", "other"
 
 
+Communities = Callable[[Sequence[Context]], list[str]]
+"""From contexts to the names of their communities."""
+
+
 class Segments:
     """Names each row's segment."""
 
-    def __init__(self, by: str, told: Iterable[str] | None = None) -> None:
-        """`by` is one of FIELDS; raises InvalidInput for another. With `told`, whatever is not
-        among these names is `other`."""
-        if by not in FIELDS:
+    def __init__(
+        self, by: str, told: Iterable[str] | None = None, communities: Communities | None = None
+    ) -> None:
+        """`by` is one of FIELDS, or COMMUNITY with `communities`; raises InvalidInput for another.
+        With `told`, whatever is not among these names is `other`."""
+        if by not in FIELDS and (by != COMMUNITY or communities is None):
             raise InvalidInput(
                 f"segments by {by[:40]!r} are unknown; use one of {', '.join(FIELDS)}"
             )
         self.by = by
+        self._communities = communities
         self._told = None if told is None else frozenset(told)
 
     def of(self, block: ReplayBlock) -> list[str]:
         """Return the name of each row's segment."""
+        if self._communities is not None:
+            return [self._kept(name) for name in self._communities(block.contexts)]
         sets, cells = block.action_sets, block.cells
         return [
             self.name(context, sets[block.set_of_row[i]].title_id, cells[i])
@@ -36,7 +47,9 @@ class Segments:
 
     def name(self, context: Context, title_id: str, cell: str | None) -> str:
         """Return the name of a row's segment."""
-        name = self._name(context, title_id, cell)
+        return self._kept(self._name(context, title_id, cell))
+
+    def _kept(self, name: str) -> str:
         return name if self._told is None or name in self._told else OTHER
 
     def _name(self, context: Context, title_id: str, cell: str | None) -> str:

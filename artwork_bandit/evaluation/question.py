@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artwork_bandit.domain import CLUSTERS, Ints, ReplayBlock
-from artwork_bandit.estimators.segments import Segments, largest
+from artwork_bandit.estimators.segments import Communities, Segments, largest
 from artwork_bandit.evaluation.distinct import Hashes, hashed
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.outcome_model import OutcomeModel, Past
@@ -34,10 +34,14 @@ class Question:
     """Which rows are not independent."""
     by: str | None = None
     """What segments to judge as well; see `estimators.segments`."""
+    communities: Communities | None = None
+    """What names the communities, if those are asked for."""
 
     def __post_init__(self) -> None:
         if self.by is not None:
-            Segments(self.by)  # an unknown field is told before anything is read
+            Segments(
+                self.by, None, self.communities
+            )  # an unknown field is told before anything is read
 
     def target(self, name: str) -> Target:
         return next(t for t in self.targets if t.name == name)
@@ -60,7 +64,8 @@ class Survey:
     """What one pass over the log learns for the next; merges with `+=`."""
 
     def __init__(self, question: Question, span: Span) -> None:
-        self._segments = None if question.by is None else Segments(question.by)
+        by, named = question.by, question.communities
+        self._segments = None if by is None else Segments(by, None, named)
         self._span = span
         self._past = Past()
         self._names: Counter[str] = Counter()
@@ -81,7 +86,9 @@ class Survey:
 
     def segments(self, question: Question) -> Segments | None:
         """Return what names the segments to tell apart."""
-        return None if question.by is None else Segments(question.by, largest(self._names))
+        if question.by is None:
+            return None
+        return Segments(question.by, largest(self._names), question.communities)
 
     def outcome_model(self, question: Question) -> OutcomeModel:
         return OutcomeModel(self._past, self._span, question.method.bounds[0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.evaluation.evaluate import evaluated
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.health import event_checks
@@ -16,6 +17,7 @@ from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.cluster import Progress, reading, silent
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Lookup
+from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import events as event_store
@@ -44,11 +46,22 @@ def judge(
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
     question = Question(
         targets=tuple(targets), lookup=lookup, against=against, method=method, cluster=cluster,
-        by=by,
+        by=by, communities=_communities(source) if by == COMMUNITY else None,
     )  # fmt: skip
     report = answer(source, question, progress, scheduler)
     versions = [t.policy.model_version for t in targets if t.policy is not None]
     return report, [v for v in versions if v is not None]
+
+
+def _communities(source: ReplaySource) -> Communities:
+    """Return the communities that the slot's newest model with any has learned."""
+    store = _require_store(source, COMMUNITY)
+    with store.read() as connection:
+        for record in registry.list_all(connection, source.window.slot):
+            encoder = registry.load(connection, record.version).model.context_encoder
+            if encoder.audiences is not None and encoder.audiences.communities:
+                return Communities(encoder)
+    raise InvalidInput("no model has learned communities yet: `train` one on more members")
 
 
 def answer(
@@ -125,5 +138,5 @@ def _require_store(source: ReplaySource, name: str) -> Store:
 
 
 def needs_database(name: str) -> bool:
-    """Tell whether a target of that name is or rests on something the database holds."""
-    return name in ("live", "challenger", "baseline") or name.startswith("model:")
+    """Tell whether a target of that name is or rests on something that the database holds."""
+    return name in ("live", "challenger", "baseline", COMMUNITY) or name.startswith("model:")

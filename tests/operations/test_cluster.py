@@ -59,7 +59,7 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
     assert bundles[0][1] == bundles[1][1]
     names = [f"model:{bundles[0][0]}", "uniform", "best-single"]
     source = ReplaySource.of(store, folder, "artwork")
-    for by in (None, "taste"):
+    for by in (None, "taste", "community"):
         told: dict[str | None, list[int]] = {None: [], scheduler: []}
         found: dict[str | None, Any] = {}
         for who, rows in told.items():
@@ -68,6 +68,10 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
         assert found[scheduler]["log"]["rows"] > 1_000
         assert_same(found[scheduler], found[None])
         assert told[scheduler][-1] == told[None][-1]
+        if by == "community":
+            segments = found[None]["targets"]["uniform"]["segments"]
+            assert len(segments) > 2
+            assert all(s["name"].partition(":")[0].isdigit() for s in segments)
 
 
 def test_what_a_cluster_cannot_do_is_said(simulation: Simulation, tmp_path: Path) -> None:
@@ -75,6 +79,8 @@ def test_what_a_cluster_cannot_do_is_said(simulation: Simulation, tmp_path: Path
     source = ReplaySource.of(store, None, "artwork")
     with pytest.raises(InvalidInput, match="export"):
         judge(source, ["uniform"], scheduler="local")
+    with pytest.raises(InvalidInput, match="no model has learned communities"):
+        judge(source, ["uniform"], by="community")
     simulation.visits(20)
     folder = exported(simulation, tmp_path, 1)
     source = ReplaySource.of(None, folder, "artwork")
@@ -97,5 +103,5 @@ def test_a_broken_row_is_named_by_its_number_in_the_log(
     pq.write_table(pa.table(part, schema=schema), folder / "part-2.parquet")
     source = ReplaySource.of(None, folder, "artwork")
     for who in (None, scheduler):
-        with pytest.raises(InvalidInput, match=f"row {rows + 4} .*propensity"):
+        with pytest.raises(InvalidInput, match=f"row {rows + 4}: propensity"):
             judge(source, ["uniform"], scheduler=who)
