@@ -273,9 +273,6 @@ class ReplayBlock:
     """name -> m, pmfs of target policies that came with the log."""
     q_hat: Floats | None = None
     """m, predicted reward per variant that came with the log."""
-    engaged: npt.NDArray[np.bool_] | None = None
-    """n, whether a click or a play followed, be it worth anything or not; None where the log does
-    not tell."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -315,7 +312,6 @@ class ReplayBlock:
             logging_pmf=None if self.logging_pmf is None else self.logging_pmf[flat],
             targets={name: pmf[flat] for name, pmf in self.targets.items()},
             q_hat=None if self.q_hat is None else self.q_hat[flat],
-            engaged=None if self.engaged is None else self.engaged[index],
         )
 
 

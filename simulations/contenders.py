@@ -60,7 +60,7 @@ class Ours:
 
     def _train(self, seen: Ints) -> None:
         how = training.Settings(
-            priors=lambda n: priors_for("auto", self._settings, n), seed=self._seed
+            priors=lambda n: priors_for("auto", self._settings, n), watched=True, seed=self._seed
         )
         log = self._s.block(
             seen, *(c[seen] for c in (self._chosen, self._propensity, self._reward))

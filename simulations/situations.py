@@ -147,25 +147,25 @@ def _between(shown: Floats, earned: Floats, of_title: Floats) -> float:
     return within / max(float(spread), within / 1e6)
 
 
-def misled(log: UniformLog) -> UniformLog:
-    """Return the log in which one variant of each title misleads: a third of the plays."""
+def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
+    """Return the log in which one variant of each title misleads, twice the clicks and a third of
+    the quality plays; and each row's click. Twice as many clicks as quality plays are normal."""
     truth = table(log).copy()
+    clicked = np.minimum(2 * truth, 1)
+    clicked[:, MISLEADING] = np.minimum(2 * clicked[:, MISLEADING], 1)
     truth[:, MISLEADING] /= 3
     rng = np.random.default_rng(len(truth))
-    chance = truth[np.arange(len(truth)), log.block.chosen]
-    reward = (rng.random(len(truth)) < chance).astype(np.float64)
-    return replace(log, truth=truth.ravel(), block=replace(log.block, reward=reward))
+    row = np.arange(len(truth))
+    clicks = rng.random(len(truth)) < clicked[row, log.block.chosen]
+    finished = rng.random(len(truth)) < (truth / clicked)[row, log.block.chosen]
+    block = replace(log.block, reward=(clicks & finished).astype(np.float64))
+    return replace(log, truth=truth.ravel(), block=block), clicks.astype(np.float64)
 
 
 def misleading(honest: UniformLog) -> dict[str, float]:
     """Return the quality plays per impression of policies in the world that misleads."""
-    log = misled(honest)
+    log, clicks = misled(honest)
     truth = table(log)
-    clicked = np.minimum(2 * table(honest), 1)  # twice as many clicks as quality plays are normal
-    clicked[:, MISLEADING] = np.minimum(2 * clicked[:, MISLEADING], 1)
-    rng = np.random.default_rng(len(truth) + 1)
-    chance = clicked[np.arange(len(truth)), log.block.chosen]
-    clicks = (rng.random(len(truth)) < chance).astype(np.float64)
     kept = [[v for j, v in enumerate(some) if j != MISLEADING] for some in log.variants]
     sets = tuple(
         replace(s, variant_ids=tuple(v.variant_id for v in some))

@@ -79,7 +79,7 @@ class Stream:
         return ReplayBlock(
             decision_ids=rows.astype(object),
             occurred_at=self.occurred_at[rows],
-            member_ids=self.member[rows].astype(object),
+            member_ids=np.array(self.setting.world.members, object)[self.member[rows]],
             action_sets=self.action_sets,
             set_of_row=self.title[rows],
             chosen=chosen,

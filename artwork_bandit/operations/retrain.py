@@ -32,6 +32,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
@@ -57,6 +58,8 @@ FEWEST_TUNED = 20_000
 """Rows below which a log cannot tell one prior from another."""
 TUNED_AGAIN = 2
 """Priors are chosen again when the log has grown by this factor."""
+GATE = "gate"
+"""Who promotes a model that the held-out log speaks for, in the record of changes."""
 Tune = Literal["auto", "always", "never"]
 
 
@@ -109,6 +112,7 @@ def retrain(
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
         priors=lambda rows: priors_for(tune, [r.settings for r in before], rows),
+        watched=tune == "auto",
         seed=seed,
     )
     earlier = source.narrowed(None, split)
@@ -138,7 +142,9 @@ def retrain(
     )
     with store.write() as connection:
         if verdict == "live":
-            registry.promote(connection, version, reason, now, metrics)
+            Editor(connection=connection, author=GATE, now=now).promote(
+                version, reason, metrics=metrics
+            )
         elif verdict == "challenger":
             registry.judge(connection, version, "candidate", reason, metrics)
             registry.challenge(connection, version, now)
@@ -211,7 +217,7 @@ def _register(
                 "tuned_on_rows": None if trained.tuned is None else trained.rows,
                 "tuning_losses": None if trained.tuned is None else trained.tuned.losses,
                 "reward_rule": slot.reward.version,
-                "half_life_days": how.half_life / dt.timedelta(days=1),
+                "half_life_days": how.half_life / dt.timedelta(days=1) / trained.priors.ageing,
                 "context_products": list(how.products),
                 "exploration": how.form,
                 "strength": trained.bundle.strength,

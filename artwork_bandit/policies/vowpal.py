@@ -17,9 +17,11 @@ numbers that this module formats reach VW, as `|namespace column:value`; a name 
 does, and neither does a number that is not finite (VW accepts both silently, and learns nonsense).
 
 Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
-the member's taste factors, `a` affinities, one per kind of emphasis. `g` interacts with `v` and `f`
-with `o`. Genres are not in `g`: four times as many columns as the factors have, nearly collinear,
-of which affinity says the most; crossing them too lost more than it found at every size of log.
+the member's taste factors, `a` affinities, one per kind of emphasis.
+`g` interacts with `v` and `f` with `o`. Genres are not in `g`: four times as many columns as the
+factors have, nearly collinear, of which affinity says the most; crossing them too lost more than it
+found at every size of log. Where a log says that a taste has come to mean something else, genres
+`h` are crossed with emphasis `e` (`training.tuning` tries it).
 For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
 variants recover every weight, to VW's float32.
 """
@@ -52,7 +54,8 @@ UNCROSSED = 0.1
 
 
 class Priors(msgspec.Struct, frozen=True):
-    """Standard deviations of effects, in logits; 0 leaves a group of effects out."""
+    """Standard deviations of effects, in logits; 0 leaves a group of effects out. And how fast what
+    was learned ages."""
 
     title: float = 0.5
     """Of a title's level, beyond its own mean."""
@@ -66,6 +69,10 @@ class Priors(msgspec.Struct, frozen=True):
     """Of one unit of a context column times one of a variant column."""
     own_cross: float = 0.03
     """Of one standard deviation of a taste factor on one variant."""
+    genre_cross: float = 0.0
+    """Of one unit of log-lift of one genre, on variants that emphasise another."""
+    ageing: float = 1.0
+    """What the half-life of rows is divided by."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -80,6 +87,10 @@ class Form(msgspec.Struct, frozen=True):
     """Context columns that act on variant columns."""
     factors: list[int]
     """Context columns that act on each variant in its own way."""
+    genres: int
+    """Number of context columns of genres, which come first."""
+    tries_genres: bool = False
+    """Whether genres and emphasis are written though they are not crossed."""
 
     @staticmethod
     def of(priors: Priors, contexts: ContextEncoder, variants: VariantEncoder) -> Form:
@@ -90,13 +101,16 @@ class Form(msgspec.Struct, frozen=True):
             described=variants.described,
             crossed=list(columns[len(contexts.genres) :]),
             factors=contexts.factors,
+            genres=len(contexts.genres),
         )
 
     @property
     def interactions(self) -> str:
         """VW's arguments."""
-        named = (("-q gv", self.crosses), ("-q fo", self.own_crosses))
-        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gf"))
+        named = (
+            ("-q gv", self.crosses), ("-q fo", self.own_crosses), ("-q he", self.genre_crosses)
+        )  # fmt: skip
+        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhe"))
 
     @property
     def crosses(self) -> bool:
@@ -107,6 +121,14 @@ class Form(msgspec.Struct, frozen=True):
         return self.priors.own_cross > 0 and self.priors.own > 0 and bool(self.factors)
 
     @property
+    def genre_crosses(self) -> bool:
+        return self.priors.genre_cross > 0 and self.genres > 0
+
+    @property
+    def with_genres(self) -> bool:
+        return self.genre_crosses or self.tries_genres
+
+    @property
     def heads(self) -> dict[str, str]:
         """Namespace -> how it begins in a line, its weight included."""
         p = self.priors
@@ -114,6 +136,7 @@ class Form(msgspec.Struct, frozen=True):
             "t": p.title, "v": p.variant, "o": p.own, "a": p.affinity,
             "g": p.cross / p.variant if self.crosses else UNCROSSED,
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
+            "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
         }  # fmt: skip
         return {name: f"|{name}:{weight:.7g}" for name, weight in weights.items()}
 
@@ -124,15 +147,22 @@ class Form(msgspec.Struct, frozen=True):
         if self.factors:
             factors = columns_texts(contexts[:, self.factors])
             found = [f"{text} {f}{more}" for text, more in zip(found, factors, strict=True)]
+        if self.with_genres:
+            genres = columns_texts(contexts[:, : self.genres])
+            found = _and(found, self.heads["h"], genres)
         return found
 
     def variant_texts(self, variants: Floats, owns: Sequence[int | None]) -> list[str]:
         """Return what does not depend on the context; `owns` are the variants' numbers."""
         v, o = self.heads["v"], self.heads["o"]
-        return [
+        found = [
             f"{v}{text}" + ("" if own is None else f" {o} {own}")
             for text, own in zip(columns_texts(variants[:, : self.described]), owns, strict=True)
         ]
+        if self.with_genres:
+            emphasis = columns_texts(variants[:, self.described :])
+            found = _and(found, self.heads["e"], emphasis)
+        return found
 
     def affinities(self, contexts: Floats, variants: Floats) -> Floats:
         """Return [n, kinds]: per row of both, how much the member likes what it may emphasise."""
@@ -155,6 +185,11 @@ class Form(msgspec.Struct, frozen=True):
         affinity = self.affinity_texts(self.affinities(context, variant))
         parts = (self.context_texts(context), self.variant_texts(variant, [own]), affinity)
         return " ".join(part[0] for part in parts)
+
+
+def _and(texts: list[str], head: str, more: list[str]) -> list[str]:
+    """Return the texts with one namespace more where it has features."""
+    return [f"{t} {head}{m}" if m else t for t, m in zip(texts, more, strict=True)]
 
 
 def columns_texts(values: Floats) -> list[str]:

@@ -42,7 +42,6 @@ OPTIONAL = {
     "slot": pa.string(),
     "context": pa.string(),
     "cell": pa.string(),
-    "engaged": pa.bool_(),
     "logging_pmf": pa.list_(pa.float64()),
     "q_hat": pa.list_(pa.float64()),
 }
@@ -54,7 +53,7 @@ def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
     """Write blocks to one file, whole or not at all; return the number of rows."""
     partial = path.with_name(path.name + ".partial")
     schema = pa.schema(
-        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "engaged"))]
+        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell"))]
     )
     rows = 0
     try:
@@ -212,7 +211,8 @@ def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
     def broken(rows: Any, rule: str) -> None:
         at = np.flatnonzero(np.asarray(rows))
         if len(at):
-            raise InvalidInput(f"{path}, row {start + int(at[0]) + 1} (of {len(at)}): {rule}")
+            more = f" (and {len(at) - 1} rows soon after it)" if len(at) > 1 else ""
+            raise InvalidInput(f"{path}, row {start + int(at[0]) + 1}{more}: {rule}")
 
     def column(name: str) -> Any:
         kind = (REQUIRED | OPTIONAL).get(name, pa.list_(pa.float64()))
@@ -273,13 +273,7 @@ def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
             if name.startswith(TARGET_PREFIX)
         },
         q_hat=per_variant("q_hat", False) if "q_hat" in has else None,
-        engaged=_engaged(column("engaged")) if "engaged" in has else None,
     )
-
-
-def _engaged(column: pa.Array) -> Any:
-    """Return what is told, or None if any row does not tell."""
-    return None if column.null_count else column.to_numpy(zero_copy_only=False).astype(bool)
 
 
 def _any_null(flat: pa.Array, sizes: Ints) -> Any:
@@ -384,6 +378,5 @@ def _table(block: ReplayBlock, schema: pa.Schema) -> pa.Table:
         "slot": [s.slot for s in sets],
         "context": [msgspec.json.encode(c).decode() for c in block.contexts],
         "cell": block.cells,
-        "engaged": np.full(len(block), None) if block.engaged is None else block.engaged,
     }
     return pa.table(columns, schema=schema)

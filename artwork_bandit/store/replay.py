@@ -86,7 +86,6 @@ def blocks(
             rewards.c.request_id, rewards.c.position, rewards.c.occurred_at,
             rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
             rewards.c.propensity, rewards.c.reward, rewards.c.rule, rewards.c.cell, context,
-            (rewards.c.clicks + rewards.c.plays + rewards.c.rewatches > 0).label("engaged"),
         )
         .select_from(rewards if plain else rewards.join(requests, joined))
         .where(*_conditions(window))
@@ -138,9 +137,6 @@ def _block(rows: Sequence[Any], sets: dict[int, ActionSet], earned: Floats) -> R
         reward=earned,
         contexts=tuple(_context.decode(row.context) for row in rows),
         cells=_objects([row.cell for row in rows]),
-        engaged=np.array([bool(row.engaged) or row.reward > 0 for row in rows], bool)
-        if all(row.rule != imported.RULE for row in rows)
-        else None,
     )
 
 

@@ -24,11 +24,11 @@ SMALLEST_WEIGHT = 1e-6
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    half_life: dt.timedelta,
+    half_life: dt.timedelta, since: int = 0,
 ) -> int:  # fmt: skip
-    """Write every row that can teach; return the number of lines."""
+    """Write every row that can teach, from microsecond `since` on; return the number of lines."""
     lines = 0
-    for text, count in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life):
+    for text, count in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life, since):
         out.write(text)
         lines += count
     return lines
@@ -36,13 +36,13 @@ def write(
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], half_life: dt.timedelta,
+    bounds: tuple[float, float], half_life: dt.timedelta, since: int,
 ) -> Iterator[tuple[str, int]]:  # fmt: skip
     """Yield each block's text and the number of its lines."""
     assert found.last is not None, "an empty log is refused before"
     base = found.base_logits()
     for whole in blocks:
-        block = whole.take(teaches(whole))
+        block = whole.take(teaches(whole) & (whole.occurred_at >= since))
         if not len(block):
             continue
         age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))

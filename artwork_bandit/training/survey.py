@@ -22,6 +22,7 @@ from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 
+HOUR = 3_600_000_000
 MOST_MEMBERS = 50_000
 """Members whose latest context is kept to learn the context's columns: those of smallest hash."""
 PRIOR_ROWS = 20.0
@@ -38,6 +39,8 @@ class Counts:
     """64-bit variant id -> the variant as it was shown last."""
     members: dict[str, tuple[int, Context]] = field(default_factory=dict)
     """Member -> when it was seen last, and its context then."""
+    hours: dict[int, int] = field(default_factory=dict)
+    """Hour, counted from 1970 -> rows that can teach."""
     left_out: int = 0
     """Rows that cannot teach."""
     first: int | None = None
@@ -52,7 +55,10 @@ class Counts:
         self._within(int(block.occurred_at.min()), int(block.occurred_at.max()))
         sets = len(block.action_sets)
         rows = np.bincount(block.set_of_row, minlength=sets).tolist()
-        sums = np.bincount(block.set_of_row, shares(block.reward, bounds), sets).tolist()
+        share = shares(block.reward, bounds)
+        sums = np.bincount(block.set_of_row, share, sets).tolist()
+        for hour, n in zip(*np.unique(block.occurred_at // HOUR, return_counts=True), strict=True):
+            self.hours[int(hour)] = self.hours.get(int(hour), 0) + int(n)
         eligible = lookup(block.action_sets)
         for of, variants, n, earned in zip(block.action_sets, eligible, rows, sums, strict=True):
             self._title(of.title_id, n, earned)
@@ -68,6 +74,8 @@ class Counts:
         for title_id, (rows, earned) in other.titles.items():
             self._title(title_id, rows, earned)
         self.variants |= other.variants
+        for hour, n in other.hours.items():
+            self.hours[hour] = self.hours.get(hour, 0) + n
         for member, (at, context) in other.members.items():
             self._see(member, at, context)
         self._sample()
@@ -113,6 +121,8 @@ class Survey:
     """Per title number, its rows."""
     title_earned: Floats
     """Per title number, the sum of their rewards on [0, 1]."""
+    hours: dict[int, int]
+    """Hour, counted from 1970 -> rows that can teach."""
     left_out: int
     """Rows that cannot teach."""
     first: int | None
@@ -136,6 +146,16 @@ class Survey:
         context, variant = 1 + len(self.contexts.columns), 1 + len(self.variants.columns)
         own = len(self.variant_numbers) * (1 + len(self.contexts.factors))
         return context * variant + own + len(self.title_numbers)
+
+    def since(self, rows: int) -> int:
+        """Return the microsecond from which on there are at least so many rows, if there are, by
+        whole hours."""
+        ordered = sorted(self.hours.items(), reverse=True)
+        for hour, n in ordered:
+            rows -= n
+            if rows <= 0:
+                return hour * HOUR
+        return 0
 
     def base_logits(self) -> Floats:
         """Return per title number the logit of its shrunken mean reward."""
@@ -186,7 +206,8 @@ def survey(
         variants=VariantEncoder.learn(counts.variants[key] for key in sorted(counts.variants)),
         variant_numbers={key: i for i, key in enumerate(sorted(counts.variants))},
         title_numbers={title: i for i, title in enumerate(titles)},
-        title_rows=rows, title_earned=earned, left_out=counts.left_out, first=counts.first,
+        title_rows=rows, title_earned=earned, hours=counts.hours,
+        left_out=counts.left_out, first=counts.first,
         last=counts.last,
     )  # fmt: skip
 

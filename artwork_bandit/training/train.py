@@ -25,7 +25,7 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.survey import Survey, survey
-from artwork_bandit.training.tuning import Progress, Tuned, tune
+from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
 
 FEWEST_ROWS = 200
 CANARIES = 32
@@ -43,8 +43,11 @@ class Settings:
     """Vowpal Wabbit's, without the interactions that the priors ask for."""
     priors: Callable[[int], Priors | None] = lambda rows: None
     """From the number of rows to the priors; None chooses them on the log (`training.tuning`)."""
+    watched: bool = False
+    """Look at the newest rows whether the world has changed since the priors were chosen, and
+    choose them anew if it has."""
     half_life: dt.timedelta = dt.timedelta(days=30)
-    """After this long a row weighs half."""
+    """After this long a row weighs half, unless priors chosen on the log say sooner."""
     products: tuple[str, ...] = ()
     """Pairs of context fields whose products are columns too, such as `device*genre`."""
     with_audiences: bool = True
@@ -92,18 +95,20 @@ def train(
             f"({found.left_out} left out: one eligible variant)"
         )
     with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
-        tuned, priors = None, settings.priors(found.rows)
-        if priors is None:
-            tuned = tune(
-                Path(folder), log, lookup, found, slot, settings.half_life,
-                settings.arguments, settings.seed, progress,
+        tuned, known = None, settings.priors(found.rows)
+        if known is None or (settings.watched and found.rows >= FEWEST_WATCHED):
+            trial = Trial(
+                Path(folder), log, lookup, found, slot, settings.half_life, settings.arguments,
+                settings.seed,
             )  # fmt: skip
-            priors = tuned.priors
+            tuned = tune(trial, progress) if known is None else watch(trial, known, progress)
+        priors = tuned.priors if tuned is not None else known or Priors()
         form = Form.of(priors, found.contexts, found.variants)
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
         progress("writing examples", 0.0)
         with text.open("w", encoding="ascii") as out:
-            examples.write(out, log, lookup, found, form, slot, settings.half_life)
+            half_life = settings.half_life / priors.ageing
+            examples.write(out, log, lookup, found, form, slot, half_life)
         progress("training", 0.0)
         arguments = f"{settings.arguments} {form.interactions}".strip()
         runner.train(text, model, arguments, settings.seed, runner.bits(found.features))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,16 +29,24 @@ from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.survey import Survey, base_logits
 
-VALIDATED_SHARE = 0.25
+VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
+"""Shares of the newest rows that priors, and their ageing, are judged on."""
 MOST_ROWS = 100_000
+FEWEST_WATCHED = 20_000
+"""Rows below which the newest are too few to tell of a change."""
+AGEING: tuple[float, ...] = (3.0, 1 / 3)
+LEAST_AGEING, MOST_AGEING = 1.0, 100.0
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
-    "variant": (0.5, 2.0), "affinity": (0.2,),
+    "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
-MOST_STEPS = 3
-SURE = 2.0
-"""Standard errors of the paired difference of losses by which a move must help."""
+FIRST = {"genre_cross": 0.05}
+"""Tried where a prior is 0."""
+MOST_STEPS = 4
+SURE, SURE_OF_CHANGE = 2.0, 3.0
+"""Standard errors of the paired difference of losses by which a move must help: of priors, and of
+ageing, which is asked for at every training."""
 
 Progress = Callable[[str, float], None]
 """Told what is going on and how much of it is done, 0 to 1."""
@@ -54,36 +63,74 @@ class Tuned:
     """Rows it was judged on."""
 
 
-def tune(
-    folder: Path, log: Log, lookup: Lookup, found: Survey, slot: Slot,
-    half_life: dt.timedelta, arguments: str, seed: int, progress: Progress,
-) -> Tuned:  # fmt: skip
-    """Return the best priors; examples are written to `folder` again for each that is tried."""
-    trial = _Trial(folder, log, lookup, found, slot, half_life, arguments, seed)
-    best = Priors()
+def tune(trial: Trial, progress: Progress) -> Tuned:
+    """Return the best priors."""
+    found = Tuned(priors=Priors(), losses={}, rows=0)
+    return watch(trial, found.priors, progress) or _moved(trial, found, progress)
+
+
+def watch(trial: Trial, priors: Priors, progress: Progress) -> Tuned | None:
+    """Return priors chosen anew if the newest rows say that what was learned ages faster, or
+    slower, than was thought; else None."""
+    progress("looking for changes", 0.0)
+    trial.cut(WATCHED_SHARE)
+    search = _Search(trial, priors, SURE_OF_CHANGE)
+    for factor in AGEING:
+        if search.step("ageing", factor):
+            # Whatever is old news is no help in judging priors either: the same rows judge them.
+            found = Tuned(priors=search.best, losses=search.losses, rows=len(search.least))
+            return _moved(trial, found, progress, recut=False)
+    return None
+
+
+def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True) -> Tuned:
+    """Return the priors moved one by one."""
     progress("choosing priors", 0.0)
-    least = trial.losses(best)
-    losses = {"default": float(least.mean())}
-    moves = [m for m in MOVES.items() if m[0] != "own_cross" or found.contexts.factors]
+    if recut:
+        trial.cut(VALIDATED_SHARE)
+    search = _Search(trial, found.priors, SURE)
+    moves = [m for m in MOVES.items() if m[0] != "own_cross" or trial.form.factors]
     for done, (name, factors) in enumerate(moves):
         for factor in factors:
-            helped = False
-            for _ in range(MOST_STEPS if factor else 1):
-                progress("choosing priors", done / len(moves))
-                value = factor * getattr(best, name)
-                tried = msgspec.structs.replace(best, **{name: value})
-                reached = trial.losses(tried)
-                losses[f"{name} {value:.3g}"] = float(reached.mean())
-                if not _surely_less(reached, least):
-                    break
-                best, least, helped = tried, reached, True
-            if helped:
+            progress("choosing priors", done / len(moves))
+            if search.step(name, factor):
                 break
-    return Tuned(priors=best, losses=losses, rows=len(least))
+    return Tuned(
+        priors=search.best, losses=found.losses | search.losses, rows=len(search.least)
+    )  # fmt: skip
 
 
-class _Trial:
-    """The examples, written once; another prior is another weight of a namespace."""
+class _Search:
+    """The best priors so far, and what they lose."""
+
+    def __init__(self, trial: Trial, start: Priors, sure: float) -> None:
+        self._trial, self._sure = trial, sure
+        self.best = start
+        self.least = trial.losses(start)
+        self.losses = {"default": float(self.least.mean())}
+
+    def step(self, name: str, factor: float) -> bool:
+        """Multiply one prior, again while it surely helps; return whether it did."""
+        helped = False
+        for _ in range(MOST_STEPS if factor else 1):
+            before = getattr(self.best, name)
+            value = factor * before or (FIRST.get(name, 0.0) if factor else 0.0)
+            if name == "ageing":
+                value = min(max(value, LEAST_AGEING), MOST_AGEING)
+            if value == before:
+                break
+            tried = msgspec.structs.replace(self.best, **{name: value})
+            reached = self._trial.losses(tried)
+            self.losses[f"{name} {value:.3g}"] = float(reached.mean())
+            if not _surely_less(reached, self.least, self._sure):
+                break
+            self.best, self.least, helped = tried, reached, True
+        return helped
+
+
+class Trial:
+    """The newest examples, written once; another prior is another weight of a namespace, or of the
+    rows."""
 
     def __init__(
         self, folder: Path, log: Log, lookup: Lookup, found: Survey, slot: Slot,
@@ -91,50 +138,61 @@ class _Trial:
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
-        self._form = Form.of(Priors(), found.contexts, found.variants)
-        whole = folder / "all.txt"
-        with whole.open("w", encoding="ascii") as out:
-            lines = examples.write(out, log, lookup, found, self._form, slot, half_life)
+        self.form = Form.of(Priors(), found.contexts, found.variants)
+        self.form = msgspec.structs.replace(self.form, tries_genres=True)
+        self._titles = len(found.title_numbers)
+        self._whole = folder / "all.txt"
+        with self._whole.open("w", encoding="ascii") as out:
+            self._lines = examples.write(
+                out, log, lookup, found, self.form, slot, half_life, found.since(MOST_ROWS)
+            )
         self._early, self._late = folder / "early.txt", folder / "late.txt"
-        kept = min(lines, MOST_ROWS)
-        cut = int(kept * (1 - VALIDATED_SHARE))
-        titles = len(found.title_numbers)
-        rows, earned = np.zeros(titles), np.zeros(titles)
-        with whole.open() as text:
-            for line in islice(text, lines - kept, lines - kept + cut):
+        self._labels: list[tuple[float, float]] = []
+
+    def cut(self, share: float) -> None:
+        """Have the newest `share` of the rows judge what is learned from the others."""
+        kept = min(self._lines, MOST_ROWS)
+        cut = int(kept * (1 - share))
+        rows, earned = np.zeros(self._titles), np.zeros(self._titles)
+        with self._whole.open() as text:
+            for line in islice(text, self._lines - kept, self._lines - kept + cut):
                 label, weight, title, _ = _parts(line)
                 rows[title] += weight
                 earned[title] += weight * (label > 0)
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
         base = base_logits(rows, earned)
-        self._labels: list[tuple[float, float]] = []
-        with whole.open() as text, self._early.open("w") as early, self._late.open("w") as late:
-            for i, line in enumerate(islice(text, lines - kept, None)):
+        self._labels = []
+        with (
+            self._whole.open() as text, self._early.open("w") as early,
+            self._late.open("w") as late,
+        ):  # fmt: skip
+            for i, line in enumerate(islice(text, self._lines - kept, None)):
                 label, weight, title, features = _parts(line)
                 begin = f"{label:g} {weight:.7g} {base[title]:.5f}"
                 (early if i < cut else late).write(f"{begin} {features}")
                 if i >= cut:
                     self._labels.append((label, weight))
-        whole.unlink()
 
     def losses(self, priors: Priors) -> Floats:
         """Return the later rows' logistic losses, by weight, of a model of the earlier ones."""
-        form = msgspec.structs.replace(self._form, priors=priors)
-        early, late = (self._with_heads(path, form) for path in (self._early, self._late))
+        form = msgspec.structs.replace(self.form, priors=priors)
+        early = self._with_heads(self._early, form, priors.ageing)
+        late = self._with_heads(self._late, form)
         model = self._folder / "tried.vw"
         arguments = f"{self._arguments} {form.interactions}"
         runner.train(early, model, arguments, self._seed, self._bits)
         return _logistic_losses(runner.predictions(model, late), self._labels)
 
-    def _with_heads(self, path: Path, form: Form) -> Path:
-        """Return a copy of a text with the namespaces' weights of `form`."""
-        before, after = self._form.heads, form.heads
+    def _with_heads(self, path: Path, form: Form, ageing: float = 1.0) -> Path:
+        """Return a copy of a text with the namespaces' weights of `form`, its rows aged so much
+        faster."""
+        before, after = self.form.heads, form.heads
         changed = [(f"{before[n]} ", f"{after[n]} ") for n in before if before[n] != after[n]]
         copy = path.with_suffix(".tried")
         with path.open() as lines, copy.open("w") as out:
             while chunk := lines.readlines(1 << 20):
-                text = "".join(chunk)
+                text = "".join(chunk if ageing == 1.0 else map(partial(_aged, ageing), chunk))
                 for old, new in changed:
                     text = text.replace(old, new)
                 out.write(text)
@@ -154,7 +212,12 @@ def _logistic_losses(chance: Floats, labels: list[tuple[float, float]]) -> Float
     return found
 
 
-def _surely_less(losses: Floats, others: Floats) -> bool:
+def _aged(ageing: float, line: str) -> str:
+    label, weight, rest = line.split(" ", 2)
+    return f"{label} {max(float(weight) ** ageing, examples.SMALLEST_WEIGHT):.7g} {rest}"
+
+
+def _surely_less(losses: Floats, others: Floats, sure: float) -> bool:
     gain = others - losses
     error = gain.std() / np.sqrt(len(gain))
-    return bool(gain.mean() > SURE * error)
+    return bool(gain.mean() > sure * error)

@@ -11,7 +11,7 @@ from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots.slot import CLICKS, GRADED
-from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store import registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.replay import Window
 from tests.simulated import Simulation
@@ -43,20 +43,6 @@ def test_the_log_read_under_a_rule_is_the_log_settled_under_it(simulation: Simul
     mixed = rewards_of(store, OWN.reward)
     assert len(mixed) > len(own)
     assert {k: mixed[k] for k in own} == own
-
-
-def test_what_engaged_is_told_apart_from_what_earned(
-    simulation: Simulation, tmp_path: Path
-) -> None:
-    simulation.idle = 0.2
-    simulation.visits(150)
-    store = simulation.service.store
-    join_rewards(store, OWN, simulation.settings, simulation.later())
-    parquet.write(tmp_path / "log.parquet", replay.blocks(store, Window()))
-    for block in (*replay.blocks(store, Window()), *parquet.read(tmp_path / "log.parquet")):
-        assert block.engaged is not None
-        assert block.engaged[block.reward > 0].all()
-        assert block.reward.sum() < block.engaged.sum() < len(block)
 
 
 def test_a_model_says_which_rule_it_was_trained_under(simulation: Simulation) -> None:

@@ -15,6 +15,7 @@ from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import decode, sha256
 from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.policies.exploration import Exploration
+from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Priors
@@ -225,3 +226,44 @@ def test_too_few_members_make_no_audiences() -> None:
     contexts = [Context(genres={"a": 1.0})] * 10
     encoder = ContextEncoder.learn(contexts)
     assert audiences.learn(contexts, encoder, 1) is None
+
+
+def changed(rows: int, after: int) -> ReplayBlock:
+    """Return a log in which, for its newest rows, tastes mean the opposite."""
+    old, new = log(rows - after, liking=2.0), log(after, seed=2, liking=-2.0)
+    later = new.occurred_at + (rows - after)
+    day = 86_400_000_000
+    at = np.concatenate([old.occurred_at, later])
+    at = microseconds(NOW) + (at - microseconds(NOW)) * 30 * day // rows
+    return ReplayBlock(
+        decision_ids=np.concatenate([old.decision_ids, new.decision_ids]), occurred_at=at,
+        member_ids=np.concatenate([old.member_ids, new.member_ids]), action_sets=old.action_sets,
+        set_of_row=np.concatenate([old.set_of_row, new.set_of_row]),
+        chosen=np.concatenate([old.chosen, new.chosen]),
+        propensity=np.concatenate([old.propensity, new.propensity]),
+        reward=np.concatenate([old.reward, new.reward]), contexts=old.contexts + new.contexts,
+        cells=np.concatenate([old.cells, new.cells]),
+    )  # fmt: skip
+
+
+def test_a_changed_world_is_noticed_and_learned_anew() -> None:
+    watched = replace(DEFAULT, watched=True)
+    steady = train.train(InMemory([log(24_000, liking=2.0)]), lookup, ARTWORK, watched)
+    assert steady.tuned is None
+    assert steady.priors == Priors()
+    block = changed(24_000, 4_000)
+    made = train.train(InMemory([block]), lookup, ARTWORK, watched)
+    assert made.tuned is not None
+    assert made.priors.ageing > 1
+    unwatched = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT)
+    liked = [_liked(t.bundle.model) for t in (unwatched, made)]
+    assert liked[0] > 0 > liked[1]
+
+
+def _liked(model: LinearModel) -> float:
+    """Return how much more a fan is offered what the fan watches."""
+    fan = [Context(genres={"TV Horror": 8.0})]
+    greedy = Exploration(form="greedy", strength=0, explored_share=0.05)
+    bound = ModelPolicy(model, greedy).bind(VariantColumns.of(variants(1)[0]))
+    scores = bound.scores(fan, np.zeros(1, int), np.arange(4), np.array([0, 4]))
+    return float(scores[[0, 2]].mean() - scores[[1, 3]].mean())
