@@ -118,11 +118,8 @@ def models_promote(load: Callable[..., Settings], version: int, reason: str) -> 
 @click.pass_obj
 def models_challenge(load: Callable[..., Settings], version: int) -> None:
     """Make a model the challenger of its slot: it serves the challenger cell."""
-    from artwork_bandit.store import registry
-
     with open_store(load()).write() as connection:
-        registry.load(connection, version)
-        registry.challenge(connection, version, utc_now())
+        editor_at(connection).challenge(version)
     click.echo(f"model {version} is the challenger; `cells set` gives its cell members")
 
 

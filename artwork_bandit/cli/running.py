@@ -13,6 +13,7 @@ import click
 
 from artwork_bandit.cli.options import (
     PATH,
+    editor_at,
     json_flag,
     open_store,
     print_json,
@@ -106,12 +107,11 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
 
 def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reason: str) -> None:
     from artwork_bandit.slots import SLOTS, slot_named
-    from artwork_bandit.store import pauses
 
     names = list(SLOTS) if slot is None else [slot_named(slot).name]
     with open_store(load()).write() as connection:
         for name in names:
-            pauses.switch(connection, name, paused, reason, utc_now())
+            editor_at(connection).switch(name, paused, reason)
     what = "paused: everybody gets the default" if paused else "going on"
     click.echo(f"{', '.join(names)}: {what}, within seconds")
 
@@ -167,7 +167,8 @@ def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: b
         except ValueError as error:
             raise click.UsageError(f"{share!r} is not CELL=SHARE") from error
     with open_store(load()).write() as connection:
-        found = cell_store.set_shares(connection, wanted)
+        editor_at(connection).set_cells(wanted)
+        found = cell_store.read(connection)
     _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
 
 

@@ -1,4 +1,4 @@
-"""Changes that people make by hand: each is recorded with its author, and can be undone.
+"""Changes that people, and the gate, make: each is recorded with its author, and can be undone.
 
 A change of a variant's content makes a new revision, so a comparison goes on being right: what was
 logged before was logged of what was shown before, and another picture is compared from then on.
@@ -17,7 +17,8 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput
 from artwork_bandit.operations import catalog_forms
-from artwork_bandit.store import catalog, changes, notes, registry
+from artwork_bandit.policies.cells import BUCKETS
+from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry
 from artwork_bandit.store.changes import Change
 from artwork_bandit.store.engine import Connection
 
@@ -25,6 +26,7 @@ DEFAULT = "default"
 """Name of the entry of a change that made another variant the default than before."""
 FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
 """What of a variant can be changed."""
+CELLS_SET = "cells set"
 LONGEST_NOTE = 200
 _WORDS = {
     VariantStatus.ACTIVE: "resumed", VariantStatus.PAUSED: "paused",
@@ -101,9 +103,56 @@ class Editor:
             title_id=title_id, undoes=undoes,
         )  # fmt: skip
 
-    def promote(self, version: int, reason: str | None = None, undoes: int | None = None) -> int:
+    def switch(self, slot: str, paused: bool, reason: str, undoes: int | None = None) -> int | None:
+        """Pause a slot, or let it go on: paused, everybody gets the default."""
+        before = slot in pauses.read(self.connection)
+        pauses.switch(self.connection, slot, paused, reason, self.now)
+        if before == paused:
+            return None
+        return changes.record(
+            self.connection, self.author, "slot paused" if paused else "slot resumed", self.now,
+            before={"paused": before}, after={"paused": paused, "reason": reason}, slot=slot,
+            undoes=undoes,
+        )  # fmt: skip
+
+    def set_cells(self, shares: Mapping[str, float], undoes: int | None = None) -> int | None:
+        """Give the cells new shares of the members; raises InvalidInput."""
+        before, after = (
+            {c.name: c.buckets / BUCKETS for c in found}
+            for found in (cells.read(self.connection), cells.set_shares(self.connection, shares))
+        )
+        if before == after:
+            return None
+        return changes.record(
+            self.connection, self.author, CELLS_SET, self.now, before=before, after=after,
+            undoes=undoes,
+        )  # fmt: skip
+
+    def challenge(self, version: int, undoes: int | None = None) -> int | None:
+        """Make a model the challenger of its slot; raises NotFound, BrokenModel if its bytes are
+        not what was trained, Conflict if it is the live one."""
+        record = registry.get(self.connection, version)
+        registry.load(self.connection, version)
+        live = registry.live(self.connection, record.slot)
+        if live is not None and live.version == version:
+            raise Conflict(f"model {version} is live: it cannot challenge itself")
+        before = registry.challenger(self.connection, record.slot)
+        registry.challenge(self.connection, version, self.now)
+        if before is not None and before.version == version:
+            return None
+        return changes.record(
+            self.connection, self.author, "challenger named", self.now, slot=record.slot,
+            before={"challenger": before and before.version}, after={"challenger": version},
+            undoes=undoes,
+        )  # fmt: skip
+
+    def promote(
+        self, version: int, reason: str | None = None, undoes: int | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> int:  # fmt: skip
         """Make a model the live one, whatever the gate said; raises NotFound, BrokenModel if its
-        bytes are not what was trained, Conflict if it is live already."""
+        bytes are not what was trained, Conflict if it is live already. `metrics` are the gate's,
+        if it is the gate that promotes."""
         record = registry.get(self.connection, version)
         registry.load(self.connection, version)
         live = registry.live(self.connection, record.slot)
@@ -111,7 +160,7 @@ class Editor:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
         challenger = registry.challenger(self.connection, record.slot)
-        registry.promote(self.connection, version, said, self.now)
+        registry.promote(self.connection, version, said, self.now, metrics)
         before = {"status": record.status, "challenger": challenger and challenger.version}
         return self._model("model promoted", record.slot, live, version, undoes, before)
 
@@ -144,7 +193,8 @@ class Editor:
             raise Conflict(f"change {change_id} has been undone already")
         kinds: list[tuple[str, Callable[[Change], int | None]]] = [
             ("variant", self._undo_variant), ("exploration", self._undo_exploration),
-            ("model", self._undo_model), ("note", self._undo_note),
+            ("model", self._undo_model), ("note", self._undo_note), ("slot", self._undo_switch),
+            ("cells", self._undo_cells), ("challenger", self._undo_challenger),
         ]  # fmt: skip
         kind = "variant" if change.variant_id else change.action.partition(" ")[0]
         made = dict(kinds)[kind](change)
@@ -181,6 +231,27 @@ class Editor:
         return self.pause_exploration(
             change.title_id, bool(change.before["exploration_paused"]), change.change_id
         )
+
+    def _undo_switch(self, change: Change) -> int | None:
+        assert change.slot is not None
+        assert change.before is not None
+        return self.switch(
+            change.slot, bool(change.before["paused"]), f"undone by {self.author}", change.change_id
+        )
+
+    def _undo_cells(self, change: Change) -> int | None:
+        assert change.before is not None
+        now = {c.name: c.buckets / BUCKETS for c in cells.read(self.connection)}
+        if now != change.after:
+            raise Conflict("the cells have been changed again since; undo the later change first")
+        return self.set_cells(change.before, change.change_id)
+
+    def _undo_challenger(self, change: Change) -> int | None:
+        assert change.before is not None
+        before = change.before["challenger"]
+        if before is None:
+            raise Conflict("there was no challenger before: take its cell's share away instead")
+        return self.challenge(before, change.change_id)
 
     def _undo_model(self, change: Change) -> int | None:
         assert change.slot is not None

@@ -13,10 +13,13 @@ import math
 
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
 
+GUARD = "guard"
+"""Who demotes, in the record of changes."""
 ALPHA = 0.01
 """Probability that a model no worse than the baseline is ever demoted."""
 FEWEST_PLAYS = 60
@@ -48,7 +51,7 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         if worse is None:
             return None
         reason = f"model {live.version} demoted: {worse}"
-        registry.roll_back(connection, slot.name, reason, now)
+        Editor(connection=connection, author=GUARD, now=now).roll_back(slot.name, reason)
     return reason
 
 

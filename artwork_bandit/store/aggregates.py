@@ -84,15 +84,19 @@ def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str
     return found
 
 
-def members_by_cell(connection: Connection, slot: str, latest: int = 40_000) -> dict[str, int]:
-    """Return how many members each cell has among the slot's latest units."""
-    units = (
+def members_by_cell(
+    connection: Connection, slot: str, since: dt.datetime | None = None, latest: int = 40_000
+) -> dict[str, int]:
+    """Return how many members each cell has among the slot's latest units, `since` at earliest."""
+    found = (
         sa.select(rewards.c.cell, rewards.c.member_id)
         .where(rewards.c.slot == slot, rewards.c.confirm == "client")
         .order_by(rewards.c.occurred_at.desc())
         .limit(latest)
-        .subquery()
     )
+    if since is not None:
+        found = found.where(rewards.c.occurred_at >= since)
+    units = found.subquery()
     query = sa.select(units.c.cell, sa.func.count(sa.distinct(units.c.member_id)))
     return {cell: int(n) for cell, n in connection.execute(query.group_by(units.c.cell)).all()}
 

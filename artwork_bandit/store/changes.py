@@ -69,6 +69,12 @@ def latest(connection: Connection, *, title_id: str | None = None, limit: int = 
     return [_change(row) for row in connection.execute(query)]
 
 
+def last(connection: Connection, action: str) -> dt.datetime | None:
+    """Return when a kind of change was made last."""
+    query = sa.select(sa.func.max(changes.c.changed_at)).where(changes.c.action == action)
+    return connection.execute(query).scalar()
+
+
 def _query() -> sa.Select[Any]:
     later = changes.alias("later")
     undone = sa.exists().where(later.c.undoes == changes.c.change_id).label("undone")

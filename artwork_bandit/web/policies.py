@@ -13,9 +13,11 @@ from scipy.special import chdtrc
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.domain import CellShare
 from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.operations.editing import CELLS_SET
 from artwork_bandit.policies.cells import BUCKETS, CELLS
 from artwork_bandit.store import (
     aggregates,
+    changes,
     notes,
     pauses,
     registry,
@@ -69,7 +71,9 @@ def page() -> str:
         marked = marks(connection, slot)
         models = registry.list_all(connection, slot)[:MODELS_SHOWN]
         challenger = registry.challenger(connection, slot)
-        seen = aggregates.members_by_cell(connection, slot)
+        # Who was seen under the shares before says nothing of these.
+        since = changes.last(connection, CELLS_SET)
+        seen = aggregates.members_by_cell(connection, slot, since)
         shares = cell_store.read(connection)
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
         paused = pauses.read(connection)

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from artwork_bandit.domain import Variant, VariantStatus
+from artwork_bandit.domain import CellShare, Variant, VariantStatus
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotFound
 from artwork_bandit.operations.editing import Editor, fingerprint
-from artwork_bandit.store import catalog, changes, notes, registry, summaries
+from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry, summaries
 from artwork_bandit.store.engine import Store
 from tests.policies.test_compiled import made
 from tests.samples import NOW, fill, small_catalog
@@ -242,3 +242,47 @@ def test_undoing_a_promotion_gives_the_models_their_places_back(store: Store) ->
         assert registry.challenger(connection, "artwork").version == challenger
         found = registry.get(connection, rejected)
     assert (found.status, found.reason) == ("rejected", "worse")
+
+
+def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> None:
+    fill(store)
+    first, second = model(store), model(store)
+    before = {c.name: c.buckets for c in _cells(store)}
+    shares = {"explore": 0.2, "baseline": 0.1, "live": 0.7}
+    set_at = edit(store, "set_cells", shares)
+    assert edit(store, "set_cells", shares) is None
+    with store.read() as connection:
+        assert changes.last(connection, "cells set") == NOW
+        assert changes.last(connection, "never done") is None
+    edit(store, "undo", set_at)
+    assert {c.name: c.buckets for c in _cells(store)} == before
+    with pytest.raises(InvalidInput):
+        edit(store, "set_cells", {"explore": 2.0})
+
+    paused = edit(store, "switch", "artwork", True, "a bad day")
+    assert edit(store, "switch", "artwork", True, "still") is None
+    edit(store, "undo", paused)
+    with store.read() as connection:
+        assert not pauses.read(connection)
+
+    edit(store, "promote", first)
+    with pytest.raises(Conflict, match="itself"):
+        edit(store, "challenge", first)
+    named = edit(store, "challenge", second)
+    assert edit(store, "challenge", second) is None
+    with pytest.raises(Conflict, match="no challenger before"):
+        edit(store, "undo", named)
+    third = model(store)
+    again = edit(store, "challenge", third)
+    edit(store, "undo", again)
+    with store.read() as connection:
+        challenger = registry.challenger(connection, "artwork")
+        actions = [c.action for c in changes.latest(connection)]
+    assert challenger is not None
+    assert challenger.version == second
+    assert actions.count("challenger named") == 3
+
+
+def _cells(store: Store) -> tuple[CellShare, ...]:
+    with store.read() as connection:
+        return cells.read(connection)
