@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,12 +24,15 @@ from artwork_bandit.cli.options import (
     slot_option,
     slot_under,
     utc_now,
+    window_options,
 )
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
     from artwork_bandit.operations.retrain import Tune
+
+REHEARSED_SHOWN = 12
 
 
 @click.command()
@@ -121,6 +125,39 @@ def models_challenge(load: Callable[..., Settings], version: int) -> None:
     with open_store(load()).write() as connection:
         editor_at(connection).challenge(version)
     click.echo(f"model {version} is the challenger; `cells set` gives its cell members")
+
+
+@models.command("rehearse")
+@click.argument("version", type=VERSION)
+@window_options
+@click.option("--out", type=PATH, help="Parquet file of what it would have shown, a row each.")
+@json_flag
+@click.pass_obj
+def models_rehearse(
+    load: Callable[..., Settings], version: int, since: dt.datetime | None,
+    until: dt.datetime | None, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Apprentice mode: what would it have shown where members got the default?"""
+    from artwork_bandit.operations.rehearsal import rehearse
+    from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.store import registry
+
+    store = open_store(load())
+    with store.read() as connection:
+        slot = registry.get(connection, version).slot
+    found = rehearse(ReplaySource.of(store, None, slot, since, until), version, out)
+    if as_json:
+        print_json(asdict(found))
+        return
+    click.echo(
+        f"{found.decisions:,} decisions served the default; model {version} would have shown the "
+        f"same in {found.same:.0%}"
+    )
+    for title in found.titles[:REHEARSED_SHOWN]:
+        click.echo(
+            f"  {title.title_id}: the same in {title.same:.0%} of {title.decisions:,}; mostly "
+            f"{title.mostly} ({title.mostly_share:.0%})"
+        )
 
 
 @models.command("rollback")

@@ -1,0 +1,137 @@
+"""Apprentice mode: what a model would have shown where members were served the default.
+
+While a slot is paused, or for the members of the baseline cell, everybody gets one fixed variant,
+and the log keeps the context and what else was eligible. So what any model would have chosen can
+be told for every one of those decisions, now or later, without a member seeing any of it. What it
+would have earned cannot: nobody was shown anything else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from artwork_bandit.domain import ReplayBlock, instant
+from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.operations.judge import model_target
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.policy import Policy
+from artwork_bandit.policies.segments import first_maximum
+
+SCHEMA = pa.schema(
+    {
+        "decision_id": pa.string(), "occurred_at": pa.timestamp("us", "UTC"),
+        "member_id": pa.string(), "title_id": pa.string(), "served": pa.string(),
+        "served_probability": pa.float64(), "likeliest": pa.string(),
+        "likeliest_probability": pa.float64(),
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TitleRehearsed:
+    """What a model would have shown of one title."""
+
+    title_id: str
+    decisions: int
+    same: float
+    """Mean probability of what was served."""
+    mostly: str
+    """The variant that is likeliest in most decisions."""
+    mostly_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a model would have shown instead of the default."""
+
+    decisions: int
+    same: float
+    """Mean probability of what was served: the share of members who would have seen no change."""
+    titles: list[TitleRehearsed]
+    """The most shown first."""
+
+
+def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Rehearsal:
+    """Return what a model would have shown in the log's decisions that were certain though others
+    were eligible, each written to a Parquet file if asked for.
+
+    Raises NotFound, and NotEnoughData if no such decision was logged.
+    """
+    assert source.store is not None, "models are in the database"
+    policy = model_target(source.store, version, "rehearsed").policy
+    assert policy is not None, "a model is a policy"
+    same: dict[str, list[float]] = {}
+    likeliest: dict[str, Counter[str]] = {}
+    writer = None if out is None else _writer(out)
+    try:
+        for table in _tables(source, policy):
+            if writer is not None:
+                writer.write_table(table)
+            names = ("title_id", "served_probability", "likeliest")
+            for title, chance, best in zip(*(table[n].to_pylist() for n in names), strict=True):
+                same.setdefault(title, []).append(chance)
+                likeliest.setdefault(title, Counter())[best] += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    decisions = sum(map(len, same.values()))
+    if not decisions:
+        raise NotEnoughData(
+            "no settled decision served one fixed variant: give the baseline cell members with "
+            "`cells set`, or `pause` the slot"
+        )
+    titles = [
+        TitleRehearsed(
+            title_id=title, decisions=len(chances), same=float(np.mean(chances)),
+            mostly=likeliest[title].most_common(1)[0][0],
+            mostly_share=likeliest[title].most_common(1)[0][1] / len(chances),
+        )
+        for title, chances in sorted(same.items(), key=lambda t: (-len(t[1]), t[0]))
+    ]  # fmt: skip
+    overall = float(np.mean(np.concatenate([np.array(c) for c in same.values()])))
+    return Rehearsal(decisions=decisions, same=overall, titles=titles)
+
+
+def _tables(source: ReplaySource, policy: Policy) -> Iterator[pa.Table]:
+    for whole in source.blocks():
+        block = whole.take((whole.propensity >= 1) & (whole.sizes > 1))
+        if len(block):
+            yield _table(block, Actions.of(block, source.lookup).pmf(policy, block))
+
+
+def _table(block: ReplayBlock, pmf: np.ndarray) -> pa.Table:
+    start = block.offsets[:-1]
+    best = first_maximum(pmf, block.offsets)
+    sets = [block.action_sets[i] for i in block.set_of_row.tolist()]
+
+    def named(places: np.ndarray) -> list[str]:
+        return [s.variant_ids[i] for s, i in zip(sets, places.tolist(), strict=True)]
+
+    return pa.table(
+        {
+            "decision_id": block.decision_ids,
+            "occurred_at": [instant(at) for at in block.occurred_at.tolist()],
+            "member_id": block.member_ids,
+            "title_id": [s.title_id for s in sets],
+            "served": named(block.chosen),
+            "served_probability": pmf[start + block.chosen],
+            "likeliest": named(best - start),
+            "likeliest_probability": pmf[best],
+        },
+        schema=SCHEMA,
+    )
+
+
+def _writer(out: Path) -> pa.parquet.ParquetWriter:
+    try:
+        return pa.parquet.ParquetWriter(out, SCHEMA)
+    except OSError as error:
+        raise InvalidInput(f"{out} cannot be written: {error}") from error
