@@ -81,6 +81,8 @@ def test_a_database_not_migrated_is_said_in_words(tmp_path: Path) -> None:
     assert "artwork-bandit migrate" in run("cells", "show", database=database, code=2)
     assert "database is at" in run("migrate", database=database)
     assert "explore" in run("cells", "show", database=database)
+    said = run("evaluate", "--target", "uniform", database=database, code=1)
+    assert "no impression of artwork has been sent" in said
 
 
 def test_judging_a_log_made_elsewhere(tmp_path: Path) -> None:
@@ -328,17 +330,30 @@ def test_train_list_show_promote_roll_back_export(
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)
     path = tmp_path / "out.parquet"
     assert "rows written" in run("export", str(path), database=sqlite_url)
+    clicks = tmp_path / "clicks.parquet"
+    run("export", str(clicks), "--rule", "clicks-1", database=sqlite_url)
+    said = run(
+        "evaluate", "--log", str(clicks), "--rule", "clicks-1", "--target", "uniform", code=2
+    )
+    assert "export --rule" in said
+    said = run("export", str(path), "--rule", "unheard-of", database=sqlite_url, code=2)
+    assert "graded-1" in said
+    ask = ("--target", "uniform", "--from", "1990-01-01", "--to", "1991-01-01")
+    assert "no row is in that time" in run("evaluate", *ask, database=sqlite_url, code=1)
+    said = run("models", "rehearse", "1", database=sqlite_url, code=1)
+    assert "cells set" in said
     assert "model 3" in run("train", "--log", str(path), database=sqlite_url)
     said = run("evaluate", "--log", str(path), "--target", "model:2", "--target", "uniform",
                "--against", "uniform", "--keep", database=sqlite_url)  # fmt: skip
     assert "model:2" in said
     with store.read() as connection:
         (kept,) = reports.latest(connection, "artwork", 9)
-        (back, promoted) = changes.latest(connection)
+        listed = changes.latest(connection)
     assert set(kept.summary["targets"]) == {"model:2", "uniform"}
     assert "model:2" in kept.summary["targets"]
+    back, promoted = (c for c in listed if "command line" in c.author)
     assert [c.action for c in (promoted, back)] == ["model promoted", "model rolled back"]
-    assert "command line" in back.author
+    assert {c.author for c in listed} - {back.author} == {"gate"}
 
 
 def test_settings_come_from_command_line_environment_file_default(

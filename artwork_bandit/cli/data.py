@@ -100,7 +100,12 @@ def export(
     chosen = load()
     of = slot_under(chosen, slot, rule)
     window = replay.Window(slot=of.name, since=since, until=until, rule=of.reward)
-    rows = parquet.write(file, replay.blocks(open_store(chosen), window))
+    store = open_store(chosen)
+    rows = parquet.write(file, replay.blocks(store, window))
+    if not rows:
+        from artwork_bandit.operations.retrain import why_empty
+
+        click.echo(why_empty(store, of, chosen), err=True)
     click.echo(f"{rows:,} rows written to {file}")
 
 

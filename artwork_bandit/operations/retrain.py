@@ -106,7 +106,7 @@ def retrain(
         incumbent = registry.live(connection, slot.name)
         before = registry.list_all(connection, slot.name)
     if split is None:
-        raise NotEnoughData(_empty(store, slot, settings))
+        raise NotEnoughData(why_empty(store, slot, settings))
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
@@ -156,16 +156,24 @@ def retrain(
     )  # fmt: skip
 
 
-def _empty(store: Store, slot: Slot, settings: Settings) -> str:
-    """Return why there is nothing to train on, and until when."""
+def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
+    """Return why the database's log has no row, or none in the time asked for."""
     with store.read() as connection:
         count, first = rewards.waiting(connection, slot.name)
+        settled = replay.span(connection, replay.Window(slot=slot.name))
+    if settled is not None:
+        rows, start, end = settled
+        return (
+            f"no row is in that time: the replay log has {rows:,}, from {start:%Y-%m-%d %H:%M}Z to "
+            f"{end:%Y-%m-%d %H:%M}Z"
+        )
     if first is None:
         return f"the replay log is empty: no impression of {slot.name} has been sent"
     closes = first + _window(slot, settings)
     return (
         f"the replay log is empty: {count:,} impressions wait for what follows, the first until "
-        f"{closes:%Y-%m-%d %H:%M}Z; to try things out, set attribution_window_seconds"
+        f"{closes:%Y-%m-%d %H:%M}Z, and are joined by `worker` after that; to try things out, set "
+        "attribution_window_seconds"
     )
 
 
