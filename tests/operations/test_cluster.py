@@ -10,6 +10,7 @@ import pytest
 
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.report import as_json
+from artwork_bandit.operations import cluster
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import join_rewards, retrain
@@ -18,6 +19,7 @@ from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.replay import Window
 from tests.evaluation.test_evaluate import assert_same
 from tests.simulated import Simulation
+from tests.test_cli import log_table
 
 ARTWORK = SLOTS["artwork"]
 
@@ -27,8 +29,8 @@ def scheduler() -> Iterator[str]:
     """The address of a scheduler with two workers, processes of their own."""
     from dask.distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
-        yield cluster.scheduler_address
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as started:
+        yield started.scheduler_address
 
 
 def exported(simulation: Simulation, folder: Path, parts: int) -> Path:
@@ -74,7 +76,10 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
             assert all(s["name"].partition(":")[0].isdigit() for s in segments)
 
 
-def test_what_a_cluster_cannot_do_is_said(simulation: Simulation, tmp_path: Path) -> None:
+def test_what_a_cluster_cannot_do_is_said(
+    simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     store = simulation.service.store
     source = ReplaySource.of(store, None, "artwork")
     with pytest.raises(InvalidInput, match="export"):
@@ -89,19 +94,16 @@ def test_what_a_cluster_cannot_do_is_said(simulation: Simulation, tmp_path: Path
             judge(source, ["uniform"], scheduler=address)
 
 
-def test_a_broken_row_is_named_by_its_number_in_the_log(
-    simulation: Simulation, scheduler: str, tmp_path: Path
-) -> None:
-    simulation.visits(20)
-    folder = exported(simulation, tmp_path, 2)
-    rows = pq.read_metadata(folder / "part-1.parquet").num_rows
-    part = pq.read_table(folder / "part-2.parquet").to_pydict()
-    part["propensity"][3] = 1.5
-    schema = pq.read_schema(folder / "part-2.parquet")
-    import pyarrow as pa
-
-    pq.write_table(pa.table(part, schema=schema), folder / "part-2.parquet")
-    source = ReplaySource.of(None, folder, "artwork")
+def test_a_broken_row_is_named_by_its_number_in_the_log(scheduler: str, tmp_path: Path) -> None:
+    whole = log_table(4_000)
+    propensity = whole["propensity"].to_pylist()
+    propensity[2_503] = 1.5
+    at = whole.schema.get_field_index("propensity")
+    whole = whole.set_column(at, "propensity", [propensity])
+    for i in range(2):
+        name = tmp_path / f"part-{i}.parquet"
+        pq.write_table(whole.slice(i * 2_000, 2_000), name, row_group_size=700)
+    source = ReplaySource.of(None, tmp_path, "artwork")
     for who in (None, scheduler):
-        with pytest.raises(InvalidInput, match=f"row {rows + 4}: propensity"):
+        with pytest.raises(InvalidInput, match="row 2504: propensity"):
             judge(source, ["uniform"], scheduler=who)

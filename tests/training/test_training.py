@@ -246,12 +246,13 @@ def changed(rows: int, after: int) -> ReplayBlock:
     )  # fmt: skip
 
 
-def test_a_changed_world_is_noticed_and_learned_anew() -> None:
-    watched = replace(DEFAULT, watched=True)
-    steady = train.train(InMemory([log(24_000, liking=2.0)]), lookup, ARTWORK, watched)
+def test_a_changed_world_is_noticed_and_learned_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "FEWEST_WATCHED", 5_000)
+    watched = replace(DEFAULT, watched=True, with_audiences=False)
+    steady = train.train(InMemory([log(8_000, liking=2.0)]), lookup, ARTWORK, watched)
     assert steady.tuned is None
     assert steady.priors == Priors()
-    block = changed(24_000, 4_000)
+    block = changed(8_000, 1_500)
     made = train.train(InMemory([block]), lookup, ARTWORK, watched)
     assert made.tuned is not None
     assert made.priors.ageing > 1
