@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUFF_RULES := E,F,I,B,UP,RUF,SIM,C4,PT,N
 ARGS ?=
+# Of `make bench`: how large a log its pages are measured on; empty is 10,000,000 impressions.
+PAGES ?= --impressions 1000000 --titles 4000
 
 .PHONY: demo test bench lint clean
 
@@ -22,6 +24,8 @@ endif
 bench: $(VENV)/.ready-test
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m simulations.bench $(ARGS)
+	$(BIN)/python -m simulations.bench_pages $(PAGES)
+	$(BIN)/python -m simulations.bench_pages --postgresql $(PAGES)
 
 lint: $(VENV)/.ready-test
 	$(BIN)/ruff check --isolated --quiet --line-length 100 --select $(RUFF_RULES) --ignore RUF001,RUF002,RUF036,N818 artwork_bandit migrations simulations tests
