@@ -8,8 +8,10 @@ would have earned cannot: nobody was shown anything else.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,36 +70,31 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
     assert source.store is not None, "models are in the database"
     policy = model_target(source.store, version, "rehearsed").policy
     assert policy is not None, "a model is a policy"
-    same: dict[str, list[float]] = {}
+    counts: Counter[str] = Counter()
+    same: defaultdict[str, float] = defaultdict(float)
     likeliest: dict[str, Counter[str]] = {}
-    writer = None if out is None else _writer(out)
-    try:
+    with _writing(out) as write:
         for table in _tables(source, policy):
-            if writer is not None:
-                writer.write_table(table)
-            names = ("title_id", "served_probability", "likeliest")
-            for title, chance, best in zip(*(table[n].to_pylist() for n in names), strict=True):
-                same.setdefault(title, []).append(chance)
+            write(table)
+            columns = (
+                table[n].to_pylist() for n in ("title_id", "served_probability", "likeliest")
+            )
+            for title, chance, best in zip(*columns, strict=True):
+                counts[title] += 1
+                same[title] += chance
                 likeliest.setdefault(title, Counter())[best] += 1
-    finally:
-        if writer is not None:
-            writer.close()
-    decisions = sum(map(len, same.values()))
-    if not decisions:
-        raise NotEnoughData(
-            "no settled decision served one fixed variant: give the baseline cell members with "
-            "`cells set`, or `pause` the slot"
-        )
-    titles = [
-        TitleRehearsed(
-            title_id=title, decisions=len(chances), same=float(np.mean(chances)),
-            mostly=likeliest[title].most_common(1)[0][0],
-            mostly_share=likeliest[title].most_common(1)[0][1] / len(chances),
-        )
-        for title, chances in sorted(same.items(), key=lambda t: (-len(t[1]), t[0]))
-    ]  # fmt: skip
-    overall = float(np.mean(np.concatenate([np.array(c) for c in same.values()])))
-    return Rehearsal(decisions=decisions, same=overall, titles=titles)
+        _require_any(counts)
+    titles = []
+    for title, n in sorted(counts.items(), key=lambda t: (-t[1], t[0])):
+        mostly, times = likeliest[title].most_common(1)[0]
+        titles.append(
+            TitleRehearsed(
+                title_id=title, decisions=n, same=same[title] / n, mostly=mostly,
+                mostly_share=times / n,
+            )
+        )  # fmt: skip
+    decisions = counts.total()
+    return Rehearsal(decisions=decisions, same=sum(same.values()) / decisions, titles=titles)
 
 
 def _tables(source: ReplaySource, policy: Policy) -> Iterator[pa.Table]:
@@ -130,8 +127,26 @@ def _table(block: ReplayBlock, pmf: np.ndarray) -> pa.Table:
     )
 
 
-def _writer(out: Path) -> pa.parquet.ParquetWriter:
+@contextmanager
+def _writing(out: Path | None) -> Iterator[Callable[[pa.Table], None]]:
+    """Give what writes rows to a file, which is there in the end, whole, or not at all."""
+    if out is None:
+        yield lambda table: None
+        return
+    partial = out.with_name(out.name + ".partial")
     try:
-        return pa.parquet.ParquetWriter(out, SCHEMA)
+        with pa.parquet.ParquetWriter(partial, SCHEMA) as writer:
+            yield writer.write_table
+        os.replace(partial, out)
     except OSError as error:
         raise InvalidInput(f"{out} cannot be written: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _require_any(counts: Counter[str]) -> None:
+    if not counts:
+        raise NotEnoughData(
+            "no settled decision served one fixed variant: give the baseline cell members with "
+            "`cells set`, or `pause` the slot"
+        )

@@ -41,9 +41,12 @@ def test_an_apprentice_tells_what_it_would_have_shown(
         rehearse(source, version + 99)
 
 
-def test_where_everybody_was_drawn_for_nothing_can_be_rehearsed(simulation: Simulation) -> None:
+def test_where_everybody_was_drawn_for_nothing_can_be_rehearsed(
+    simulation: Simulation, tmp_path: Path
+) -> None:
     simulation.visits(200)
     store = simulation.service.store
     version = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
     with pytest.raises(NotEnoughData, match="cells set"):
-        rehearse(ReplaySource.of(store, None, "artwork"), version)
+        rehearse(ReplaySource.of(store, None, "artwork"), version, tmp_path / "none.parquet")
+    assert not list(tmp_path.glob("none*"))
