@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
     }
 )  # fmt: skip
 
+TOLD = ("title_id", "served_probability", "likeliest")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TitleRehearsed:
