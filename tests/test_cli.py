@@ -76,13 +76,18 @@ def test_wrong_use_is_exit_code_2(sqlite_url: str, arguments: list[str]) -> None
     assert "Traceback" not in said
 
 
-def test_a_database_not_migrated_is_said_in_words(tmp_path: Path) -> None:
+def test_a_database_not_migrated_is_said_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     database = f"sqlite:///{tmp_path}/new.db"
     assert "artwork-bandit migrate" in run("cells", "show", database=database, code=2)
     assert "database is at" in run("migrate", database=database)
     assert "explore" in run("cells", "show", database=database)
-    said = run("evaluate", "--target", "uniform", database=database, code=1)
-    assert "no impression of artwork has been sent" in said
+    ask = ("evaluate", "--target", "uniform")
+    assert "no impression of artwork has been sent" in run(*ask, database=database, code=1)
+    assert "export" in run(*ask, "--scheduler", "local", database=database, code=2)
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:9")  # for others' work
+    assert "no impression of artwork has been sent" in run(*ask, database=database, code=1)
 
 
 def test_judging_a_log_made_elsewhere(tmp_path: Path) -> None:

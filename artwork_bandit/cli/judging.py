@@ -15,6 +15,7 @@ from artwork_bandit.cli.options import (
     PATH,
     open_store,
     rule_option,
+    scheduler_for,
     scheduler_option,
     slot_option,
     slot_under,
@@ -95,6 +96,7 @@ def evaluate(
         raise click.UsageError("--interval bootstrap goes with a --level of at most 0.999")
     chosen = load()
     of_slot = slot_under(chosen, slot, rule, log)
+    scheduler = scheduler_for(log, scheduler)
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     database = log is None or any(needs_database(t) for t in (*targets, against, by or ""))

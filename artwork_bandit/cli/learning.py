@@ -20,6 +20,7 @@ from artwork_bandit.cli.options import (
     print_json,
     progress_shown,
     rule_option,
+    scheduler_for,
     scheduler_option,
     slot_option,
     slot_under,
@@ -59,6 +60,7 @@ def train(
 
     chosen = load()
     of_slot = slot_under(chosen, slot, rule, log)
+    scheduler = scheduler_for(log, scheduler)
     store = open_store(chosen)
     with progress_shown() as progress:
         outcome = retrain(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from artwork_bandit.settings import Settings
 
@@ -23,7 +24,8 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
 scheduler_option = click.option(
     "--scheduler", envvar="DASK_SCHEDULER_ADDRESS",
-    help="Dask scheduler to read the log's part files; `local` starts processes here.",
+    help="Dask scheduler to read the log's part files; `local` starts processes here. "
+    "A self-test is simulated here.",
 )  # fmt: skip
 rule_option = click.option(
     "--rule", help="Reward rule that outcomes are read under: a version, or a TOML file."
@@ -62,6 +64,14 @@ def slot_under(chosen: Settings, slot: str, rule: str | None, log: Path | None =
             "a Parquet log has its rewards; `export --rule` writes it under another rule"
         )
     return slot_of(chosen, slot, rule)
+
+
+def scheduler_for(log: Path | None, scheduler: str | None) -> str | None:
+    """Return who reads the log: one that only the environment names is for Parquet logs, and no
+    reason to refuse a database's."""
+    source = click.get_current_context().get_parameter_source("scheduler")
+    named_here = source is ParameterSource.COMMANDLINE
+    return scheduler if named_here or log is not None else None
 
 
 def open_store(chosen: Settings) -> Store:

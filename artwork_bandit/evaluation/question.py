@@ -71,9 +71,11 @@ class Survey:
         self._names: Counter[str] = Counter()
 
     def add(self, block: ReplayBlock) -> None:
-        block = block.take(~certain(block))
-        if not len(block):
+        sure = certain(block)
+        if sure.all():
             return
+        if sure.any():
+            block = block.take(~sure)
         if block.q_hat is None:
             self._past.add(block, self._span, hashed(block.member_ids))
         if self._segments is not None:

@@ -138,7 +138,7 @@ def read(
         some = parts(path) if of is None else of
         if not any(part.rows for part in some):
             raise InvalidInput(f"{path} holds no rows")
-        for block in ahead(_blocks(path, some, columns, block_rows)):
+        for block in _ahead(_blocks(path, some, columns, block_rows)):
             yield block if slot is None else _of_slot(block, slot)
 
 
@@ -169,7 +169,7 @@ def _told(path: Path) -> Iterator[None]:
         raise InvalidInput(f"{path} is not a readable Parquet log: {error}") from error
 
 
-def ahead(items: Iterator[Any]) -> Iterator[Any]:
+def _ahead(items: Iterator[Any]) -> Iterator[Any]:
     """Yield the items, the next one made in a thread meanwhile."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(next, items, None)
