@@ -99,7 +99,8 @@ class Evaluation:
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
         self._health.compare(uniform, block.reward)
         uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
-        actions = Actions.of(block, question.lookup)
+        policies = any(t.policy is not None for t in question.targets)
+        actions = Actions.of(block, question.lookup) if policies else None
         pmfs = {t.name: t.pmf(block, actions) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in question.targets:

@@ -33,9 +33,13 @@ class Target:
     variant_id: str | None = None
     """Only rows where this variant was eligible can judge the target. None keeps all."""
 
-    def pmf(self, block: ReplayBlock, actions: Actions) -> Floats:
-        """Return the flat target pmf of a block; raises InvalidInput for a missing column."""
+    def pmf(self, block: ReplayBlock, actions: Actions | None) -> Floats:
+        """Return the flat target pmf of a block; raises InvalidInput for a missing column.
+
+        `actions` are the block's, and need not be given for a column.
+        """
         if self.policy is not None:
+            assert actions is not None, "a policy looks at variants"
             return actions.pmf(self.policy, block)
         column = self.name.removeprefix("column:")
         if column not in block.targets:
@@ -52,21 +56,37 @@ def best_single(blocks: Iterable[ReplayBlock], until: int) -> Target:
     The value is the self-normalised importance-weighted mean reward over all contexts, shrunk
     towards the title's mean so that a variant shown twice does not win by luck.
     """
-    sums: dict[tuple[str, str], dict[str, list[float]]] = {}
+    sums: dict[tuple[str, str], dict[str, Floats]] = {}
     for block in blocks:
-        rows = np.flatnonzero((block.occurred_at <= until) & (block.propensity < 1))
-        for i in rows.tolist():
-            action_set = block.action_sets[block.set_of_row[i]]
+        if not block.action_sets:
+            continue
+        for action_set, shown in zip(block.action_sets, _shown(block, until), strict=True):
             title = sums.setdefault((action_set.title_id, action_set.slot), {})
-            shown = title.setdefault(action_set.variant_ids[block.chosen[i]], [0.0, 0.0])
-            weight = 1.0 / (block.propensity[i] * len(action_set.variant_ids))
-            shown[0] += weight
-            shown[1] += weight * block.reward[i]
+            for variant_id, each in zip(action_set.variant_ids, shown, strict=True):
+                if each[0] > 0:
+                    title[variant_id] = title.get(variant_id, 0.0) + each
     values: dict[int, float] = {}
     for (title_id, slot), shown_in in sums.items():
-        weight, earned = (sum(each) for each in zip(*shown_in.values(), strict=True))
+        if not shown_in:
+            continue
+        weight, earned = np.sum(list(shown_in.values()), axis=0)
         mean = earned / weight
         for variant_id, (w, s) in shown_in.items():
             value = (s + BEST_SINGLE_SHRINKAGE * mean) / (w + BEST_SINGLE_SHRINKAGE)
             values[variant_key(title_id, slot, variant_id)] = value
     return Target(name="best-single", policy=Ranked(values), after=until)
+
+
+def _shown(block: ReplayBlock, until: int) -> list[Floats]:
+    """Return, per action set, [variants, 2]: the weight each was shown with, and that times its
+    reward, in the rows up to `until` that could have been others."""
+    sizes = np.array([len(s.variant_ids) for s in block.action_sets], np.int64)
+    starts = np.cumsum(sizes) - sizes
+    rows = (block.occurred_at <= until) & (block.propensity < 1)
+    of = block.set_of_row[rows]
+    place = starts[of] + block.chosen[rows]
+    weight = 1.0 / (block.propensity[rows] * sizes[of])
+    columns = (weight, weight * block.reward[rows])
+    total = int(sizes.sum())
+    summed = np.stack([np.bincount(place, each, total) for each in columns], axis=1)
+    return np.split(summed, starts[1:])

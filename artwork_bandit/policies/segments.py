@@ -32,9 +32,17 @@ def maximum(flat: Floats, offsets: Ints) -> Floats:
 
 def first_maximum(flat: Floats, offsets: Ints) -> Ints:
     """Return the flat index of each decision's largest value, the first one among equals."""
+    if (n := _common_size(offsets)) is not None:
+        return np.asarray(offsets[:-1] + flat.reshape(-1, n).argmax(axis=1))
     best = spread(maximum(flat, offsets), offsets)
     index = np.where(flat == best, np.arange(len(flat)), len(flat))
     return np.minimum.reduceat(index, offsets[:-1]) if len(offsets) > 1 else index
+
+
+def _common_size(offsets: Ints) -> int | None:
+    """Return the number of variants that every decision has, None where they differ."""
+    each = sizes(offsets)
+    return int(each[0]) if len(each) and np.all(each == each[0]) else None
 
 
 def entropy(pmf: Floats, offsets: Ints) -> Floats:

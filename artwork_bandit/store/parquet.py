@@ -21,32 +21,17 @@ import pyarrow.compute
 import pyarrow.dataset
 import pyarrow.parquet
 
-from artwork_bandit.domain import ActionSet, Context, Floats, Ints, ReplayBlock
+from artwork_bandit.domain import Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.store.parquet_rows import OPTIONAL, REQUIRED, TARGET_PREFIX, block_of
 
 BLOCK = 65_536
 PART_ROWS = 250_000
+SMALL = BLOCK // 4
+"""Mean rows of a row group below which several make a block."""
 READ_AT_ONCE = 1 << 20
 """Bytes of a column read at once."""
-REQUIRED = {
-    "decision_id": pa.string(),
-    "occurred_at": pa.timestamp("us", "UTC"),
-    "member_id": pa.string(),
-    "title_id": pa.string(),
-    "action_set": pa.list_(pa.string()),
-    "variant_id": pa.string(),
-    "propensity": pa.float64(),
-    "reward": pa.float64(),
-}
-OPTIONAL = {
-    "slot": pa.string(),
-    "context": pa.string(),
-    "cell": pa.string(),
-    "logging_pmf": pa.list_(pa.float64()),
-    "q_hat": pa.list_(pa.float64()),
-}
-TARGET_PREFIX = "target:"
-_context = msgspec.json.Decoder(Context)
+REPEATING = ("title_id", "action_set", "variant_id")
 
 
 def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
@@ -148,7 +133,7 @@ def _blocks(
     for part in some:
         start = part.start
         for batch in _batches(part, columns, rows):
-            yield _block(path, batch, start)
+            yield block_of(path, batch, start)
             start += batch.num_rows
 
 
@@ -181,15 +166,37 @@ def _ahead(items: Iterator[Any]) -> Iterator[Any]:
 def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
     """Yield batches that are not empty, decoded as they come: whole row groups, as a dataset reads
     them, took twice the memory."""
-    with pa.parquet.ParquetFile(part.file, buffer_size=READ_AT_ONCE, pre_buffer=False) as file:
+    metadata = pa.parquet.read_metadata(part.file)
+    as_numbers = _repeating(metadata, part)
+    with pa.parquet.ParquetFile(
+        part.file, metadata=metadata, buffer_size=READ_AT_ONCE, pre_buffer=False,
+        read_dictionary=as_numbers,
+    ) as file:  # fmt: skip
         if missing := [name for name in columns if name not in file.schema_arrow.names]:
             raise InvalidInput(
                 f"{part.file} lacks the columns {missing}, which the log's other parts have"
             )
-        groups = list(part.row_groups)
-        for batch in file.iter_batches(batch_size=rows, columns=columns, row_groups=groups):
-            if batch.num_rows:
-                yield batch
+        # The numbers mean something else in each row group.
+        groups = [[group] for group in part.row_groups] if as_numbers else [list(part.row_groups)]
+        for some in groups:
+            for batch in file.iter_batches(batch_size=rows, columns=columns, row_groups=some):
+                if batch.num_rows:
+                    yield batch
+
+
+def _repeating(metadata: Any, part: Part) -> list[str]:
+    """Return the columns of texts that are few and come again, to be read as numbers: making every
+    text anew takes most of the time of reading. None where row groups are so small that several
+    make a block, unless the file has it so."""
+    columns = [metadata.schema.column(i) for i in range(len(metadata.schema))]
+    texts = [c.path for c in columns if c.physical_type == "BYTE_ARRAY"]
+    schema = metadata.schema.to_arrow_schema()
+    sets = schema.field("action_set").type if "action_set" in schema.names else pa.null()
+    has_it_so = pa.types.is_list(sets) and pa.types.is_dictionary(sets.value_type)
+    small = len(part.row_groups) > 1 and part.rows < len(part.row_groups) * SMALL
+    if small and not has_it_so:
+        return []
+    return [path for path in texts if path.split(".")[0] in REPEATING]
 
 
 def _columns(path: Path, schema: pa.Schema) -> list[str]:
@@ -199,169 +206,21 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
     if not (pa.types.is_timestamp(zone) and zone.tz is not None):
         raise InvalidInput(f"{path}: occurred_at is {zone}; it must be a timestamp with time zone")
     targets = [name for name in schema.names if name.startswith(TARGET_PREFIX)]
+    for name in ("propensity", "reward"):
+        if not _is_number(schema.field(name).type):
+            raise InvalidInput(f"{path}: {name} is {schema.field(name).type}; it must be a number")
     return [*REQUIRED, *(name for name in OPTIONAL if name in schema.names), *targets]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _of_slot(block: ReplayBlock, slot: str) -> ReplayBlock:
     per_set = np.array([s.slot == slot for s in block.action_sets], bool)
     return block if per_set.all() else block.take(per_set[block.set_of_row])
-
-
-def _block(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
-    def broken(rows: Any, rule: str) -> None:
-        at = np.flatnonzero(np.asarray(rows))
-        if len(at):
-            more = f" (and {len(at) - 1} rows soon after it)" if len(at) > 1 else ""
-            raise InvalidInput(f"{path}, row {start + int(at[0]) + 1}{more}: {rule}")
-
-    def column(name: str) -> Any:
-        kind = (REQUIRED | OPTIONAL).get(name, pa.list_(pa.float64()))
-        return batch.column(name).cast(kind)
-
-    for name in REQUIRED:
-        broken(batch.column(name).is_null().to_numpy(zero_copy_only=False), f"{name} is missing")
-    lists = column("action_set")
-    sizes = np.diff(lists.offsets.to_numpy()).astype(np.int64)
-    broken(sizes == 0, "action_set is empty")
-    broken(_any_null(lists.flatten(), sizes), "action_set names no variant")
-    has = set(batch.schema.names)
-    slots = column("slot").fill_null("artwork") if "slot" in has else None
-    names = lists.flatten().dictionary_encode()
-    sets, set_of_row = _action_sets(names, sizes, column("title_id"), slots)
-    duplicated = np.array([len(set(s.variant_ids)) < len(s.variant_ids) for s in sets], bool)
-    broken(duplicated[set_of_row], "action_set names a variant twice")
-    chosen = _places(names, sizes, column("variant_id"))
-    broken(chosen < 0, "variant_id is not in action_set")
-    propensity = column("propensity").to_numpy(zero_copy_only=False)
-    broken(~((propensity > 0) & (propensity <= 1)), "propensity is not in (0, 1]")
-    reward = column("reward").to_numpy(zero_copy_only=False)
-    broken(~np.isfinite(reward), "reward is not finite")
-
-    def per_variant(name: str, is_pmf: bool) -> Floats:
-        values = column(name)
-        broken(values.is_null().to_numpy(zero_copy_only=False), f"{name} is missing")
-        lengths = np.diff(values.offsets.to_numpy())
-        broken(lengths != sizes, f"{name} is not as long as action_set")
-        flat: Floats = values.flatten().to_numpy(zero_copy_only=False).astype(np.float64)
-        owner = np.repeat(np.arange(len(sizes)), sizes)
-        bad = ~np.isfinite(flat) | (is_pmf & ((flat < 0) | (flat > 1)))
-        broken(np.bincount(owner, bad, len(sizes)) > 0, f"{name} has a value not allowed")
-        if is_pmf:
-            sums = np.bincount(owner, flat, len(sizes))
-            broken(np.abs(sums - 1) > 1e-6, f"{name} does not sum to 1")
-        return flat
-
-    return ReplayBlock(
-        decision_ids=column("decision_id").to_numpy(zero_copy_only=False),
-        occurred_at=column("occurred_at").cast(pa.int64()).to_numpy(zero_copy_only=False),
-        member_ids=column("member_id").to_numpy(zero_copy_only=False),
-        action_sets=sets,
-        set_of_row=set_of_row,
-        chosen=chosen,
-        propensity=propensity,
-        reward=reward,
-        contexts=_contexts(
-            path, column("context") if "context" in has else None, len(sizes), start
-        ),
-        cells=column("cell").to_numpy(zero_copy_only=False)
-        if "cell" in has
-        else np.full(len(sizes), None, object),
-        logging_pmf=per_variant("logging_pmf", True) if "logging_pmf" in has else None,
-        targets={
-            name.removeprefix(TARGET_PREFIX): per_variant(name, True)
-            for name in batch.schema.names
-            if name.startswith(TARGET_PREFIX)
-        },
-        q_hat=per_variant("q_hat", False) if "q_hat" in has else None,
-    )
-
-
-def _any_null(flat: pa.Array, sizes: Ints) -> Any:
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    nulls = flat.is_null().to_numpy(zero_copy_only=False)
-    return np.bincount(owner, nulls, len(sizes)) > 0
-
-
-def _action_sets(
-    names: pa.DictionaryArray, sizes: Ints, titles: pa.Array, slots: pa.Array | None
-) -> tuple[tuple[ActionSet, ...], Ints]:
-    """Return the distinct action sets, in order of appearance, and each row's index among them.
-
-    Rows are compared as rows of numbers, those of one size together.
-    """
-    codes, words = _codes(names)
-    title_codes, title_words = _codes(titles.dictionary_encode())
-    slot_codes, slot_words = (
-        (np.zeros(len(sizes), np.int64), ["artwork"])
-        if slots is None
-        else _codes(slots.dictionary_encode())
-    )
-    starts = np.cumsum(sizes) - sizes
-    set_of_row = np.empty(len(sizes), np.int64)
-    firsts: list[int] = []
-    for size in np.unique(sizes).tolist():
-        rows = np.flatnonzero(sizes == size)
-        listed = codes[starts[rows][:, None] + np.arange(size)]
-        table = np.column_stack([title_codes[rows], slot_codes[rows], listed])
-        first, place = _distinct(table)
-        set_of_row[rows] = len(firsts) + place
-        firsts += rows[first].tolist()
-    order = np.argsort(firsts)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    sets = []
-    for row in np.array(firsts, np.int64)[order].tolist():
-        listed = codes[starts[row] : starts[row] + sizes[row]]
-        # A log from elsewhere knows variants by name only: no revisions.
-        sets.append(
-            ActionSet(
-                action_set_id=0, title_id=title_words[title_codes[row]],
-                slot=slot_words[slot_codes[row]], revision_ids=(),
-                variant_ids=tuple(words[c] for c in listed.tolist()),
-            )
-        )  # fmt: skip
-    return tuple(sets), rank[set_of_row]
-
-
-def _distinct(table: Ints) -> tuple[Ints, Ints]:
-    """Return (where each distinct row is first, each row's place among them).
-
-    Rows are told apart by a hash, which is then checked.
-    """
-    factors = np.random.default_rng(1).integers(1, 2**62, table.shape[1], np.int64) | 1
-    hashed = (table * factors).sum(axis=1)
-    _, first, place = np.unique(hashed, return_index=True, return_inverse=True)
-    if not np.array_equal(table[first[place]], table):
-        _, first, place = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    return first, place.reshape(-1)
-
-
-def _places(names: pa.DictionaryArray, sizes: Ints, shown: pa.Array) -> Ints:
-    """Return the place of what was shown in each row's list, -1 where it is not there."""
-    found = pa.compute.index_in(shown, value_set=names.dictionary).fill_null(-1)
-    code = found.to_numpy(zero_copy_only=False)
-    owner = np.repeat(np.arange(len(sizes)), sizes)
-    at = np.flatnonzero(_codes(names)[0] == code[owner])[::-1]
-    places = np.full(len(sizes), -1, np.int64)
-    places[owner[at]] = at - (np.cumsum(sizes) - sizes)[owner[at]]
-    return places
-
-
-def _codes(encoded: pa.DictionaryArray) -> tuple[Ints, list[str]]:
-    numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return numbers, encoded.dictionary.to_pylist()
-
-
-def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tuple[Context, ...]:
-    if column is None:
-        return (Context(),) * rows
-    contexts = []
-    for at, text in enumerate(column.to_pylist()):
-        try:
-            contexts.append(Context() if not text else _context.decode(text))
-        except msgspec.DecodeError as error:
-            raise InvalidInput(f"{path}, row {start + at + 1}: context {error}") from error
-    return tuple(contexts)
 
 
 def _table(block: ReplayBlock, schema: pa.Schema) -> pa.Table:

@@ -1,0 +1,83 @@
+"""Logs in Parquet, as other tools write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.store import parquet
+
+ROWS = 40_000
+NUMBERS = pa.list_(pa.dictionary(pa.int32(), pa.string()))
+
+
+def log(titles: int, sets: pa.DataType | None = None) -> pa.Table:
+    """Return a log whose titles have one to four variants."""
+    of = np.random.default_rng(1).integers(titles, size=ROWS).tolist()
+    lists = [[f"title-{t}-variant-{v}" for v in range(1 + t % 4)] for t in of]
+    return pa.table(
+        {
+            "decision_id": [f"d{i}" for i in range(ROWS)],
+            "occurred_at": pa.array(
+                1_750_000_000_000_000 + np.arange(ROWS), pa.timestamp("us", "UTC")
+            ),
+            "member_id": [f"m{i % 99}" for i in range(ROWS)],
+            "title_id": [f"title-{t}" for t in of],
+            "action_set": pa.array(lists, sets),
+            "variant_id": [some[-1] for some in lists],
+            "propensity": np.full(ROWS, 0.25),
+            "reward": np.zeros(ROWS),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("titles", "row_group", "sets"),
+    [
+        pytest.param(50, ROWS, None, id="few texts"),
+        pytest.param(30_000, ROWS, None, id="more texts than the file's dictionary holds"),
+        pytest.param(50, 17_000, None, id="several row groups"),
+        pytest.param(50, 999, None, id="small row groups"),
+        pytest.param(50, ROWS, NUMBERS, id="texts as numbers"),
+        pytest.param(50, 999, NUMBERS, id="texts as numbers in small row groups"),
+    ],
+)
+def test_a_log_is_read_as_it_was_written(
+    tmp_path: Path, titles: int, row_group: int, sets: pa.DataType | None
+) -> None:
+    table = log(titles, sets)
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=row_group)
+    found = []
+    for block in parquet.read(tmp_path / "log.parquet", block_rows=16_384):
+        for of, chosen in zip(block.set_of_row.tolist(), block.chosen.tolist(), strict=True):
+            action_set = block.action_sets[of]
+            found.append((action_set.title_id, action_set.variant_ids, chosen))
+    lists = table["action_set"].to_pylist()
+    assert found == [
+        (title, tuple(some), len(some) - 1)
+        for title, some in zip(table["title_id"].to_pylist(), lists, strict=True)
+    ]
+
+
+def test_a_propensity_that_is_text_is_refused(tmp_path: Path) -> None:
+    table = log(3)
+    text = table["propensity"].cast(pa.string())
+    at = table.schema.get_field_index("propensity")
+    pq.write_table(table.set_column(at, "propensity", text), tmp_path / "log.parquet")
+    with pytest.raises(InvalidInput, match="propensity is string; it must be a number"):
+        list(parquet.read(tmp_path / "log.parquet"))
+
+
+def test_a_missing_name_in_an_action_set_is_named(tmp_path: Path) -> None:
+    table = log(3)
+    lists = table["action_set"].to_pylist()
+    lists[11] = [None]
+    at = table.schema.get_field_index("action_set")
+    pq.write_table(table.set_column(at, "action_set", pa.array(lists)), tmp_path / "log.parquet")
+    with pytest.raises(InvalidInput, match="row 12: action_set names no variant"):
+        list(parquet.read(tmp_path / "log.parquet"))
