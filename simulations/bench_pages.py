@@ -33,7 +33,7 @@ from rich.table import Table
 from artwork_bandit.domain import ActionSet, Context, Title, Variant, member_bucket, microseconds
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import catalog, migrate, rollups
+from artwork_bandit.store import catalog, migrate, resumming, rollups
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.columns import Instant
 from artwork_bandit.store.engine import Store
@@ -82,8 +82,8 @@ def fill(
 ) -> float:  # fmt: skip
     """Write a log and roll it up; return the median seconds of rolling up a batch.
 
-    The last `measured` batches are rolled up as the worker does it; those before in one statement,
-    which comes to the same (`tests/store`) and takes minutes instead of an hour.
+    The last `measured` batches are rolled up as the worker does it; those before as `rollups
+    rebuild` does, which comes to the same (`tests/store`) and takes minutes instead of an hour.
     """
     with store.write() as connection:
         catalog.put_titles(connection, titles, now)
@@ -113,7 +113,7 @@ def fill(
                 connection.exec_driver_sql("PRAGMA cache_size=-1500000")
             for number, batch in some:
                 if number == bulk and bulk:
-                    _roll_up(connection)
+                    resumming.rebuild(connection)
                 asked = {row["request_id"]: row for row in batch}
                 _write(connection, requests, [_request(row) for row in asked.values()])
                 _write(connection, rewards, [{n: r[n] for n in _REWARD} for r in batch])
@@ -146,37 +146,6 @@ def _write(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]
     with cursor.copy(f"COPY {table.name} ({listed}) FROM STDIN") as copy:
         for row in values:
             copy.write_row(row)
-
-
-def _roll_up(connection: sa.Connection) -> None:
-    """Sum all rewards in one statement for each table, as the migration does."""
-    drawn = "(r.propensity < 1 OR json_array_length(s.variant_ids) = 1)"
-    connection.execute(
-        sa.text(
-            "INSERT INTO rollups SELECT r.slot, r.title_id, r.occurred_at / 86400000000, "
-            "r.action_set_id, r.cell, r.variant_id, r.member_bucket % 64, COUNT(*), COUNT(*), "
-            f"SUM(r.quality_play), SUM(CASE WHEN {drawn} THEN 1 ELSE 0 END), "
-            f"SUM(CASE WHEN {drawn} THEN r.quality_play ELSE 0 END), "
-            f"SUM(CASE WHEN {drawn} THEN 1 / r.propensity ELSE 0.0 END), "
-            f"SUM(CASE WHEN {drawn} THEN 1 / (r.propensity * r.propensity) ELSE 0.0 END), "
-            f"SUM(CASE WHEN {drawn} THEN r.quality_play / r.propensity ELSE 0.0 END) "
-            "FROM rewards r JOIN action_sets s ON s.action_set_id = r.action_set_id "
-            "GROUP BY 1, 2, 3, 4, 5, 6, 7"
-        )
-    )
-    connection.execute(
-        sa.text(
-            "INSERT INTO cell_rollups SELECT slot, occurred_at / 3600000000, cell, "
-            "COALESCE(model_version, 0), member_bucket % 64, COUNT(*), COUNT(*), SUM(quality_play) "
-            "FROM rewards GROUP BY 1, 2, 3, 4, 5"
-        )
-    )
-    connection.execute(
-        sa.text(
-            "INSERT INTO summaries (slot, title_id, marks, summed) "
-            "SELECT DISTINCT slot, title_id, 1, 0 FROM rollups"
-        )
-    )
 
 
 def _batches(

@@ -325,6 +325,12 @@ def test_train_list_show_promote_roll_back_export(
     outcome = json.loads(run("train", "--json", database=sqlite_url))
     assert outcome["version"] == 1
     assert "model 2" in run("train", database=sqlite_url)
+    assert "are what" in run("rollups", "check", database=sqlite_url)
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE rollups SET plays = plays + 1")
+    assert "rollups rebuild" in run("rollups", "check", database=sqlite_url, code=1)
+    assert "made anew" in run("rollups", "rebuild", database=sqlite_url)
+    run("rollups", "check", database=sqlite_url)
     listed = json.loads(run("models", "list", "--json", database=sqlite_url))
     assert [m["version"] for m in listed] == [2, 1]
     assert json.loads(run("models", "show", "1", database=sqlite_url))["slot"] == "artwork"

@@ -31,7 +31,8 @@ def cli(ctx: click.Context, config: Path | None, database_url: str | None) -> No
 for command in (
     running.demo, running.migrate, data.catalog, data.history, running.serve, running.worker,
     learning.train, learning.models, judging.evaluate, data.export, data.import_log,
-    running.pause, running.resume, running.cells, running.spool, running.config,
+    running.pause, running.resume, running.cells, running.spool, data.rollups,
+    running.config,
 ):  # fmt: skip
     cli.add_command(command)
 

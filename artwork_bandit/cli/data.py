@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -96,10 +97,11 @@ def export(
 ) -> None:  # fmt: skip
     """Write the replay log to a Parquet file."""
     from artwork_bandit.store import parquet, replay
+    from artwork_bandit.store.window import Window
 
     chosen = load()
     of = slot_under(chosen, slot, rule)
-    window = replay.Window(slot=of.name, since=since, until=until, rule=of.reward)
+    window = Window(slot=of.name, since=since, until=until, rule=of.reward)
     store = open_store(chosen)
     rows = parquet.write(file, replay.blocks(store, window))
     if not rows:
@@ -120,3 +122,33 @@ def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json
 
     result = imports.import_log(open_store(load()), path, utc_now(), dry_run=dry_run)
     report_changes(asdict(result), dry_run, as_json)
+
+
+@click.group()
+def rollups() -> None:
+    """The sums behind the pages."""
+
+
+@rollups.command("check")
+@click.pass_obj
+def check_rollups(load: Callable[..., Settings]) -> None:
+    """Compare the sums with the rewards they are of; exit code 1 if they differ."""
+    from artwork_bandit.store import resumming
+
+    with open_store(load()).write() as connection:
+        wrong = resumming.wrong(connection)
+    if wrong:
+        click.echo(f"{wrong:,} sums are not what the rewards come to: `rollups rebuild` mends them")
+        sys.exit(1)
+    click.echo("the sums are what the rewards come to")
+
+
+@rollups.command("rebuild")
+@click.pass_obj
+def rebuild_rollups(load: Callable[..., Settings]) -> None:
+    """Make all sums anew; the worker then sums every title up again."""
+    from artwork_bandit.store import resumming
+
+    with open_store(load()).write() as connection:
+        resumming.rebuild(connection)
+    click.echo("the sums were made anew; the worker sums the titles up within its next rounds")

@@ -15,7 +15,15 @@ from artwork_bandit.comparison import variants as comparison
 from artwork_bandit.operations.retrain import join_rewards
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import aggregates, catalog, migrate, rewards, rollups, summaries
+from artwork_bandit.store import (
+    aggregates,
+    catalog,
+    migrate,
+    resumming,
+    rewards,
+    rollups,
+    summaries,
+)
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import cell_rollups, impressions
 from artwork_bandit.store.tables import rewards as rewards_table
@@ -55,6 +63,53 @@ def test_they_are_what_the_migration_makes_of_the_rewards(
     assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
     with store.read() as connection:
         assert len(summaries.stale(connection, "artwork", 10)) == 3
+
+
+def test_they_can_be_made_again(simulation: Simulation, store: Store) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, later)
+    found = all_rows(store, rollups_table), all_rows(store, cell_rollups)
+    with store.read() as connection:
+        before = len(summaries.stale(connection, "artwork", 10))
+    with store.write() as connection:
+        assert resumming.wrong(connection) == 0
+        connection.execute(
+            sa.update(rollups_table).values(plays=9).where(rollups_table.c.title_id == "t1")
+        )
+        connection.execute(sa.delete(rollups_table).where(rollups_table.c.title_id == "t2"))
+        connection.execute(sa.delete(cell_rollups).where(cell_rollups.c.cell == "live"))
+        assert resumming.wrong(connection) > 10
+        resumming.rebuild(connection)
+        assert resumming.wrong(connection) == 0
+    assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
+    with store.read() as connection:
+        assert (before, len(summaries.stale(connection, "artwork", 10))) == (0, 3)
+    simulation.service.close()
+
+
+def test_making_them_again_while_rewards_are_joined_loses_and_doubles_none(
+    simulation: Simulation, store: Store
+) -> None:
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    errors: list[BaseException] = []
+
+    def join() -> None:
+        try:
+            for share in range(1, 21):
+                rewards.join(store, SLOTS["artwork"], WINDOW, NOW + (later - NOW) * share / 20)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=join)
+    thread.start()
+    while thread.is_alive():
+        with store.write() as connection:
+            resumming.rebuild(connection)
+    thread.join()
+    assert errors == []
+    with store.write() as connection:
+        assert resumming.wrong(connection) == 0
+    simulation.service.close()
 
 
 def test_joining_in_parts_and_twice_at_once_counts_once(
