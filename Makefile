@@ -31,7 +31,7 @@ lint: $(VENV)/.ready-test
 	$(BIN)/ruff check --isolated --quiet --line-length 100 --select $(RUFF_RULES) --ignore RUF001,RUF002,RUF036,N818 artwork_bandit migrations simulations tests
 	$(BIN)/ruff format --isolated --quiet --check --line-length 100 artwork_bandit migrations simulations tests
 	$(BIN)/mypy
-	$(BIN)/lint-imports --config setup.cfg --no-logo
+	$(BIN)/lint-imports --no-logo
 
 # Chromium for the browser tests, where this machine lets us install it.
 browser:

@@ -28,7 +28,7 @@ from artwork_bandit.evaluation.question import Question, Survey
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import BOUNDED, Verdict
-from artwork_bandit.store.features import names_only
+from artwork_bandit.policies.block import names_only
 
 VARIANTS, TITLES = 6, 20
 ESTIMATORS = ("ips", "snips", "dr", "sndr")

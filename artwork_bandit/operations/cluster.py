@@ -7,7 +7,7 @@ together in the log's order wherever they were read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +42,12 @@ def reading(
     if scheduler is None:
         yield _Here(source, progress)
         return
-    with _client(source, scheduler) as client:
-        yield _OnCluster(source, progress, client)
+    if not (parts := source.parts()):
+        raise InvalidInput(
+            "--scheduler reads Parquet part files: `export` the log first, then say --log"
+        )
+    with _client(scheduler) as client:
+        yield _OnCluster(parts, progress, client)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class _Here:
 
 @dataclass(frozen=True, slots=True)
 class _OnCluster:
-    source: ReplaySource
+    all_parts: Sequence[ReplaySource]
     progress: Progress
     client: Any
 
@@ -77,7 +81,7 @@ class _OnCluster:
         most = AHEAD * max(1, sum(self.client.nthreads().values()))
         waiting: deque[Any] = deque()
         rows = 0
-        parts = iter(self.source.parts())
+        parts = iter(self.all_parts)
         while True:
             while len(waiting) < most and (part := next(parts, None)) is not None:
                 waiting.append(self.client.submit(_run, function, part, plain, shared, pure=False))
@@ -103,11 +107,7 @@ def _run(
 
 
 @contextmanager
-def _client(source: ReplaySource, scheduler: str) -> Iterator[Any]:
-    if source.path is None:
-        raise InvalidInput(
-            "--scheduler reads Parquet part files: `export` the log first, then say --log"
-        )
+def _client(scheduler: str) -> Iterator[Any]:
     try:
         from dask.distributed import Client
     except ImportError as error:

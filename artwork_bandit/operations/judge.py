@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.evaluation.evaluate import evaluated
 from artwork_bandit.evaluation.evidence import Method
-from artwork_bandit.evaluation.health import event_checks
 from artwork_bandit.evaluation.question import Cluster, Question
 from artwork_bandit.evaluation.results import LOGGING, Report
 from artwork_bandit.evaluation.targets import Target, best_single
-from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.cluster import Progress, reading, silent
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.block import Lookup
-from artwork_bandit.policies.communities import Communities
+from artwork_bandit.policies.block import Lookup, names_only
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import events as event_store
-from artwork_bandit.store import registry
-from artwork_bandit.store.engine import Store
-from artwork_bandit.store.features import names_only
+
+if TYPE_CHECKING:
+    from artwork_bandit.store.engine import Store
 
 FORMS = "live, challenger, uniform, best-single, baseline, model:VERSION, variant:ID or column:NAME"
 BEST_SINGLE_CHOSEN_ON = 0.5
@@ -44,24 +41,19 @@ def judge(
         rule = source.window.rule or slot_named(source.window.slot).reward
         method = Method(bounds=rule.bounds)
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
+    communities = None
+    if by == COMMUNITY:
+        store = _require_store(source, COMMUNITY)
+        from artwork_bandit.operations.database_source import communities_of
+
+        communities = communities_of(store, source.window.slot)
     question = Question(
         targets=tuple(targets), lookup=lookup, against=against, method=method, cluster=cluster,
-        by=by, communities=_communities(source) if by == COMMUNITY else None,
+        by=by, communities=communities,
     )  # fmt: skip
     report = answer(source, question, progress, scheduler)
     versions = [t.policy.model_version for t in targets if t.policy is not None]
     return report, [v for v in versions if v is not None]
-
-
-def _communities(source: ReplaySource) -> Communities:
-    """Return the communities that the slot's newest model with any has learned."""
-    store = _require_store(source, COMMUNITY)
-    with store.read() as connection:
-        for record in registry.list_all(connection, source.window.slot):
-            encoder = registry.load(connection, record.version).model.context_encoder
-            if encoder.audiences is not None and encoder.audiences.communities:
-                return Communities(encoder)
-    raise InvalidInput("no model has learned communities yet: `train` one on more members")
 
 
 def answer(
@@ -70,20 +62,10 @@ def answer(
 ) -> Report:  # fmt: skip
     """Return what a log says to a question: two passes, of which the first is left out where the
     log brings what it would find."""
-    known, span = _event_checks(source), source.span()
+    known, span = source.checks(), source.span()
     with reading(source, scheduler, progress) as log:
         surveyed = question.by is not None or not source.predicts
         return evaluated(log, question, span, known, surveyed=surveyed)
-
-
-def _event_checks(source: ReplaySource) -> list[Check]:
-    """Return what the database knows of the log's events; nothing of a file's."""
-    if source.store is None or source.path is not None:
-        return []
-    window = source.window
-    with source.store.read() as connection:
-        found = event_store.timing(connection, window.slot, window.since, window.until)
-    return event_checks(found.events, found.late, found.early)
 
 
 def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:
@@ -111,24 +93,14 @@ def _target(source: ReplaySource, name: str) -> Target:
             return Target(name=name)
         case "live" | "challenger", "":
             store = _require_store(source, name)
-            find = registry.live if kind == "live" else registry.challenger
-            with store.read() as connection:
-                record = find(connection, source.window.slot)
-            if record is None:
-                raise InvalidInput(f"slot {source.window.slot!r} has no {kind} model; `train` one")
-            return model_target(store, record.version, name)
+            from artwork_bandit.operations.database_source import serving_target
+
+            return serving_target(store, source.window.slot, kind)
         case "model", str(version) if version.isascii() and version.isdigit():
+            from artwork_bandit.operations.database_source import model_target
+
             return model_target(_require_store(source, name), int(version), name)
     raise InvalidInput(f"target {name[:60]!r} is unknown; use {FORMS}")
-
-
-def model_target(store: Store, version: int, name: str) -> Target:
-    """Return a registered model, to be judged on rows after its training window."""
-    with store.read() as connection:
-        record = registry.get(connection, version)
-        policy = registry.load(connection, version).policy(version)
-    after = None if record.window_to is None else microseconds(record.window_to)
-    return Target(name=name, policy=policy, after=after)
 
 
 def _require_store(source: ReplaySource, name: str) -> Store:

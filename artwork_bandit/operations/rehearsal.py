@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from artwork_bandit.domain import ReplayBlock, instant
 from artwork_bandit.errors import InvalidInput, NotEnoughData
-from artwork_bandit.operations.judge import model_target
+from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Policy

@@ -1,36 +1,42 @@
-"""Where a replay log comes from: the database, or Parquet files."""
+"""Where a replay log comes from: Parquet files, here, or the database (`database_source`).
+
+What needs the database is imported where it is used: a log in files can be judged without one, and
+its library takes as long to load as half a million rows take to be judged.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from artwork_bandit.domain import Ints, ReplayBlock, instant, microseconds
 from artwork_bandit.evaluation.span import Span
-from artwork_bandit.policies.block import Lookup
+from artwork_bandit.evaluation.verdict import Check
+from artwork_bandit.policies.block import Lookup, names_only
 from artwork_bandit.slots import RewardRule
-from artwork_bandit.store import parquet, replay
-from artwork_bandit.store.engine import Store
-from artwork_bandit.store.features import StoredFeatures, names_only
-from artwork_bandit.store.replay import Window
+from artwork_bandit.store import parquet
+from artwork_bandit.store.window import Window
+
+if TYPE_CHECKING:
+    from artwork_bandit.store.engine import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaySource:
+class ReplaySource(ABC):
     """A log that can be read again and again, and the variants it speaks of."""
 
     name: str
     window: Window
-    store: Store | None = None
-    path: Path | None = None
+    store: Store | None
+    """Where models are registered, if that is known."""
     lookup: Lookup
-    part: parquet.Part | None = None
-    """Only this part of the path."""
 
     @staticmethod
     def of(
@@ -41,55 +47,93 @@ class ReplaySource:
         """Return the Parquet log at `path`, with its own rewards, else the database's under `rule`
         (None: as each was settled)."""
         window = Window(slot=slot, since=since, until=until, settled_by=settled_by, rule=rule)
-        lookup: Lookup = names_only if store is None else StoredFeatures(store)
-        name = str(path) if path is not None else "database"
-        return ReplaySource(name=name, window=window, store=store, path=path, lookup=lookup)
+        lookup: Lookup = names_only
+        if store is not None:
+            from artwork_bandit.store.features import StoredFeatures
 
-    def narrowed(self, since: dt.datetime | None, until: dt.datetime | None) -> ReplaySource:
+            lookup = StoredFeatures(store)
+        if path is not None:
+            return FileSource(
+                name=str(path), window=window, store=store, lookup=lookup, path=path
+            )  # fmt: skip
+        from artwork_bandit.operations.database_source import DatabaseSource
+
+        return DatabaseSource(name="database", window=window, store=store, lookup=lookup)
+
+    def narrowed(self, since: dt.datetime | None, until: dt.datetime | None) -> Self:
         """Return the part of the log from `since` until before `until`."""
         return replace(self, window=replace(self.window, since=since, until=until))
 
-    def parts(self) -> list[ReplaySource]:
-        """Return the log cut into parts that can be read anywhere; a database's is one."""
-        if self.path is None:
-            return [self]
+    @abstractmethod
+    def parts(self) -> Sequence[ReplaySource]:
+        """Return the log cut into parts that can be read on any machine that sees its files; none
+        if it cannot be cut so."""
+
+    @property
+    @abstractmethod
+    def predicts(self) -> bool:
+        """Whether the log brings its own q-hat."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int | None:
+        """Number of rows by which the log's growth is measured; None if it does not grow."""
+
+    @abstractmethod
+    def span(self) -> Span:
+        """Return when the first and the last row happened."""
+
+    @abstractmethod
+    def quantile(self, share: float) -> dt.datetime | None:
+        """Return the instant before which `share` of the rows lie; None for an empty log."""
+
+    @abstractmethod
+    def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
+        """Yield the log's blocks, in time order if it is the database's; `plain` leaves out
+        contexts and what is given per variant."""
+
+    @abstractmethod
+    def checks(self) -> list[Check]:
+        """Return what is known of the log besides its rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource(ReplaySource):
+    """A Parquet file, or a folder of part files."""
+
+    path: Path
+    part: parquet.Part | None = None
+    """Only this part of the path."""
+
+    def parts(self) -> Sequence[ReplaySource]:
         return [replace(self, part=part) for part in parquet.parts(self.path)]
 
     @property
     def predicts(self) -> bool:
-        """Whether the log brings its own q-hat."""
-        return self.path is not None and parquet.has_column(self.path, "q_hat")
+        return parquet.has_column(self.path, "q_hat")
+
+    @property
+    def size(self) -> int | None:
+        return None
 
     def span(self) -> Span:
-        """Return when the first and the last row happened."""
-        if self.path is None:
-            with self._require_store().read() as connection:
-                found = replay.span(connection, self.window)
-            return Span() if found is None else Span(*map(microseconds, found[1:]))
         ends = [Span.of(times) for times in self._times() if len(times)]
         return Span(min(s.first for s in ends), max(s.last for s in ends)) if ends else Span()
 
     def quantile(self, share: float) -> dt.datetime | None:
-        """Return the instant before which `share` of the rows lie; None for an empty log."""
-        if self.path is None:
-            with self._require_store().read() as connection:
-                return replay.quantile(connection, self.window, share)
         times = np.sort(np.concatenate([np.empty(0, np.int64), *self._times()]))
         return instant(int(times[int(len(times) * share)])) if len(times) else None
 
     def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
-        """Yield the log's blocks, in time order if it is the database's; `plain` leaves out
-        contexts and what is given per variant."""
-        if self.path is None:
-            yield from replay.blocks(self._require_store(), self.window, plain=plain)
-            return
         of = None if self.part is None else [self.part]
         for block in parquet.read(self.path, self.window.slot, of=of, plain=plain):
             kept = self._within(block.occurred_at)
             yield block if kept.all() else block.take(kept)
 
+    def checks(self) -> list[Check]:
+        return []
+
     def _times(self) -> Iterator[Ints]:
-        assert self.path is not None, "of a log in files"
         for times in parquet.times(self.path, self.window.slot):
             yield times[self._within(times)]
 
@@ -97,7 +141,3 @@ class ReplaySource:
         since, until = self.window.since, self.window.until
         kept = occurred_at >= (microseconds(since) if since else -(2**62))
         return np.asarray(kept & (occurred_at < (microseconds(until) if until else 2**62)))
-
-    def _require_store(self) -> Store:
-        assert self.store is not None, "a log is a path or a database"
-        return self.store

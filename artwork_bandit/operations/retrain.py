@@ -32,6 +32,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
+from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
@@ -41,6 +42,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, replay, rewards
 from artwork_bandit.store.engine import Store
+from artwork_bandit.store.window import Window
 from artwork_bandit.training import train as training
 from artwork_bandit.training.train import Trained
 from artwork_bandit.training.tuning import Progress
@@ -119,7 +121,7 @@ def retrain(
     with reading(earlier, scheduler) as to_learn:
         trained = training.train(to_learn, source.lookup, slot, how, progress)
     progress("judging", 0.0)
-    version = _register(store, slot, trained, how, now, _size(source))
+    version = _register(store, slot, trained, how, now, source.size)
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -128,7 +130,7 @@ def retrain(
     against = (
         Target(name="incumbent", policy=Uniform())
         if incumbent is None
-        else judge.model_target(store, incumbent.version, "incumbent")
+        else model_target(store, incumbent.version, "incumbent")
     )
     question = Question(
         targets=(candidate, against), lookup=source.lookup, against="incumbent",
@@ -160,7 +162,7 @@ def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
     """Return why the database's log has no row, or none in the time asked for."""
     with store.read() as connection:
         count, first = rewards.waiting(connection, slot.name)
-        settled = replay.span(connection, replay.Window(slot=slot.name))
+        settled = replay.span(connection, Window(slot=slot.name))
     if settled is not None:
         rows, start, end = settled
         return (
@@ -196,15 +198,6 @@ def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Pr
             known = msgspec.convert(settings["priors"], Priors)
             return known if rows < TUNED_AGAIN * tuned else None
     return None
-
-
-def _size(source: ReplaySource) -> int | None:
-    """Return the number of rows of the database's log, by which its growth is measured."""
-    if source.store is None or source.path is not None:
-        return None
-    with source.store.read() as connection:
-        found = replay.span(connection, source.window)
-    return None if found is None else found[0]
 
 
 def _register(

@@ -26,9 +26,8 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.judge import resolve
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import Actions, names_only
 from artwork_bandit.policies.segments import total
-from artwork_bandit.store.features import names_only
 
 MOST_ROWS = 10_000
 LOGS = 200

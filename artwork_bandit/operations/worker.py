@@ -33,8 +33,8 @@ from artwork_bandit.slots import SLOTS, Slot
 from artwork_bandit.store import registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
-from artwork_bandit.store.replay import Window
 from artwork_bandit.store.spool import Spool
+from artwork_bandit.store.window import Window
 from artwork_bandit.training.train import FEWEST_ROWS
 
 log = logging.getLogger(__name__)

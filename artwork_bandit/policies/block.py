@@ -16,6 +16,14 @@ Lookup = Callable[[Sequence[ActionSet]], Sequence[Sequence[Variant]]]
 """From action sets to their variants, in order, with the features they had when shown."""
 
 
+def names_only(action_sets: Sequence[ActionSet]) -> Sequence[Sequence[Variant]]:
+    """Return variants without features, for targets that need none."""
+    return [
+        [Variant(variant_id=v, title_id=s.title_id, slot=s.slot, uri="") for v in s.variant_ids]
+        for s in action_sets
+    ]
+
+
 Made = TypeVar("Made")
 PartFunction = Callable[..., Iterable[Made]]
 """From the blocks of a part of a log, and more arguments, to what is made of them."""

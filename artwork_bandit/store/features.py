@@ -40,11 +40,3 @@ class StoredFeatures:
             or [self._by_id[v] for v in s.variant_ids]
             for s in action_sets
         ]
-
-
-def names_only(action_sets: Sequence[ActionSet]) -> Sequence[Sequence[Variant]]:
-    """Return variants without features, for targets that need none."""
-    return [
-        [Variant(variant_id=v, title_id=s.title_id, slot=s.slot, uri="") for v in s.variant_ids]
-        for s in action_sets
-    ]

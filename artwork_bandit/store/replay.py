@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,33 +11,15 @@ import numpy as np
 import sqlalchemy as sa
 
 from artwork_bandit.domain import ActionSet, Context, Floats, Objects, ReplayBlock, microseconds
-from artwork_bandit.slots import RewardRule
 from artwork_bandit.store import imported
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store import rewards as rewards_store
 from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.tables import requests, rewards
+from artwork_bandit.store.window import Window
 
 BLOCK = 20_000
 _context = msgspec.json.Decoder(Context)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Which part of the log."""
-
-    slot: str = "artwork"
-    since: dt.datetime | None = None
-    """Units shown at or after this."""
-    until: dt.datetime | None = None
-    """Units shown before this."""
-    settled_by: dt.datetime | None = None
-    """Units settled until then: reading twice gives the same rows."""
-    rule: RewardRule | None = None
-    """What outcomes are worth; None takes each reward as it was settled. Rewards that came with an
-    imported log are theirs under any rule."""
-    confirm: str = "client"
-    """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""
 
 
 def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:

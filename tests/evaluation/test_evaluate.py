@@ -18,8 +18,8 @@ from artwork_bandit.evaluation.report import as_json
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.policies.block import names_only
 from artwork_bandit.policies.policy import Uniform
-from artwork_bandit.store.features import names_only
 from simulations.coverage import simulate
 
 TARGET = Target(name="column:target")

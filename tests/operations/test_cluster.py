@@ -16,7 +16,7 @@ from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet, registry, replay
-from artwork_bandit.store.replay import Window
+from artwork_bandit.store.window import Window
 from tests.evaluation.test_evaluate import assert_same
 from tests.simulated import Simulation
 from tests.test_cli import log_table

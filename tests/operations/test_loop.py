@@ -23,8 +23,8 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
-from artwork_bandit.store.replay import Window
 from artwork_bandit.store.tables import events, models
+from artwork_bandit.store.window import Window
 from artwork_bandit.training import train as training
 from tests.simulated import Simulation
 

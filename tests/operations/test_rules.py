@@ -13,7 +13,7 @@ from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots.slot import CLICKS, GRADED
 from artwork_bandit.store import registry, replay
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.replay import Window
+from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
 OWN = slot_of(Settings(), "artwork")

@@ -21,9 +21,9 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, profiles, replay, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.events import unjoined_by_reason
-from artwork_bandit.store.replay import Window
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
+from artwork_bandit.store.window import Window
 from tests.samples import NOW, fill, patch
 
 TITLES = ("t0", "t1", "t2")

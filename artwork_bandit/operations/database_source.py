@@ -1,0 +1,88 @@
+"""The database's replay log, and what else it knows that a question may be about."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from artwork_bandit.domain import ReplayBlock, microseconds
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.evaluation.health import event_checks
+from artwork_bandit.evaluation.span import Span
+from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.evaluation.verdict import Check
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.communities import Communities
+from artwork_bandit.store import events, registry, replay
+from artwork_bandit.store.engine import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSource(ReplaySource):
+    """The log in SQL."""
+
+    def parts(self) -> Sequence[ReplaySource]:
+        return []
+
+    @property
+    def predicts(self) -> bool:
+        return False
+
+    @property
+    def size(self) -> int | None:
+        with self._database.read() as connection:
+            found = replay.span(connection, self.window)
+        return None if found is None else found[0]
+
+    def span(self) -> Span:
+        with self._database.read() as connection:
+            found = replay.span(connection, self.window)
+        return Span() if found is None else Span(*map(microseconds, found[1:]))
+
+    def quantile(self, share: float) -> dt.datetime | None:
+        with self._database.read() as connection:
+            return replay.quantile(connection, self.window, share)
+
+    def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
+        yield from replay.blocks(self._database, self.window, plain=plain)
+
+    def checks(self) -> list[Check]:
+        window = self.window
+        with self._database.read() as connection:
+            found = events.timing(connection, window.slot, window.since, window.until)
+        return event_checks(found.events, found.late, found.early)
+
+    @property
+    def _database(self) -> Store:
+        assert self.store is not None, "a log is in files or in a database"
+        return self.store
+
+
+def communities_of(store: Store, slot: str) -> Communities:
+    """Return the communities that the slot's newest model with any has learned."""
+    with store.read() as connection:
+        for record in registry.list_all(connection, slot):
+            encoder = registry.load(connection, record.version).model.context_encoder
+            if encoder.audiences is not None and encoder.audiences.communities:
+                return Communities(encoder)
+    raise InvalidInput("no model has learned communities yet: `train` one on more members")
+
+
+def serving_target(store: Store, slot: str, kind: str) -> Target:
+    """Return the slot's `live` or `challenger` model."""
+    find = registry.live if kind == "live" else registry.challenger
+    with store.read() as connection:
+        record = find(connection, slot)
+    if record is None:
+        raise InvalidInput(f"slot {slot!r} has no {kind} model; `train` one")
+    return model_target(store, record.version, kind)
+
+
+def model_target(store: Store, version: int, name: str) -> Target:
+    """Return a registered model, to be judged on rows after its training window."""
+    with store.read() as connection:
+        record = registry.get(connection, version)
+        policy = registry.load(connection, version).policy(version)
+    after = None if record.window_to is None else microseconds(record.window_to)
+    return Target(name=name, policy=policy, after=after)

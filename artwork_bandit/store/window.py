@@ -1,0 +1,26 @@
+"""Which part of a replay log is meant."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+from artwork_bandit.slots import RewardRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which part of the log."""
+
+    slot: str = "artwork"
+    since: dt.datetime | None = None
+    """Units shown at or after this."""
+    until: dt.datetime | None = None
+    """Units shown before this."""
+    settled_by: dt.datetime | None = None
+    """Units settled until then: reading twice gives the same rows."""
+    rule: RewardRule | None = None
+    """What outcomes are worth; None takes each reward as it was settled. Rewards that came with an
+    imported log are theirs under any rule."""
+    confirm: str = "client"
+    """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""
