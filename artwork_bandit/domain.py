@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -242,7 +243,7 @@ class ModelRecord:
     metrics: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ReplayBlock:
     """Rows of the replay log in columns; n rows whose action sets hold m variants in all.
 
@@ -277,13 +278,13 @@ class ReplayBlock:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    @property
+    @cached_property
     def sizes(self) -> Ints:
         """n, number of variants in each row's action set."""
         per_set = np.array([len(s.variant_ids) for s in self.action_sets], np.int64)
         return per_set[self.set_of_row] if len(self) else np.empty(0, np.int64)
 
-    @property
+    @cached_property
     def offsets(self) -> Ints:
         """n + 1, where each row's variants begin in the flat columns."""
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
@@ -307,7 +308,7 @@ class ReplayBlock:
             chosen=self.chosen[index],
             propensity=self.propensity[index],
             reward=self.reward[index],
-            contexts=tuple(self.contexts[i] for i in index),
+            contexts=tuple(map(self.contexts.__getitem__, index.tolist())),
             cells=self.cells[index],
             logging_pmf=None if self.logging_pmf is None else self.logging_pmf[flat],
             targets={name: pmf[flat] for name, pmf in self.targets.items()},

@@ -5,12 +5,18 @@
 Writes a log as Parquet with a target's pmf and q-hat, runs the command in a process of its own and
 prints its wall time and peak memory, with and without q-hat, beside vw-estimators (IPS, SNIPS and
 Cressie-Read, row by row, on a tenth of the rows) in the same run, and the time to read the columns.
+
+    python -m simulations.bench_evaluate --sql [--rows 1000000]
+
+does so with a log in SQLite, beside fetching the columns it needs and nothing else, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +29,10 @@ import pyarrow.parquet as pq
 from estimators.bandits import cressieread, ips, snips
 from rich.console import Console
 from rich.table import Table
+
+from artwork_bandit.store import migrate
+from artwork_bandit.store.engine import Store
+from simulations.bench_pages import fill, invent
 
 PART = 250_000
 TITLES = 100
@@ -58,10 +68,9 @@ def write(folder: Path, rows: int, variants: int) -> None:
         pq.write_table(table, folder / f"part-{first // PART:04d}.parquet")
 
 
-def run(folder: Path) -> tuple[float, float]:
+def run(*arguments: str) -> tuple[float, float]:
     """Return the command's wall seconds and peak memory in MB."""
-    command = [sys.executable, "-m", "artwork_bandit", "evaluate", "--log", str(folder),
-               "--target", "column:pi", "--json", "-"]  # fmt: skip
+    command = [sys.executable, "-m", "artwork_bandit", *arguments, "--json", "-"]
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", STARTUP, *command], capture_output=True, text=True, check=True
@@ -88,11 +97,55 @@ def peer(folder: Path) -> float:
     return 10 * (time.perf_counter() - start)
 
 
+def fetch(database: Path) -> float:
+    """Return the seconds that fetching what `evaluate` needs takes, in the order it wants."""
+    connection = sqlite3.connect(database)
+    start = time.perf_counter()
+    cursor = connection.execute(
+        "SELECT request_id, position, occurred_at, member_id, action_set_id, chosen, propensity, "
+        "reward, cell FROM rewards WHERE slot = 'artwork' AND confirm = 'client' "
+        "ORDER BY occurred_at, request_id, position"
+    )
+    while cursor.fetchmany(65_536):
+        pass
+    seconds = time.perf_counter() - start
+    connection.close()
+    return seconds
+
+
+def in_sql(rows: int, times: int = 5) -> None:
+    """Print what a log in SQLite takes, in turns with a bare fetch."""
+    titles, variants = invent(max(100, rows // 250))
+    table = Table(title=f"{rows:,} impressions in SQLite, medians of {times}")
+    for name in ("what", "seconds", "peak MB"):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.db"
+        store = Store(f"sqlite:///{path}")
+        migrate.migrate(store)
+        fill(store, titles, variants, rows, measured=0)
+        store.close()
+        both = [
+            (fetch(path), run("--database", f"sqlite:///{path}", "evaluate", "--target", "uniform"))
+            for _ in range(times)
+        ]  # fmt: skip
+    bare = statistics.median(seconds for seconds, _ in both)
+    whole = statistics.median(seconds for _, (seconds, _) in both)
+    ratio = statistics.median(one[0] / seconds for seconds, one in both)
+    table.add_row("fetching the columns", f"{bare:.1f}", "")
+    table.add_row("evaluate, whole process", f"{whole:.1f}", f"{max(m for _, (_, m) in both):,.0f}")
+    Console().print(table, f"ratio, of each turn: {ratio:.1f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--variants", type=int, default=10)
+    parser.add_argument("--sql", action="store_true", help="a log in SQLite")
     arguments = parser.parse_args()
+    if arguments.sql:
+        in_sql(arguments.rows)
+        return
     table = Table(title=f"{arguments.rows:,} rows x {arguments.variants} variants, whole process")
     for name in ("what", "seconds", "peak MB"):
         table.add_column(name, justify="left" if name == "what" else "right")
@@ -105,7 +158,7 @@ def main() -> None:
             pq.read_table(part)
         table.add_row("reading the Parquet columns alone", f"{time.perf_counter() - start:.1f}", "")
         for name, folder in (("evaluate, q-hat given", with_q), ("evaluate, q-hat fitted", other)):
-            seconds, memory = run(folder)
+            seconds, memory = run("evaluate", "--log", str(folder), "--target", "column:pi")
             table.add_row(name, f"{seconds:.1f}", f"{memory:,.0f}")
         table.add_row("vw-estimators, its three estimators", f"{peer(with_q):.1f}", "")
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

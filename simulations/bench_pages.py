@@ -33,6 +33,7 @@ from rich.table import Table
 from artwork_bandit.domain import ActionSet, Context, Title, Variant, member_bucket, microseconds
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, migrate, resumming, rollups
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.columns import Instant
@@ -48,6 +49,7 @@ CELL_SHARES = (0.1, 0.05, 0.85)
 BATCH = 5_000
 GENRES = ("Comedies", "Dramas", "Horror", "Crime", "Kids", "Anime", "Docuseries", "Romance")
 COMPOSITIONS = ("close-up", "ensemble", "scenery", "object")
+RULE = slot_named("artwork").reward.version
 NOW = dt.datetime(2026, 11, 25, tzinfo=dt.UTC)
 AT_ONCE = 40
 """Batches in a transaction."""
@@ -193,7 +195,7 @@ def _batches(
                 "clicks": played[i], "plays": played[i], "rewatches": 0, "abandons": 0,
                 "thumbs_up": 0, "thumbs_down": 0, "seconds_watched": None,
                 "watched_share": None, "quality_play": played[i], "reward": float(played[i]),
-                "rule": "bench", "settled_at": at, "taste": g,
+                "rule": RULE, "settled_at": at, "taste": g,
             }
             for i, (p, m, t, s, g, c) in enumerate(zip(*columns, strict=True))
         ]  # fmt: skip

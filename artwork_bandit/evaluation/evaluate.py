@@ -37,7 +37,7 @@ from artwork_bandit.evaluation.verdict import (
     overall,
     support_checks,
 )
-from artwork_bandit.policies.block import Actions, InMemory, Log, Lookup
+from artwork_bandit.policies.block import ActionTable, InMemory, Log, Lookup
 from artwork_bandit.policies.segments import first_maximum, total
 
 SEGMENT_CLUSTERS = 4_096
@@ -82,8 +82,9 @@ class Evaluation:
         self._sums = {target.name: _Sums() for target in question.targets}
         self._health = Health(span)
 
-    def add(self, block: ReplayBlock) -> None:
-        """Take in the next block; raises InvalidInput for a reward outside the bounds."""
+    def add(self, block: ReplayBlock, table: ActionTable) -> None:
+        """Take in the next block, whose variants are found in `table`; raises InvalidInput for a
+        reward outside the bounds."""
         if not len(block):
             return
         question = self.question
@@ -99,9 +100,7 @@ class Evaluation:
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
         self._health.compare(uniform, block.reward)
         uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
-        policies = any(t.policy is not None for t in question.targets)
-        actions = Actions.of(block, question.lookup) if policies else None
-        pmfs = {t.name: t.pmf(block, actions) for t in question.targets}
+        pmfs = {t.name: t.pmf(block, table) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in question.targets:
             self._add_target(target, block, pmfs, q, cluster, uniform_log, part)
@@ -294,10 +293,11 @@ def evaluated(
     and no segments are asked for."""
     survey = Survey(question, span)
     if surveyed:
-        for part in log.map(_survey, question, span, plain=question.by is None):
+        for part in log.map(_survey, question, span, detail=question.detail("plain")):
             survey += part
     evaluation = Evaluation(question, span, survey)
-    for each in log.map(_evaluation, question, span, survey):
+    detail = question.detail("no contexts")
+    for each in log.map(_evaluation, question, span, survey, detail=detail):
         evaluation += each
     return evaluation.report(known)
 
@@ -312,9 +312,9 @@ def _survey(blocks: Iterable[ReplayBlock], question: Question, span: Span) -> It
 def _evaluation(
     blocks: Iterable[ReplayBlock], question: Question, span: Span, survey: Survey
 ) -> Iterator[Evaluation]:
-    evaluation = Evaluation(question, span, survey)
+    evaluation, table = Evaluation(question, span, survey), ActionTable(question.lookup)
     for block in blocks:
-        evaluation.add(block)
+        evaluation.add(block, table)
     yield evaluation
 
 

@@ -14,20 +14,22 @@ is split, and in whatever order it is read.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from artwork_bandit.domain import Floats, Ints, ReplayBlock, ranges, stable_hash
+from artwork_bandit.domain import ActionSet, Floats, Ints, ReplayBlock, ranges, stable_hash
 from artwork_bandit.evaluation.distinct import Hashes
 from artwork_bandit.evaluation.span import Span
-from artwork_bandit.policies.rendezvous import variant_key
+from artwork_bandit.policies.rendezvous import variant_keys
 
 SHRINKAGE = 20.0
 FOLDS, PARTS = 2, 32
 
 
-@dataclass(slots=True)
+@dataclass
 class Past:
     """Rows and rewards per variant, part of the log's time and half of the members; merges with
     `+=`."""
@@ -38,19 +40,15 @@ class Past:
     """Per number, the 64-bit id of its title."""
     sums: Floats = field(default_factory=lambda: np.zeros((0, PARTS, FOLDS, 2)))
     """[variant, part, fold, (count, reward)]."""
+    _known: dict[ActionSet, Ints] = field(default_factory=dict)
 
     def add(self, block: ReplayBlock, span: Span, members: Hashes) -> None:
         """Take in what was shown and earned; `members` are the rows' hashed members."""
-        used, place = np.unique(
-            np.stack([block.set_of_row, block.chosen]), axis=1, return_inverse=True
-        )
-        shown = np.empty(len(used.T), np.int64)
-        for i, (at, chosen) in enumerate(used.T.tolist()):
-            of = block.action_sets[at]
-            key = variant_key(of.title_id, of.slot, of.variant_ids[chosen])
-            shown[i] = self._number(key, _title_key(of.slot, of.title_id))
+        numbers = [self._numbers_of(s) for s in block.action_sets]
+        sizes = np.array([len(each) for each in numbers], np.int64)
+        place = (np.cumsum(sizes) - sizes)[block.set_of_row] + block.chosen
         part, fold = span.parts_of(block.occurred_at, PARTS), _fold(members)
-        at = (shown[place.reshape(-1)], part, fold)
+        at = (np.concatenate(numbers)[place], part, fold)
         np.add.at(self.sums[..., 0], at, 1.0)
         np.add.at(self.sums[..., 1], at, block.reward)
 
@@ -59,13 +57,27 @@ class Past:
         self.sums[numbers] += other.sums[: len(numbers)]
         return self
 
+    def _numbers_of(self, of: ActionSet) -> Ints:
+        """Return the numbers of an action set's variants."""
+        found = self._known.get(of)
+        if found is None:
+            title = _title_key(of.slot, of.title_id)
+            keys = variant_keys(of.title_id, of.slot, of.variant_ids)
+            found = np.array([self._number(key, title) for key in keys], np.int64)
+            self._known[of] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}
+
     def _number(self, key: int, title: int) -> int:
-        number = self.numbers.setdefault(key, len(self.numbers))
-        if number == len(self.titles):
-            self.titles.append(title)
-            if number == len(self.sums):
-                more = max(256, number // 2)
-                self.sums = np.concatenate([self.sums, np.zeros((more, *self.sums.shape[1:]))])
+        if (known := self.numbers.get(key)) is not None:
+            return known
+        number = self.numbers[key] = len(self.numbers)
+        self.titles.append(title)
+        if number == len(self.sums):
+            more = max(256, number // 2)
+            self.sums = np.concatenate([self.sums, np.zeros((more, *self.sums.shape[1:]))])
         return number
 
 
@@ -78,6 +90,7 @@ class OutcomeModel:
         """`start` is predicted where nothing is known; in `hindsight`, all rows are known."""
         self._span = span
         self._numbers = past.numbers
+        self._known: dict[ActionSet, tuple[Ints, int]] = {}
         titles, title_of = np.unique(np.array(past.titles, np.uint64), return_inverse=True)
         self._titles = {title: i for i, title in enumerate(titles.tolist())}
         n = len(past.numbers)
@@ -97,24 +110,30 @@ class OutcomeModel:
 
     def predict(self, block: ReplayBlock, members: Hashes) -> Floats:
         """Return q-hat, flat over the block's action sets."""
-        variants, titles, starts = [], [], [0]
-        for action_set in block.action_sets:
-            title = self._titles.get(_title_key(action_set.slot, action_set.title_id), -1)
-            titles += [title] * len(action_set.variant_ids)
-            variants += [
-                self._numbers.get(variant_key(action_set.title_id, action_set.slot, v), -1)
-                for v in action_set.variant_ids
-            ]
-            starts.append(len(variants))
         sizes = block.sizes
-        flat = ranges(np.array(starts, np.int64)[block.set_of_row], sizes)
-        variant, title_of = np.array(variants, np.int64)[flat], np.array(titles, np.int64)[flat]
+        of_set = [self._known.get(s) or self._find(s) for s in block.action_sets]
+        per_set = np.array([len(variants) for variants, _ in of_set], np.int64)
+        starts = np.cumsum(per_set) - per_set
+        flat = ranges(starts[block.set_of_row], sizes)
+        variant = np.concatenate([variants for variants, _ in of_set])[flat]
+        title_of = np.repeat(np.array([title for _, title in of_set])[block.set_of_row], sizes)
         part = np.repeat(self._span.parts_of(block.occurred_at, PARTS), sizes)
         fold = np.repeat(_fold(members), sizes)
         q: Floats = np.where(
             variant < 0, self._title[title_of, part, fold], self._variant[variant, part, fold]
         )
         return q
+
+    def _find(self, of: ActionSet) -> tuple[Ints, int]:
+        """Return the numbers of an action set's variants and of its title, -1 where unknown."""
+        title = self._titles.get(_title_key(of.slot, of.title_id), -1)
+        keys = variant_keys(of.title_id, of.slot, of.variant_ids)
+        found = np.array([self._numbers.get(key, -1) for key in keys], np.int64), title
+        self._known[of] = found
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_known": {}}
 
 
 def means(sums: Floats, title_of: Ints, titles: int, start: float) -> tuple[Floats, Floats, float]:
@@ -130,6 +149,7 @@ def means(sums: Floats, title_of: Ints, titles: int, start: float) -> tuple[Floa
     return (earned + SHRINKAGE * of_title[title_of]) / (count + SHRINKAGE), of_title, mean
 
 
+@functools.lru_cache(maxsize=50_000)
 def _title_key(slot: str, title_id: str) -> int:
     return stable_hash("title", slot, title_id)
 

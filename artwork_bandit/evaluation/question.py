@@ -17,7 +17,7 @@ from artwork_bandit.evaluation.outcome_model import OutcomeModel, Past
 from artwork_bandit.evaluation.results import LOGGING
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.policies.block import Lookup
+from artwork_bandit.policies.block import Detail, Lookup
 
 Cluster = Literal["member_id", "title_id", "decision_id"]
 
@@ -45,6 +45,14 @@ class Question:
 
     def target(self, name: str) -> Target:
         return next(t for t in self.targets if t.name == name)
+
+    def detail(self, least: Detail) -> Detail:
+        """Return how much of each row a pass over the log needs, if it is `least` where nobody
+        asks for segments."""
+        if self.by is not None:
+            return "all"
+        judging = least != "plain"
+        return "all" if judging and any(t.contextual for t in self.targets) else least
 
     def clusters_of(self, block: ReplayBlock, members: Hashes) -> Ints:
         """Return each row's cluster; `members` are the rows' hashed members."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, ReplayBlock
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import ActionTable
 from artwork_bandit.policies.policy import Policy, Ranked
 from artwork_bandit.policies.rendezvous import variant_key
 
@@ -33,14 +33,14 @@ class Target:
     variant_id: str | None = None
     """Only rows where this variant was eligible can judge the target. None keeps all."""
 
-    def pmf(self, block: ReplayBlock, actions: Actions | None) -> Floats:
-        """Return the flat target pmf of a block; raises InvalidInput for a missing column.
+    @property
+    def contextual(self) -> bool:
+        return self.policy is not None and self.policy.contextual
 
-        `actions` are the block's, and need not be given for a column.
-        """
+    def pmf(self, block: ReplayBlock, table: ActionTable) -> Floats:
+        """Return the flat target pmf of a block; raises InvalidInput for a missing column."""
         if self.policy is not None:
-            assert actions is not None, "a policy looks at variants"
-            return actions.pmf(self.policy, block)
+            return table.pmf(self.policy, block)
         column = self.name.removeprefix("column:")
         if column not in block.targets:
             raise InvalidInput(

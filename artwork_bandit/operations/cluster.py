@@ -15,7 +15,7 @@ from typing import Any
 from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.block import Log, Made, PartFunction
+from artwork_bandit.policies.block import Detail, Log, Made, PartFunction
 
 Progress = Callable[[int], None]
 """Told how many rows have been read so far."""
@@ -31,16 +31,18 @@ def silent(rows: int) -> None:
 
 @contextmanager
 def reading(
-    source: ReplaySource, scheduler: str | None = None, progress: Progress = silent
-) -> Iterator[Log]:
-    """Give the log to read.
+    source: ReplaySource, scheduler: str | None = None, progress: Progress = silent, *,
+    with_contexts: bool = True,
+) -> Iterator[Log]:  # fmt: skip
+    """Give the log to read, several times if need be; `with_contexts` if they will be asked for.
 
     `scheduler` is the address of a Dask scheduler, or `local` for processes on this machine; None
     reads the log here, as one part. Its workers need this package, and must see the files where
     this process does. Raises InvalidInput where that cannot be.
     """
     if scheduler is None:
-        yield _Here(source, progress)
+        with source.again(with_contexts=with_contexts) as blocks:
+            yield _Here(blocks, progress)
         return
     if not (parts := source.parts()):
         raise InvalidInput(
@@ -52,15 +54,15 @@ def reading(
 
 @dataclass(frozen=True, slots=True)
 class _Here:
-    source: ReplaySource
+    all_blocks: Callable[[Detail], Iterable[ReplayBlock]]
     progress: Progress
 
     def map(
-        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+        self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
         def blocks() -> Iterator[ReplayBlock]:
             rows = 0
-            for block in self.source.blocks(plain=plain):
+            for block in self.all_blocks(detail):
                 yield block
                 self.progress(rows := rows + len(block))
 
@@ -74,7 +76,7 @@ class _OnCluster:
     client: Any
 
     def map(
-        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+        self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
         # Under a name of its own: the same content, scattered again while it is let go, gets lost.
         shared = self.client.scatter([arguments], broadcast=True, hash=False)[0]
@@ -84,7 +86,7 @@ class _OnCluster:
         parts = iter(self.all_parts)
         while True:
             while len(waiting) < most and (part := next(parts, None)) is not None:
-                waiting.append(self.client.submit(_run, function, part, plain, shared, pure=False))
+                waiting.append(self.client.submit(_run, function, part, detail, shared, pure=False))
             if not waiting:
                 return
             made, read = waiting.popleft().result()
@@ -93,13 +95,13 @@ class _OnCluster:
 
 
 def _run(
-    function: PartFunction[Made], part: ReplaySource, plain: bool, arguments: tuple[Any, ...]
+    function: PartFunction[Made], part: ReplaySource, detail: Detail, arguments: tuple[Any, ...]
 ) -> tuple[list[Made], int]:
     rows = 0
 
     def blocks() -> Iterable[ReplayBlock]:
         nonlocal rows
-        for block in part.blocks(plain=plain):
+        for block in part.blocks(detail):
             rows += len(block)
             yield block
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from artwork_bandit.domain import ReplayBlock, microseconds
@@ -13,6 +14,7 @@ from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.block import Detail
 from artwork_bandit.policies.communities import Communities
 from artwork_bandit.store import events, registry, replay
 from artwork_bandit.store.engine import Store
@@ -37,15 +39,22 @@ class DatabaseSource(ReplaySource):
 
     def span(self) -> Span:
         with self._database.read() as connection:
-            found = replay.span(connection, self.window)
-        return Span() if found is None else Span(*map(microseconds, found[1:]))
+            found = replay.ends(connection, self.window)
+        return Span() if found is None else Span(*map(microseconds, found))
 
     def quantile(self, share: float) -> dt.datetime | None:
         with self._database.read() as connection:
             return replay.quantile(connection, self.window, share)
 
-    def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
-        yield from replay.blocks(self._database, self.window, plain=plain)
+    def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
+        yield from replay.blocks(self._database, self.window, detail=detail)
+
+    @contextmanager
+    def again(self, *, with_contexts: bool) -> Iterator[Callable[[Detail], Iterable[ReplayBlock]]]:
+        with closing(
+            replay.Copy(self._database, self.window, with_contexts=with_contexts)
+        ) as copy:  # fmt: skip
+            yield copy.blocks
 
     def checks(self) -> list[Check]:
         window = self.window

@@ -63,7 +63,8 @@ def answer(
     """Return what a log says to a question: two passes, of which the first is left out where the
     log brings what it would find."""
     known, span = source.checks(), source.span()
-    with reading(source, scheduler, progress) as log:
+    with_contexts = question.detail("no contexts") == "all"
+    with reading(source, scheduler, progress, with_contexts=with_contexts) as log:
         surveyed = question.by is not None or not source.predicts
         return evaluated(log, question, span, known, surveyed=surveyed)
 
@@ -86,7 +87,7 @@ def _target(source: ReplaySource, name: str) -> Target:
             split = source.quantile(BEST_SINGLE_CHOSEN_ON)
             if split is None:
                 raise NotEnoughData("the log is empty")
-            return best_single(source.blocks(plain=True), microseconds(split))
+            return best_single(source.blocks("plain"), microseconds(split))
         case "variant", str(variant_id) if variant_id:
             return Target(name=name, policy=Fixed(variant_id), variant_id=variant_id)
         case "column", str(column) if column:

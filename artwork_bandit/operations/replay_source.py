@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from artwork_bandit.domain import Ints, ReplayBlock, instant, microseconds
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.verdict import Check
-from artwork_bandit.policies.block import Lookup, names_only
+from artwork_bandit.policies.block import Detail, Lookup, names_only
 from artwork_bandit.slots import RewardRule
 from artwork_bandit.store import parquet
 from artwork_bandit.store.window import Window
@@ -88,9 +89,13 @@ class ReplaySource(ABC):
         """Return the instant before which `share` of the rows lie; None for an empty log."""
 
     @abstractmethod
-    def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
-        """Yield the log's blocks, in time order if it is the database's; `plain` leaves out
-        contexts and what is given per variant."""
+    def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
+        """Yield the log's blocks, in time order if it is the database's."""
+
+    @contextmanager
+    def again(self, *, with_contexts: bool) -> Iterator[Callable[[Detail], Iterable[ReplayBlock]]]:
+        """Give `blocks`, to be read several times through; what that needs is let go at the end."""
+        yield self.blocks
 
     @abstractmethod
     def checks(self) -> list[Check]:
@@ -124,9 +129,9 @@ class FileSource(ReplaySource):
         times = np.sort(np.concatenate([np.empty(0, np.int64), *self._times()]))
         return instant(int(times[int(len(times) * share)])) if len(times) else None
 
-    def blocks(self, *, plain: bool = False) -> Iterable[ReplayBlock]:
+    def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         of = None if self.part is None else [self.part]
-        for block in parquet.read(self.path, self.window.slot, of=of, plain=plain):
+        for block in parquet.read(self.path, self.window.slot, of=of, detail=detail):
             kept = self._within(block.occurred_at)
             yield block if kept.all() else block.take(kept)
 

@@ -26,7 +26,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.judge import resolve
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.block import Actions, names_only
+from artwork_bandit.policies.block import ActionTable, names_only
 from artwork_bandit.policies.segments import total
 
 MOST_ROWS = 10_000
@@ -63,8 +63,8 @@ def self_test(
     rng = np.random.default_rng(seed)
     block = _sample(source, rng)
     pmf = _logging(block)
-    actions = Actions.of(block, lookup)
-    pmfs = {t.name: t.pmf(block, actions) for t in targets}
+    table = ActionTable(lookup)
+    pmfs = {t.name: t.pmf(block, table) for t in targets}
     low, high = method.bounds
     require_within(block.reward, method.bounds)
     share = replace(block, reward=(block.reward - low) / (high - low), q_hat=None)
@@ -118,7 +118,7 @@ def _measured(
 def _sample(source: ReplaySource, rng: np.random.Generator) -> ReplayBlock:
     """Return rows of a choice, of whole members, until there are enough."""
     rows, members = 0, np.empty(0, np.uint64)
-    for block in source.blocks(plain=True):
+    for block in source.blocks("plain"):
         chosen = block.take(_is_choice(block))
         rows += len(chosen)
         members = np.union1d(members, hashed(chosen.member_ids))

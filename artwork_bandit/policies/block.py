@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
 from artwork_bandit.domain import ActionSet, Floats, Ints, ReplayBlock, Variant, ranges
-from artwork_bandit.policies.policy import Policy
+from artwork_bandit.policies.policy import BoundPolicy, Policy
 from artwork_bandit.policies.variants import VariantColumns
 
 Lookup = Callable[[Sequence[ActionSet]], Sequence[Sequence[Variant]]]
 """From action sets to their variants, in order, with the features they had when shown."""
+
+
+MOST_VARIANTS = 200_000
+"""In one table; it then begins anew."""
 
 
 def names_only(action_sets: Sequence[ActionSet]) -> Sequence[Sequence[Variant]]:
@@ -29,16 +33,17 @@ PartFunction = Callable[..., Iterable[Made]]
 """From the blocks of a part of a log, and more arguments, to what is made of them."""
 
 
+Detail = Literal["all", "no contexts", "plain"]
+"""How much of each row is read; `plain` is without cells and what is given per variant, too."""
+
+
 class Log(Protocol):
     """A log that can be read again and again, in parts that may lie on many machines."""
 
     def map(
-        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+        self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
-        """Yield what `function(blocks, *arguments)` yields for each part, in the log's order.
-
-        `plain` blocks have no contexts, and nothing that is given per variant.
-        """
+        """Yield what `function(blocks, *arguments)` yields for each part, in the log's order."""
         ...
 
 
@@ -49,7 +54,7 @@ class InMemory:
     blocks: Sequence[ReplayBlock]
 
     def map(
-        self, function: PartFunction[Made], *arguments: Any, plain: bool = False
+        self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
         yield from function(self.blocks, *arguments)
 
@@ -66,14 +71,52 @@ class Actions:
 
     @staticmethod
     def of(block: ReplayBlock, lookup: Lookup) -> Actions:
-        per_set = lookup(block.action_sets)
-        columns = VariantColumns.of([v for variants in per_set for v in variants])
-        sizes = np.array([len(variants) for variants in per_set], np.int64)
-        starts = np.cumsum(sizes) - sizes
-        rows = ranges(starts[block.set_of_row], sizes[block.set_of_row])
-        return Actions(columns, block.offsets, rows)
+        return ActionTable(lookup).of(block)
 
     def pmf(self, policy: Policy, block: ReplayBlock) -> Floats:
         """Return the policy's flat pmf for every row of the block."""
-        bound = policy.bind(self.columns)
+        return self.bound_pmf(policy.bind(self.columns), block)
+
+    def bound_pmf(self, bound: BoundPolicy, block: ReplayBlock) -> Floats:
+        """Return the flat pmf of a policy that is bound to these columns."""
         return bound.pmf(block.contexts, np.arange(len(block)), self.rows, self.offsets)
+
+
+class ActionTable:
+    """The variants of a log's action sets, in columns that grow as new sets are met: most sets of a
+    block were met before, and a policy is bound anew only when the columns have grown."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._columns = VariantColumns.of([])
+        self._places: dict[ActionSet, tuple[int, int]] = {}
+        """Action set -> where its variants begin among the columns, and their number."""
+        self._bound: dict[int, tuple[VariantColumns, Policy, BoundPolicy]] = {}
+
+    def of(self, block: ReplayBlock) -> Actions:
+        """Return the block's variants."""
+        if len(self._columns.keys) > MOST_VARIANTS:
+            self._columns, self._places = VariantColumns.of([]), {}
+        if new := [s for s in block.action_sets if s not in self._places]:
+            self._take_in(new)
+        places = [self._places[s] for s in block.action_sets]
+        starts, sizes = np.array(places, np.int64).reshape(-1, 2).T
+        rows = ranges(starts[block.set_of_row], sizes[block.set_of_row])
+        return Actions(self._columns, block.offsets, rows)
+
+    def _take_in(self, action_sets: Sequence[ActionSet]) -> None:
+        start = len(self._columns.keys)
+        added: list[Variant] = []
+        for action_set, variants in zip(action_sets, self._lookup(action_sets), strict=True):
+            self._places[action_set] = (start + len(added), len(variants))
+            added += variants
+        self._columns = self._columns.changed(np.empty(0, np.int64), added)
+
+    def pmf(self, policy: Policy, block: ReplayBlock) -> Floats:
+        """Return the policy's flat pmf for every row of the block."""
+        actions = self.of(block)
+        columns, _, bound = self._bound.get(id(policy), (None, policy, None))
+        if bound is None or columns is not actions.columns:
+            bound = policy.bind(actions.columns)
+            self._bound[id(policy)] = (actions.columns, policy, bound)
+        return actions.bound_pmf(bound, block)

@@ -46,6 +46,10 @@ class Policy(Protocol):
     @property
     def model_version(self) -> int | None: ...
 
+    @property
+    def contextual(self) -> bool:
+        """Whether its pmf depends on the context."""
+
     def bind(self, variants: VariantColumns) -> BoundPolicy: ...
 
 
@@ -55,6 +59,7 @@ class Uniform:
 
     name: str = "uniform"
     model_version: None = None
+    contextual: bool = False
     floor_share: float = 1.0
 
     def bind(self, variants: VariantColumns) -> BoundPolicy:
@@ -73,6 +78,7 @@ class Fixed:
     variant_id: str | None = None
     name: str = "baseline"
     model_version: None = None
+    contextual: bool = False
 
     def bind(self, variants: VariantColumns) -> BoundPolicy:
         named = np.array([v == self.variant_id for v in variants.variant_ids], bool)
@@ -98,6 +104,7 @@ class Ranked:
     """64-bit variant id -> value; unknown variants come last."""
     name: str = "best-single"
     model_version: None = None
+    contextual: bool = False
 
     def bind(self, variants: VariantColumns) -> BoundPolicy:
         values = [self.values.get(int(key), -np.inf) for key in variants.keys]
@@ -111,6 +118,7 @@ class ModelPolicy:
     model: LinearModel
     exploration: Exploration
     model_version: int | None = None
+    contextual: bool = True
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ The member's part is a keyed cryptographic hash, once per request; the variants'
 from __future__ import annotations
 
 import datetime as dt
+import functools
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,12 @@ UInt64s = npt.NDArray[np.uint64]
 def variant_key(title_id: str, slot: str, variant_id: str) -> int:
     """Return the 64-bit id of a variant; the same for all its revisions."""
     return stable_hash("variant", title_id, slot, variant_id)
+
+
+@functools.lru_cache(maxsize=50_000)
+def variant_keys(title_id: str, slot: str, variant_ids: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the variants' 64-bit ids; remembered, since a log has the same few again and again."""
+    return tuple(variant_key(title_id, slot, v) for v in variant_ids)
 
 
 def member_key(salt: bytes, member_id: str, period: int) -> int:

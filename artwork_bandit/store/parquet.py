@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ import pyarrow.parquet
 
 from artwork_bandit.domain import Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.policies.block import Detail
+from artwork_bandit.store.ahead import ahead
 from artwork_bandit.store.parquet_rows import OPTIONAL, REQUIRED, TARGET_PREFIX, block_of
 
 BLOCK = 65_536
@@ -109,21 +110,23 @@ def times(path: Path, slot: str | None = None) -> Iterator[Ints]:
 
 def read(
     path: Path, slot: str | None = None, block_rows: int = BLOCK, *,
-    of: Sequence[Part] | None = None, plain: bool = False,
+    of: Sequence[Part] | None = None, detail: Detail = "all",
 ) -> Iterator[ReplayBlock]:  # fmt: skip
     """Yield the log of a file or a folder of part files (in name order), only `slot` if given, or
-    only some `parts`; `plain` leaves out contexts, cells and what is given per variant.
+    only some `parts`.
 
     Raises InvalidInput naming the first broken row and the rule.
     """
     with _told(path):
         columns = _columns(path, _dataset(path).schema)
-        if plain:
+        if detail == "plain":
             columns = [name for name in columns if name in REQUIRED or name == "slot"]
+        if detail == "no contexts":
+            columns = [name for name in columns if name != "context"]
         some = parts(path) if of is None else of
         if not any(part.rows for part in some):
             raise InvalidInput(f"{path} holds no rows")
-        for block in _ahead(_blocks(path, some, columns, block_rows)):
+        for block in ahead(_blocks(path, some, columns, block_rows)):
             yield block if slot is None else _of_slot(block, slot)
 
 
@@ -152,15 +155,6 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise InvalidInput(f"{path} is not a readable Parquet log: {error}") from error
-
-
-def _ahead(items: Iterator[Any]) -> Iterator[Any]:
-    """Yield the items, the next one made in a thread meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, items, None)
-        while (item := waiting.result()) is not None:
-            waiting = pool.submit(next, items, None)
-            yield item
 
 
 def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:

@@ -203,10 +203,14 @@ def _codes(encoded: pa.DictionaryArray) -> tuple[Ints, list[str]]:
 def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tuple[Context, ...]:
     if column is None:
         return (Context(),) * rows
-    contexts = []
-    for at, text in enumerate(column.to_pylist()):
+    # Rows of one page share a context: each is decoded once.
+    texts = column.dictionary_encode()
+    codes = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
+    distinct = []
+    for code, text in enumerate([*texts.dictionary.to_pylist(), ""]):
         try:
-            contexts.append(Context() if not text else _context.decode(text))
+            distinct.append(_context.decode(text) if text else Context())
         except msgspec.DecodeError as error:
-            raise InvalidInput(f"{path}, row {start + at + 1}: context {error}") from error
-    return tuple(contexts)
+            row = start + int(np.argmax(codes == code)) + 1
+            raise InvalidInput(f"{path}, row {row}: context {error}") from error
+    return tuple(distinct[code] for code in codes.tolist())

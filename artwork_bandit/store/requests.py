@@ -107,6 +107,16 @@ def get_many(connection: Connection, request_ids: Iterable[str]) -> dict[str, De
     return found
 
 
+def contexts(connection: Connection, request_ids: Iterable[str]) -> dict[str, str]:
+    """Return the contexts of requests, as JSON."""
+    found: dict[str, str] = {}
+    for some in chunks(sorted(request_ids)):
+        query = sa.select(requests.c.request_id, requests.c.context)
+        rows = connection.execute(query.where(requests.c.request_id.in_(some)))
+        found |= {row.request_id: row.context for row in rows}
+    return found
+
+
 def insert_action_sets(connection: Connection, sets: Sequence[ActionSet]) -> None:
     """Store action sets not stored yet; their ids say what they hold, so clashes are the same."""
     insert_ignoring(

@@ -18,7 +18,7 @@ from artwork_bandit.evaluation.report import as_json
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target, best_single
 from artwork_bandit.evaluation.verdict import Verdict
-from artwork_bandit.policies.block import names_only
+from artwork_bandit.policies.block import ActionTable, names_only
 from artwork_bandit.policies.policy import Uniform
 from simulations.coverage import simulate
 
@@ -98,7 +98,7 @@ def test_pieces_in_any_order_add_up_to_the_whole(by: str | None) -> None:
         total = Evaluation(question, span, survey)
         for part in reversed(parts):
             one = Evaluation(question, span, survey)
-            one.add(part)
+            one.add(part, ActionTable(names_only))
             total += pickle.loads(pickle.dumps(one))
         assert_same(as_json(total.report(), "", 1, []), as_json(whole, "", 1, []))
 
