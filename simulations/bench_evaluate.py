@@ -123,7 +123,7 @@ def in_sql(rows: int, times: int = 5) -> None:
         path = Path(folder) / "log.db"
         store = Store(f"sqlite:///{path}")
         migrate.migrate(store)
-        fill(store, titles, variants, rows, measured=0)
+        fill(store, titles, variants, rows, measured=1)
         store.close()
         both = [
             (fetch(path), run("--database", f"sqlite:///{path}", "evaluate", "--target", "uniform"))

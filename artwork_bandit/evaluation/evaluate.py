@@ -99,7 +99,7 @@ class Evaluation:
         q = self._outcome.predict(block, members) if block.q_hat is None else block.q_hat
         uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
         self._health.compare(uniform, block.reward)
-        uniform_log = bool(np.allclose(uniform.weight, 1.0, atol=1e-6))
+        uniform_log = bool(np.abs(uniform.weight - 1.0).max() <= 1e-5)
         pmfs = {t.name: t.pmf(block, table) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in question.targets:
@@ -141,7 +141,8 @@ class Evaluation:
             inside = judging & (part == name)
             evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
             evidence.add(_take(rows, inside), reference[inside], odds)
-        sums.always_one &= bool(np.all(np.isclose(pmf[flat], 0) | np.isclose(pmf[flat], 1)))
+        if sums.always_one:
+            sums.always_one = bool(np.all(np.minimum(pmf, 1 - pmf)[flat] <= 1e-5))
         sums.uniform_log &= uniform_log
         if block.logging_pmf is None:
             sums.has_logging_pmf = False

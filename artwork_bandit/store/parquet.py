@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.dataset
 import pyarrow.parquet
 
 from artwork_bandit.domain import Ints, ReplayBlock
@@ -71,7 +70,7 @@ def parts(path: Path) -> list[Part]:
     found: list[Part] = []
     start = 0
     with _told(path):
-        for file in _dataset(path).files:
+        for file in _files(path):
             groups: list[int] = []
             rows = 0
             metadata = pa.parquet.read_metadata(file)
@@ -79,7 +78,7 @@ def parts(path: Path) -> list[Part]:
                 groups.append(group)
                 rows += metadata.row_group(group).num_rows
                 if rows >= PART_ROWS or group + 1 == metadata.num_row_groups:
-                    found.append(Part(Path(file), tuple(groups), start, rows))
+                    found.append(Part(file, tuple(groups), start, rows))
                     start += rows
                     groups, rows = [], 0
     return found
@@ -87,15 +86,15 @@ def parts(path: Path) -> list[Part]:
 
 def has_column(path: Path, name: str) -> bool:
     with _told(path):
-        return name in _dataset(path).schema.names
+        return name in _schema(path).names
 
 
 def times(path: Path, slot: str | None = None) -> Iterator[Ints]:
     """Yield when the rows happened, microseconds, in blocks; reads little else."""
     with _told(path):
-        dataset = _dataset(path)
-        _columns(path, dataset.schema)
-        wanted = ["occurred_at", *(["slot"] if "slot" in dataset.schema.names else [])]
+        schema = _schema(path)
+        _columns(path, schema)
+        wanted = ["occurred_at", *(["slot"] if "slot" in schema.names else [])]
         for part in parts(path):
             for batch in _batches(part, wanted, BLOCK):
                 column = batch.column("occurred_at").cast(REQUIRED["occurred_at"])
@@ -118,7 +117,7 @@ def read(
     Raises InvalidInput naming the first broken row and the rule.
     """
     with _told(path):
-        columns = _columns(path, _dataset(path).schema)
+        columns = _columns(path, _schema(path))
         if detail == "plain":
             columns = [name for name in columns if name in REQUIRED or name == "slot"]
         if detail == "no contexts":
@@ -140,12 +139,24 @@ def _blocks(
             start += batch.num_rows
 
 
-def _dataset(path: Path) -> Any:
+def _files(path: Path) -> list[Path]:
+    """Return the log's files by name; those that begin with `.` or `_` are no parts of it."""
     if not path.exists():
         raise InvalidInput(f"{path} does not exist")
-    if path.is_dir() and not any(path.rglob("*.parquet")):
+    if not path.is_dir():
+        return [path]
+    found = [
+        file for file in sorted(path.rglob("*.parquet"))
+        if not any(name.startswith((".", "_")) for name in file.relative_to(path).parts)
+    ]  # fmt: skip
+    if not found:
         raise InvalidInput(f"{path} holds no Parquet files (*.parquet)")
-    return pa.dataset.dataset(path, format="parquet")
+    return found
+
+
+def _schema(path: Path) -> pa.Schema:
+    """Return the columns of the log's first file; the others must have them, too."""
+    return pa.parquet.read_schema(_files(path)[0])
 
 
 @contextmanager
