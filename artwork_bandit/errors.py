@@ -20,6 +20,10 @@ class Conflict(ArtworkBanditError):
     """The request contradicts what is already stored."""
 
 
+class Overtaken(Conflict):
+    """What somebody decided on has been changed meanwhile by somebody else."""
+
+
 class StoreUnavailable(ArtworkBanditError):
     """The database cannot answer now; trying again later may work."""
 

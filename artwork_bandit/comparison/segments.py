@@ -14,7 +14,7 @@ from artwork_bandit.comparison.variants import Estimated, is_running
 from artwork_bandit.comparison.verdict import ALPHA
 from artwork_bandit.domain import ActionSet, Variant
 from artwork_bandit.estimators.contrast import contrast
-from artwork_bandit.estimators.segments import OTHER, Segments, largest
+from artwork_bandit.estimators.segments import OTHER, Communities, Segments, largest
 from artwork_bandit.store import catalog, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
@@ -42,15 +42,20 @@ class SegmentRow:
     """Number of the variant that policies show most here."""
     mostly_share: float | None
 
+    @property
+    def told(self) -> bool:
+        """Whether any variant's rate is known well enough to be told."""
+        return any(rate.estimate is not None for rate in self.rates)
+
 
 def of_title(
     connection: Connection, slot: str, title_id: str, variants: Sequence[Variant], by: str,
     explored_share: float, since: int | None = None, until: int | None = None,
-    now: dt.datetime | None = None,
+    now: dt.datetime | None = None, communities: Communities | None = None,
 ) -> list[SegmentRow]:  # fmt: skip
     """Return the segments of a title's latest decisions in the days [since, until), counted from
     1970; raises InvalidInput for a field that is unknown."""
-    Segments(by)  # before anything is read
+    segments = Segments(by, None, communities)  # before anything is read
     units = rewards.latest_of_title(
         connection, slot, title_id, None if since is None else start_of(since),
         None if until is None else start_of(until), LATEST,
@@ -58,18 +63,20 @@ def of_title(
     sets = request_store.get_action_sets(connection, {u.action_set_id for u in units})
     earlier = catalog.earlier_pictures(connection, variants)
     named, sets = drawn.with_earlier_named(units, sets, earlier)
-    return by_segment(named, sets, variants, by, title_id, explored_share, now)
+    return by_segment(named, sets, variants, segments, title_id, explored_share, now)
 
 
 def by_segment(
     units: Sequence[SettledUnit], sets: Mapping[int, ActionSet], variants: Sequence[Variant],
-    by: str, title_id: str, explored_share: float, now: dt.datetime | None = None,
+    segments: Segments, title_id: str, explored_share: float, now: dt.datetime | None = None,
 ) -> list[SegmentRow]:  # fmt: skip
-    """Return the segments of a title's decisions, the largest first; raises InvalidInput.
+    """Return the segments of a title's decisions, the largest first.
 
     `now` tells which variants are running; without it, all that are active.
     """
-    names = [Segments(by).name(u.context, title_id, u.cell) for u in units]
+    names = segments.names(
+        [u.context for u in units], [title_id] * len(units), [u.cell for u in units]
+    )
     told = set(largest(Counter(names)))
     variant_ids = [v.variant_id for v in variants]
     running = [i for i, v in enumerate(variants) if is_running(v, now)]

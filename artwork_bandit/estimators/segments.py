@@ -37,17 +37,23 @@ class Segments:
 
     def of(self, block: ReplayBlock) -> list[str]:
         """Return the name of each row's segment."""
-        if self._communities is not None:
-            return [self._kept(name) for name in self._communities(block.contexts)]
-        sets, cells = block.action_sets, block.cells
-        return [
-            self.name(context, sets[block.set_of_row[i]].title_id, cells[i])
-            for i, context in enumerate(block.contexts)
-        ]
+        titles = [s.title_id for s in block.action_sets]
+        of_row = [titles[i] for i in block.set_of_row.tolist()]
+        return self.names(block.contexts, of_row, block.cells.tolist())
 
-    def name(self, context: Context, title_id: str, cell: str | None) -> str:
-        """Return the name of a row's segment."""
-        return self._kept(self._name(context, title_id, cell))
+    def names(
+        self, contexts: Sequence[Context], title_ids: Sequence[str], cells: Sequence[str | None]
+    ) -> list[str]:
+        """Return the names of rows' segments."""
+        if self._communities is not None:
+            return [self._kept(name) for name in self._communities(contexts)]
+        rows = zip(contexts, title_ids, cells, strict=True)
+        if self.by in ("watched", "cell"):
+            return [self._kept(self._name(*row)) for row in rows]
+        # Rows of one page share their context.
+        distinct = {id(c): c for c in contexts}
+        known = {key: self._kept(self._name(c, "", None)) for key, c in distinct.items()}
+        return [known[id(c)] for c in contexts]
 
     def _kept(self, name: str) -> str:
         return name if self._told is None or name in self._told else OTHER

@@ -73,8 +73,8 @@ def communities_of(store: Store, slot: str) -> Communities:
     with store.read() as connection:
         for record in registry.list_all(connection, slot):
             encoder = registry.load(connection, record.version).model.context_encoder
-            if encoder.audiences is not None and encoder.audiences.communities:
-                return Communities(encoder)
+            if (found := Communities.of(encoder)) is not None:
+                return found
     raise InvalidInput("no model has learned communities yet: `train` one on more members")
 
 

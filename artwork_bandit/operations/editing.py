@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from artwork_bandit.domain import ModelRecord, Variant, VariantStatus
-from artwork_bandit.errors import Conflict, InvalidInput
+from artwork_bandit.errors import Conflict, InvalidInput, Overtaken
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.policies.cells import BUCKETS
 from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry
@@ -70,15 +70,15 @@ class Editor:
     ) -> int | None:  # fmt: skip
         """Change some fields of a variant; return the change.
 
-        `seen` is the `fingerprint` of what somebody decided on. Raises NotFound, and Conflict if it
-        has been changed meanwhile.
+        `seen` is the `fingerprint` of what somebody decided on. Raises NotFound, and Overtaken if
+        it has been changed meanwhile.
         """
         catalog.lock(self.connection)
         variant = catalog.get_variant(self.connection, title_id, variant_id)
         if seen is not None and seen != fingerprint(variant):
-            raise Conflict(
-                f"{variant_id} has been changed by somebody else since this form was opened; go "
-                "back, reload the page and enter your change again"
+            raise Overtaken(
+                f"{variant_id} has been changed by somebody else since this form was opened; look "
+                "at it again before you change it"
             )
         return self.put_variant(replace(variant, **fields), undoes)
 

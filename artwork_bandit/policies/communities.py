@@ -32,6 +32,12 @@ class Communities:
             for i, of in enumerate(towards.T)
         ]
 
+    @staticmethod
+    def of(encoder: ContextEncoder) -> Communities | None:
+        """Return a model's communities, None if it has learned none."""
+        made = encoder.audiences
+        return Communities(encoder) if made is not None and made.communities else None
+
     def __call__(self, contexts: Sequence[Context]) -> list[str]:
         """Return the name of each context's community."""
         distinct = {id(c): c for c in contexts}  # rows of one page share theirs

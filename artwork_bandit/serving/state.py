@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from artwork_bandit.domain import CellShare, ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, BrokenModel
 from artwork_bandit.policies.cells import CELLS, bucket_of, cell_of
-from artwork_bandit.policies.policy import BoundPolicy, Fixed, Policy, Uniform
+from artwork_bandit.policies.linear import LinearModel
+from artwork_bandit.policies.policy import BoundPolicy, Fixed, ModelPolicy, Policy, Uniform
 from artwork_bandit.serving.catalog import Catalog
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
@@ -95,6 +96,11 @@ class LiveState:
     def close(self) -> None:
         self._stopped.set()
         self._thread.join(timeout=10)
+
+    def model(self, slot: str) -> LinearModel | None:
+        """Return the slot's model that serves, if one does."""
+        policy = self._models[slot]
+        return policy.model if isinstance(policy, ModelPolicy) else None
 
     def refresh(self) -> bool:
         """Follow what has changed; tell whether anything had."""

@@ -111,8 +111,9 @@ def latest_of_title(
         query = query.where(rewards.c.occurred_at >= since)
     if until is not None:
         query = query.where(rewards.c.occurred_at < until)
-    decode = _context.decode
-    return [SettledUnit._make((*row[:-1], decode(row[-1]))) for row in connection.execute(query)]
+    rows = connection.execute(query).cursor.fetchall()  # there is nothing to convert
+    contexts = {text: _context.decode(text) for text in {row[-1] for row in rows}}
+    return [SettledUnit._make((*row[:-1], contexts[row[-1]])) for row in rows]
 
 
 def of_decision(connection: Connection, request_id: str, position: int) -> float | None:

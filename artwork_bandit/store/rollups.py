@@ -135,7 +135,8 @@ def of_titles(
     if until is not None:
         query = query.where(rollups.c.day < until)
     kept: dict[str, list[Rollup]] = {}
-    for row in connection.execute(query.order_by(rollups.c.title_id, rollups.c.day)):
+    found = connection.execute(query.order_by(rollups.c.title_id, rollups.c.day))
+    for row in found.cursor.fetchall():  # there is nothing to convert
         kept.setdefault(row[0], []).append(Rollup._make(row[1:]))
     yield from kept.items()
 

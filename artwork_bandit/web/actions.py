@@ -7,8 +7,10 @@ force on running servers within seconds. A form must come from one of our own pa
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -16,7 +18,7 @@ from flask import Blueprint, Response, redirect, render_template, request, url_f
 from werkzeug.datastructures import FileStorage
 
 from artwork_bandit.domain import MATURITY_LEVELS, Variant, VariantStatus
-from artwork_bandit.errors import Conflict, InvalidInput
+from artwork_bandit.errors import Conflict, InvalidInput, Overtaken
 from artwork_bandit.operations import catalog_forms, uploads
 from artwork_bandit.operations.editing import Editor, checked, fingerprint
 from artwork_bandit.slots import slot_named
@@ -67,7 +69,7 @@ def add_variant(title_id: str) -> Response:
 
 
 @actions.post("/titles/<title_id>/variants/<variant_id>")
-def change_variant(title_id: str, variant_id: str) -> Response:
+def change_variant(title_id: str, variant_id: str) -> Response | tuple[str, int]:
     """Change what the form has: a form with a status alone pauses, resumes or retires."""
     who, form, file = views.author(), request.form, request.files.get("file")
     with service().store.read() as connection:
@@ -84,26 +86,41 @@ def change_variant(title_id: str, variant_id: str) -> Response:
         variant = msgspec.structs.replace(given, uri=given.uri or before.uri, slot=before.slot)
         fields["features"] = variant.to_domain(title_id, variant_id, before).features
         fields["uri"] = _kept(file) if _has(file) else variant.uri
-    with service().store.write() as connection:
-        editor = Editor(connection=connection, author=who, now=now())
-        seen = form.get("seen")
-        change = editor.patch_variant(title_id, variant_id, fields, seen=seen)
+    try:
+        with service().store.write() as connection:
+            editor = Editor(connection=connection, author=who, now=now())
+            seen = form.get("seen")
+            change = editor.patch_variant(title_id, variant_id, fields, seen=seen)
+    except Overtaken:
+        return _edit_page(title_id, variant_id, typed=fields), 409
     return _done("pages.title", change, title_id=title_id, slot=before.slot)
 
 
 @actions.get("/titles/<title_id>/variants/<variant_id>/edit")
 def edit_variant(title_id: str, variant_id: str) -> str:
+    return _edit_page(title_id, variant_id)
+
+
+def _edit_page(title_id: str, variant_id: str, typed: Mapping[str, Any] | None = None) -> str:
+    """Return the form; with `typed`, which another change has overtaken, it holds that, and says
+    where it differs from what is there now."""
     with service().store.read() as connection:
         title = catalog.get_title(connection, title_id)
         variant = catalog.get_variant(connection, title_id, variant_id)
         history = [
             c for c in changes.latest(connection, title_id=title_id) if c.variant_id == variant_id
         ]
+    draft = dataclasses.replace(variant, **(typed or {}))
+    differing = [
+        (name, getattr(variant, name), getattr(draft, name))
+        for name in typed or ()
+        if getattr(variant, name) != getattr(draft, name)
+    ]
     return render_template(
-        "edit.html", title=title, variant=variant, slot=variant.slot, history=history,
-        seen=fingerprint(variant), features="\n".join(feature_lines(variant)),
-        statuses=list(VariantStatus), levels=list(MATURITY_LEVELS),
-        uploads=bool(service().settings.media_dir),
+        "edit.html", title=title, variant=draft, slot=variant.slot, history=history,
+        seen=fingerprint(variant), features="\n".join(feature_lines(draft)),
+        statuses=list(VariantStatus), levels=list(MATURITY_LEVELS), overtaken=typed is not None,
+        differing=differing, uploads=bool(service().settings.media_dir),
     )  # fmt: skip
 
 

@@ -17,8 +17,10 @@ from artwork_bandit.comparison.segments import SegmentRow
 from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
+from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.operations.editing import Editor
+from artwork_bandit.policies.communities import Communities
 from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
@@ -175,10 +177,27 @@ def comparison(title_id: str) -> Response:
             variants = [row.variant for row in compared.rows]
             ids = [v.variant_id for v in variants]
             found = segment_comparison.of_title(
-                connection, slot.name, title_id, variants, by, share, first, end, now()
-            )
+                connection, slot.name, title_id, variants, by, share, first, end, now(),
+                communities_for(by, slot.name),
+            )  # fmt: skip
             body["segments_by"], body["segments"] = by, [_segment(row, ids) for row in found]
     return bodies.write(body)
+
+
+def communities(slot: str) -> Communities | None:
+    """Return the communities of the model that serves a slot, if it has learned any."""
+    model = service().state.model(slot)
+    return None if model is None else Communities.of(model.context_encoder)
+
+
+def communities_for(by: str, slot: str) -> Communities | None:
+    """Return what names segments of that kind; raises InvalidInput if nothing can."""
+    if by != COMMUNITY:
+        return None
+    found = communities(slot)
+    if found is None:
+        raise InvalidInput("the model that serves has learned no communities yet")
+    return found
 
 
 def _segment(row: SegmentRow, ids: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from artwork_bandit.errors import (
     InvalidInput,
     NotFound,
     Overloaded,
+    Overtaken,
     StoreUnavailable,
 )
 from artwork_bandit.web.schema import Problem
@@ -31,6 +32,7 @@ _STATUS: dict[type[ArtworkBanditError], tuple[int, str]] = {
     InvalidInput: (422, "The request breaks a rule"),
     NotFound: (404, "Not found"),
     Conflict: (409, "Conflict"),
+    Overtaken: (409, "Conflict"),
     Overloaded: (503, "Too much at once"),
     StoreUnavailable: (503, "The database cannot answer now"),
 }

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from artwork_bandit import __version__
-from artwork_bandit.estimators.segments import FIELDS
+from artwork_bandit.estimators.segments import COMMUNITY, FIELDS
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.web import schema
@@ -28,7 +28,7 @@ def document() -> dict[str, Any]:
     title = _in_path("title_id")
     variant = _in_path("variant_id")
     slot = _in_query("slot", {"type": "string", "enum": list(SLOTS), "default": "artwork"})
-    by = _in_query("by", {"type": "string", "enum": list(FIELDS)})
+    by = _in_query("by", {"type": "string", "enum": [*FIELDS, COMMUNITY]})
     span = [_in_query(n, {"type": "string", "format": "date-time"}) for n in ("from", "to")]
     return {
         "openapi": "3.1.0",

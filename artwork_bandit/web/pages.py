@@ -36,7 +36,7 @@ from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.notes import Note
 from artwork_bandit.store.rollups import Rollup
 from artwork_bandit.web import charts, views
-from artwork_bandit.web.api import now, service
+from artwork_bandit.web.api import communities, communities_for, now, service
 from artwork_bandit.web.charts import Line, Mark
 from artwork_bandit.web.views import Filters
 
@@ -128,6 +128,9 @@ def title(title_id: str) -> str:
         written = notes.of_title(connection, filters.slot, title_id)
         history = changes.latest(connection, title_id=title_id, limit=12)
         segmented = segments_of(connection, title_id, filters, compared) if filters.by else None
+    fields = list(segments.FIELDS)
+    if communities(filters.slot) is not None:
+        fields.insert(1, segments.COMMUNITY)
     order = _order(compared)
     points = course_of(rows, sets, compared)
     bounds = [r.raw.upper for r in compared.rows] + [r.corrected.upper for r in compared.rows]
@@ -139,7 +142,7 @@ def title(title_id: str) -> str:
     return render_template(
         "title.html", title=found, slot=filters.slot, title_slots=slots, compared=compared,
         order=order, scale=scale, filters=filters, charts=charted, points=points, notes=written,
-        history=history, segmented=segmented, fields=segments.FIELDS, statuses=list(VariantStatus),
+        history=history, segmented=segmented, fields=fields, statuses=list(VariantStatus),
         done=views.done(),
         latest=segment_comparison.LATEST, started=rollups.start_of,
     )  # fmt: skip
@@ -190,6 +193,7 @@ def segments_of(
     return segment_comparison.of_title(
         connection, filters.slot, title_id, variants, filters.by,
         service().settings.explored_share, filters.first_day, filters.end_day, now(),
+        communities_for(filters.by, filters.slot),
     )  # fmt: skip
 
 

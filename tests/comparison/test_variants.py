@@ -10,6 +10,7 @@ from artwork_bandit.comparison.segments import by_segment
 from artwork_bandit.comparison.variants import Comparison, of_rows
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.domain import ActionSet, Context, Variant, VariantStatus
+from artwork_bandit.estimators.segments import Segments
 from artwork_bandit.operations import summing
 from artwork_bandit.store.rewards import SettledUnit
 from artwork_bandit.store.rollups import BUCKETS, Rollup
@@ -170,9 +171,9 @@ def test_a_star_needs_all_running_variants_known() -> None:
             )
         )
     known = variants("a", "b", "c")
-    (row,) = by_segment(units, sets, known, "device", "t", 0.05)
+    (row,) = by_segment(units, sets, known, Segments("device"), "t", 0.05)
     assert row.rates[2].estimate is None
     assert row.best is None
     stopped = [*known[:2], dataclasses.replace(known[2], status=VariantStatus.PAUSED)]
-    (row,) = by_segment(units, sets, stopped, "device", "t", 0.05)
+    (row,) = by_segment(units, sets, stopped, Segments("device"), "t", 0.05)
     assert row.best == 1

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from artwork_bandit.comparison.segments import by_segment
 from artwork_bandit.domain import VariantStatus
-from artwork_bandit.estimators.segments import FIELDS
+from artwork_bandit.estimators.segments import FIELDS, Segments
 from artwork_bandit.operations.retrain import join_rewards
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
@@ -296,7 +296,7 @@ def test_segments_add_up_to_the_whole(simulated: FlaskClient) -> None:
         units = {r["segment"]: int(r["units"]) for r in rows}
         assert {s["name"]: s["units"] for s in body["segments"]} == units, by
         assert sum(units.values()) == body["units"], by
-        assert by_segment([], {}, [], by, "t0", 0.05) == []
+        assert by_segment([], {}, [], Segments(by), "t0", 0.05) == []
 
 
 def test_days_narrow_what_is_compared(simulated: FlaskClient, store: Store) -> None:

@@ -20,5 +20,24 @@ function localise(root) {
   }
 }
 
+// A picture that cannot be loaded says so, instead of looking like nothing.
+function say(picture) {
+  const instead = document.createElement("span");
+  instead.className = "nopicture";
+  instead.textContent = "picture cannot be loaded";
+  instead.title = picture.src;
+  picture.replaceWith(instead);
+}
+
+document.addEventListener("error", (event) => {
+  if (event.target.matches?.("img[data-picture]")) say(event.target);
+}, true);
+for (const each of document.querySelectorAll("img[data-picture]")) {
+  if (!each.complete || each.naturalWidth > 0) continue;
+  const again = new Image();  // it may have failed before anybody listened, or have no size
+  again.onerror = () => say(each);
+  again.src = each.src;
+}
+
 localise(document);
 document.addEventListener("htmx:load", (event) => localise(event.detail.elt));
