@@ -269,16 +269,19 @@ def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_ur
     path = tmp_path / "catalog.jsonl"
     variant = {"variant_id": "v1", "uri": "/v1.svg", "features": {"genre": "TV Horror"}}
     title = {"title_id": "t1", "name": "One", "genres": ["TV Horror"], "variants": [variant]}
-    lines = [title, {"title_id": "t2"}, {"title_id": "t3", "name": "x", "maturity": "wrong"}]
+    both = [variant | {"variant_id": v, "is_default": True} for v in ("v8", "v9")]
+    lines = [title, {"title_id": "t2"}, {"title_id": "t3", "name": "x", "maturity": "wrong"},
+             {"title_id": "t4", "name": "Four", "variants": both}]  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n")
     for dry in (True, False):
         flags = ["--dry-run"] if dry else []
         said = run("catalog", "import", str(path), "--json", *flags, database=sqlite_url, code=1)
         report = json.loads(said)
-        assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 3)
+        assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 4)
         assert [p.split(":")[0] for p in report["problems"]] == [
-            f"catalog.jsonl, line {n}" for n in (2, 3, 4)
+            f"catalog.jsonl, line {n}" for n in (2, 3, 4, 5)
         ]
+        assert "v8 and v9 are both is_default" in report["problems"][2]
     path.write_text(json.dumps(title | {"variants": [variant | {"uri": "/new.svg"}]}) + "\n")
     report = json.loads(run("catalog", "import", str(path), "--json", database=sqlite_url))
     assert (report["titles_same"], report["variants_revised"]) == (1, 1)

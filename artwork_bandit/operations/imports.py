@@ -311,9 +311,23 @@ def read_catalog(
                 v.to_domain(form.title_id, v.variant_id, present.get(v.variant_id))
                 for v in form.variants
             ]
+            _require_one_default(own)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
             changes.reject(f"{path.name}, line {number}", error)
             continue
         titles.append(form.to_domain(form.title_id))
         variants += own
     return titles, variants
+
+
+def _require_one_default(variants: Iterable[Variant]) -> None:
+    """Raise InvalidInput if a slot has two: the line does not say which is meant."""
+    found: dict[str, str] = {}
+    for variant in variants:
+        if not variant.is_default:
+            continue
+        if (first := found.setdefault(variant.slot, variant.variant_id)) != variant.variant_id:
+            raise InvalidInput(
+                f"{first} and {variant.variant_id} are both is_default in slot "
+                f"{variant.slot!r}; one is"
+            )

@@ -19,10 +19,14 @@ from artwork_bandit.comparison.segments import by_segment
 from artwork_bandit.domain import VariantStatus
 from artwork_bandit.estimators.segments import FIELDS, Segments
 from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.policies.audiences import Audiences
+from artwork_bandit.policies.communities import Communities
+from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, changes, rollups
 from artwork_bandit.store.engine import Store
+from artwork_bandit.web import api, pages
 from artwork_bandit.web.app import create_app
 from tests.operations.test_uploads import SVG, picture
 from tests.samples import NOW, fill
@@ -131,7 +135,18 @@ def test_features_that_a_form_cannot_say_stay_when_nobody_touches_them(
     assert (after.name, after.features, after.starts_at) == ("a name", odd, begun)
     late = post(client, "/titles/t0/variants/t0-a1", name="another", features=text, **form)
     assert late.status_code == 409
-    assert "changed by somebody else" in late.text
+    # Whose change it was, what was typed, and where the two differ.
+    words = html.unescape(re.sub(r"<[^>]+>", " ", late.text))
+    assert re.search(r"changed by somebody else since your form was opened\s*: Ann", words)
+    assert re.search(r"name\s+a name\s+another", words)
+    assert 'value="another"' in late.text
+    with store.read() as connection:
+        assert catalog.get_variant(connection, "t0", "t0-a1") == after
+    form["seen"] = re.search(r'name="seen" value="(\w+)"', late.text)[1]
+    again = post(client, "/titles/t0/variants/t0-a1", name="another", features=text, **form)
+    assert again.status_code == 303
+    with store.read() as connection:
+        assert catalog.get_variant(connection, "t0", "t0-a1").name == "another"
 
 
 def test_an_address_that_is_none_is_refused_and_one_that_is_there_breaks_no_page(
@@ -412,3 +427,27 @@ def test_a_first_visit_is_below_100_kilobytes(simulated: FlaskClient) -> None:
     for path in re.findall(r'(?:src|href)="(/static/[^"]+)"', html):
         sent += len(simulated.get(path, headers={"Accept-Encoding": "gzip"}).data)
     assert sent < 100_000
+
+
+def test_segments_by_community_are_of_the_model_that_serves(
+    simulated: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "by community" not in simulated.get("/titles/t0").text
+    refused = simulated.get("/v1/titles/t0/comparison?by=community")
+    assert (refused.status_code, "no communities yet" in refused.text) == (422, True)
+    audiences = Audiences(
+        genres=[[1.0], [-1.0]], titles={}, center=[0.0], communities=[[1.0], [-1.0]]
+    )
+    encoder = ContextEncoder(
+        genres={"TV Dramas": 0.5, "TV Horror": 0.5}, categories=[], audiences=audiences
+    )
+    monkeypatch.setattr(api, "communities", lambda slot: Communities(encoder))
+    monkeypatch.setattr(pages, "communities", api.communities)
+    assert "by community" in simulated.get("/titles/t0").text
+    body = simulated.get("/v1/titles/t0/comparison?by=community").get_json()
+    assert sum(s["units"] for s in body["segments"]) == body["units"]
+    assert {s["name"][:2] for s in body["segments"]} <= {"1:", "2:", "no"}
+    page = simulated.get("/titles/t0?by=community").text
+    assert "For whom? By community" in page
+    told = [s for s in body["segments"] if any(r["estimate"] for r in s["rates"].values())]
+    assert ("of which too little is known" in page) == (len(told) < len(body["segments"]))
