@@ -28,7 +28,7 @@ from artwork_bandit.evaluation.question import Question, Survey
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import BOUNDED, Verdict
-from artwork_bandit.policies.block import names_only
+from artwork_bandit.policies.block import ActionTable, names_only
 
 VARIANTS, TITLES = 6, 20
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
@@ -92,10 +92,13 @@ def main() -> None:
     parser.add_argument("--rows", default="2000,20000")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--same-limits", action="store_true")
+    parser.add_argument("--overlap", choices=list(OVERLAPS), help="only these cells")
     arguments = parser.parse_args()
     for rows in (int(text) for text in arguments.rows.split(",")):
         for rewards, base in {"common": COMMON, "rare": RARE}.items():
             for overlap, spread in OVERLAPS.items():
+                if arguments.overlap not in (None, overlap):
+                    continue
                 rng = np.random.default_rng([arguments.seed, rows, round(10 * spread)])
                 name = f"{rows:,} rows, {overlap} overlap, {rewards} rewards"
                 judge = _SameLimits if arguments.same_limits else Evaluation
@@ -123,7 +126,7 @@ def _measure(
         survey = Survey(question, span)
         survey.add(block)
         evaluation = judge(question, span, survey)
-        evaluation.add(block)
+        evaluation.add(block, ActionTable(names_only))
         for interval in INTERVALS:
             evaluation.question = replace(question, method=Method(interval=interval))
             judged = evaluation.report().targets["column:target"]

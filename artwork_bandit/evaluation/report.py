@@ -34,6 +34,7 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
         "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
         "targets": {name: _judged(judged) for name, judged in report.targets.items()},
         "segments_by": report.segments_by,
+        "notes": report.notes,
         "reward_bounds": list(report.method.bounds),
         "provenance": {
             "seed": seed,
@@ -61,7 +62,7 @@ def as_text(report: Report, source: str) -> Group:
             head.append(f"\n     {check.message}", _STYLE[check.status])
     percent = f"{100 * report.method.level:.4g}"
     parts = [_target_text(name, judged, percent) for name, judged in report.targets.items()]
-    return Group(head, *parts)
+    return Group(head, *parts, *(Text(f"\n{note}", "dim") for note in report.notes))
 
 
 def show(report: Report, source: str, console: Console) -> None:

@@ -70,3 +70,20 @@ class Report:
     targets: dict[str, Judged]
     method: Method
     segments_by: str | None
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a reader of several numbers should know, in sentences."""
+        told = [j for j in self.targets.values() if j.verdict is not Verdict.REFUSE]
+        found = []
+        if len({(j.support.rows, j.rows_left_out) for j in told}) > 1:
+            found.append(
+                "Targets are judged on different rows (a model only on those after its training): "
+                "their values are not for comparing; --against compares two on the rows of both."
+            )
+        if told and self.method.interval == "cressie-read":
+            found.append(
+                "ips and snips have the interval of cressie_read: all three are the mean of the "
+                "same weighted rewards, and that interval knows both weights and rewards."
+            )
+        return found

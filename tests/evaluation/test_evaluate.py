@@ -12,6 +12,7 @@ from artwork_bandit.estimators import Estimate
 from artwork_bandit.evaluation.distinct import hashed
 from artwork_bandit.evaluation.evaluate import Evaluation, evaluate
 from artwork_bandit.evaluation.evidence import Method, rows_to_decide
+from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.outcome_model import PARTS, OutcomeModel, Past
 from artwork_bandit.evaluation.question import Question, Survey
 from artwork_bandit.evaluation.report import as_json
@@ -67,6 +68,18 @@ def test_dr_is_more_precise_than_ips_and_does_not_predict_rows_from_themselves()
     rewarded = block.take(np.arange(len(block)))
     rewarded.reward[member] = 1.0 - rewarded.reward[member]
     assert np.array_equal(before[np.repeat(member, 6)], q_hat(rewarded)[np.repeat(member, 6)])
+
+
+def test_it_is_said_when_targets_are_judged_on_different_rows() -> None:
+    block, _ = simulate(np.random.default_rng(3), 4_000, 0.5)
+    later = Target(name="later", policy=Uniform(), after=int(np.median(block.occurred_at)))
+    same = Target(name="uniform", policy=Uniform())
+    for targets, differ in (((TARGET, same), False), ((TARGET, later), True)):
+        report = evaluate([block], targets, names_only)
+        assert all(j.verdict is not Verdict.REFUSE for j in report.targets.values())
+        said = " ".join(as_json(report, "", 1, [])["notes"])
+        assert ("different rows" in said) == differ
+        assert ("different rows" in " ".join(as_html(report, "", 1, []).split())) == differ
 
 
 def q_hat(block: ReplayBlock) -> np.ndarray:
