@@ -48,12 +48,15 @@ def course(
         MOST_POINTS, max(total // (ROWS_A_VARIANT * max(len(variant_ids), 1)), 1), last - first + 1
     )
     width = -(-(last - first + 1) // points)
+    parts: dict[int, list[Rollup]] = {}
+    for row in rows:
+        parts.setdefault((row.day - first) // width, []).append(row)
     return [
         _point(
-            [row for row in rows if start <= row.day < start + width], sets, variant_ids,
-            explored_share, start, min(start + width - 1, last),
+            parts.get(i, []), sets, variant_ids, explored_share, start,
+            min(start + width - 1, last),
         )
-        for start in range(first, last + 1, width)
+        for i, start in enumerate(range(first, last + 1, width))
     ]  # fmt: skip
 
 

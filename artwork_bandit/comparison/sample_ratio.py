@@ -67,8 +67,9 @@ def by_week(rows: Iterable[Rollup], sets: Mapping[int, ActionSet]) -> dict[int, 
             monday = row.day - (row.day + DAYS_IN_WEEK - MONDAY) % DAYS_IN_WEEK
             of_variant = strata.setdefault((monday, row.action_set_id, row.cell), {})
             sums = of_variant.setdefault(row.variant_id, [0.0, 0.0, 0.0])
-            for i, value in enumerate((row.drawn, row.weight, row.weight2)):
-                sums[i] += value
+            sums[0] += row.drawn
+            sums[1] += row.weight
+            sums[2] += row.weight2
     found: dict[int, SampleRatio] = {}
     for (monday, set_id, _cell), of_variant in strata.items():
         ids = sets[set_id].variant_ids

@@ -127,8 +127,7 @@ def _rollup(unit: SettledUnit, sets: Mapping[int, ActionSet]) -> Rollup:
     is_drawn = int(unit.propensity < 1 or alone)
     weight = is_drawn / unit.propensity
     return Rollup(
-        day=unit.day, action_set_id=unit.action_set_id, cell=unit.cell,
-        variant_id=unit.variant_id, bucket=unit.member_bucket % BUCKETS, impressions=1, units=1,
-        plays=unit.quality_play, drawn=is_drawn, drawn_plays=is_drawn * unit.quality_play,
-        weight=weight, weight2=weight**2, weighted_plays=weight * unit.quality_play,
+        unit.day, unit.action_set_id, unit.cell, unit.variant_id, unit.member_bucket % BUCKETS, 1,
+        1, unit.quality_play, is_drawn, is_drawn * unit.quality_play, weight, weight**2,
+        weight * unit.quality_play,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -135,6 +135,8 @@ def of_rows(
     chances = _chances(table, found, running, len(variants))
     total = sum(impressions.values())
     lifts = _lifts(found, baseline, len(variants))
+    raw = _rates(rows, ids)
+    even = _rates((row for row in rows if row.cell == drawn.EVEN), ids)
     return Comparison(
         title_id=title_id, slot=slot,
         first_day=rollups.start_of(rows[0].day).date() if rows else None,
@@ -147,8 +149,8 @@ def of_rows(
                 variant=variant,
                 impressions=impressions[variant.variant_id],
                 share_of_traffic=impressions[variant.variant_id] / total if total else None,
-                raw=_rate(rows, variant.variant_id, None),
-                random=_rate(rows, variant.variant_id, drawn.EVEN),
+                raw=raw[variant.variant_id],
+                random=even[variant.variant_id],
                 corrected=_value(found, i),
                 lift=lifts[i],
                 effective_rows=0.0 if found is None else float(found.effective_rows[i]),
@@ -190,13 +192,17 @@ def _decided(
     return verdict.decide(found, running, baseline, names, rows_a_day)
 
 
-def _rate(rows: Sequence[Rollup], variant_id: str, cell: str | None) -> Proportion:
-    counts, plays = np.zeros(rollups.BUCKETS), np.zeros(rollups.BUCKETS)
+def _rates(rows: Iterable[Rollup], ids: Sequence[str]) -> dict[str, Proportion]:
+    """Return each variant's take fraction in some rows."""
+    sums = {each: ([0] * rollups.BUCKETS, [0] * rollups.BUCKETS) for each in ids}
     for row in rows:
-        if row.variant_id == variant_id and cell in (None, row.cell):
-            counts[row.bucket] += row.units
-            plays[row.bucket] += row.plays
-    return proportion(counts, plays)
+        if (of := sums.get(row.variant_id)) is not None:
+            of[0][row.bucket] += row.units
+            of[1][row.bucket] += row.plays
+    return {
+        each: proportion(np.array(counts, np.float64), np.array(plays, np.float64))
+        for each, (counts, plays) in sums.items()
+    }
 
 
 def _value(found: Contrast | None, i: int) -> Estimated:
