@@ -14,7 +14,8 @@ import numpy as np
 
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.policies import vowpal
-from artwork_bandit.policies.block import Actions, Log, Lookup
+from artwork_bandit.policies.block import ActionTable, Log, Lookup
+from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training.survey import Survey, shares, teaches
@@ -41,6 +42,7 @@ def _texts(
     """Yield each block's text and the number of its lines."""
     assert found.last is not None, "an empty log is refused before"
     base = found.base_logits()
+    features = _Features(lookup, found, form)
     for whole in blocks:
         block = whole.take(teaches(whole) & (whole.occurred_at >= since))
         if not len(block):
@@ -48,7 +50,7 @@ def _texts(
         age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))
         weight = np.maximum(np.exp2(-age), SMALLEST_WEIGHT)
         share = shares(block.reward, bounds)
-        texts = _examples(block, lookup, found, form)
+        texts = features.texts(block)
         title = [found.title_numbers[s.title_id] for s in block.action_sets]
         begin = [(form.title_text(t), float(base[t])) for t in title]
         lines: list[str] = []
@@ -59,21 +61,36 @@ def _texts(
         yield "".join(lines), len(lines)
 
 
-def _examples(block: ReplayBlock, lookup: Lookup, found: Survey, form: Form) -> list[str]:
-    """Return the features of what each row showed."""
-    actions = Actions.of(block, lookup)
-    distinct, place = _distinct(block.contexts)
-    contexts = found.contexts.encode(distinct)
-    variants = found.variants.encode(actions.columns.features)
-    owns = [found.variant_numbers[int(key)] for key in actions.columns.keys]
-    shown = actions.rows[actions.offsets[:-1] + block.chosen]
-    context_texts = form.context_texts(contexts)
-    variant_texts = form.variant_texts(variants, owns)
-    affinity_texts = form.affinity_texts(form.affinities(contexts[place], variants[shown]))
-    return [
-        f"{context_texts[c]} {variant_texts[v]} {a}"
-        for c, v, a in zip(place.tolist(), shown.tolist(), affinity_texts, strict=True)
-    ]
+class _Features:
+    """The texts of what rows showed; those of variants are made once they are met."""
+
+    def __init__(self, lookup: Lookup, found: Survey, form: Form) -> None:
+        self._found, self._form = found, form
+        self._table = ActionTable(lookup)
+        self._columns: VariantColumns | None = None
+        self._variants = np.empty((0, 0))
+        self._variant_texts: list[str] = []
+
+    def texts(self, block: ReplayBlock) -> list[str]:
+        """Return the features of what each row showed."""
+        found, form = self._found, self._form
+        actions = self._table.of(block)
+        if actions.columns is not self._columns:
+            self._columns = actions.columns
+            self._variants = found.variants.encode(actions.columns.features)
+            owns = [found.variant_numbers[int(key)] for key in actions.columns.keys]
+            self._variant_texts = form.variant_texts(self._variants, owns)
+        distinct, place = _distinct(block.contexts)
+        contexts = found.contexts.encode(distinct)
+        shown = actions.rows[actions.offsets[:-1] + block.chosen]
+        context_texts = form.context_texts(contexts)
+        affinities = form.affinities(contexts[place], self._variants[shown])
+        return [
+            f"{context_texts[c]} {self._variant_texts[v]} {a}"
+            for c, v, a in zip(
+                place.tolist(), shown.tolist(), form.affinity_texts(affinities), strict=True
+            )
+        ]
 
 
 def _distinct(contexts: tuple[Context, ...]) -> tuple[list[Context], np.ndarray]:
