@@ -97,9 +97,9 @@ class Evaluation:
             block, members = block.take(~sure), members[~sure]
         cluster = question.clusters_of(block, members)
         q = self._outcome.predict(block, members) if block.q_hat is None else block.q_hat
-        uniform = _rows(block, np.repeat(1.0 / block.sizes, block.sizes), q, cluster)
-        self._health.compare(uniform, block.reward)
-        uniform_log = bool(np.abs(uniform.weight - 1.0).max() <= 1e-5)
+        weight = 1.0 / (block.sizes * block.propensity)
+        self._health.compare(_weights(weight, block.reward, cluster))
+        uniform_log = bool(np.abs(weight - 1.0).max() <= 1e-5)
         pmfs = {t.name: t.pmf(block, table) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in question.targets:
@@ -130,10 +130,12 @@ class Evaluation:
             if against == LOGGING
             else DR().columns(_rows(block, pmfs[against], q, cluster))[:, 0]
         )
-        flat = np.repeat(judging, block.sizes)
-        odds = _odds(pmf, block, judging)
-        day = block.occurred_at // DAY
         whole = bool(judging.all())
+        flat: npt.NDArray[np.bool_] | slice = slice(None)
+        if not whole:
+            flat = np.repeat(judging, block.sizes)
+        odds = _odds(pmf, block, judging, flat)
+        day = block.occurred_at // DAY
         sums.evidence.add(
             rows if whole else _take(rows, judging), reference[judging], odds, day[judging]
         )
@@ -333,9 +335,20 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:
     )
 
 
-def _odds(pmf: Floats, block: ReplayBlock, kept: npt.NDArray[np.bool_]) -> Odds:
-    """Return what bounds the weights of the rows kept, whatever is shown."""
-    flat = np.repeat(kept, block.sizes)
+def _weights(weight: Floats, reward: Floats, cluster: Ints) -> Rows:
+    """Return rows of which only the weights are looked at."""
+    none = np.zeros(len(weight))
+    return Rows(
+        weight=weight, reward=reward, cluster=cluster, target_q=none, shown_q=none, matched=none
+    )
+
+
+def _odds(
+    pmf: Floats, block: ReplayBlock, kept: npt.NDArray[np.bool_],
+    flat: npt.NDArray[np.bool_] | slice,
+) -> Odds:  # fmt: skip
+    """Return what bounds the weights of the rows kept, whatever is shown; `flat` are theirs among
+    the variants."""
     if block.logging_pmf is None:
         smallest = float(block.propensity[kept].min(initial=1.0))
         return Odds(likeliest=float(pmf[flat].max(initial=0.0)), smallest=smallest)

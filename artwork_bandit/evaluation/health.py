@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Floats, ReplayBlock
+from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.estimators import BucketSums, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.evaluation.distinct import Distinct, Hashes, hashed
@@ -95,10 +95,10 @@ class Health:
         self.certain += int(sure.sum())
         self._certain_elsewhere += int((sure & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
 
-    def compare(self, uniform: Rows, reward: Floats) -> None:
-        """Take in rows as seen by the uniform policy."""
+    def compare(self, uniform: Rows) -> None:
+        """Take in rows as weighed by the uniform policy."""
         self._uniform = plus(self._uniform, Support.of(uniform))
-        columns = np.stack([reward, np.ones(len(reward))], axis=1)
+        columns = np.stack([uniform.reward, np.ones(len(uniform))], axis=1)
         self.on_policy = plus(self.on_policy, BucketSums.of(columns, uniform.bucket))
 
     def checks(self) -> list[Check]:
