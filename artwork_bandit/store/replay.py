@@ -13,6 +13,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from artwork_bandit.domain import ActionSet, Context, Floats, Ints, Objects, ReplayBlock
+from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
 from artwork_bandit.store import imported
@@ -84,8 +85,8 @@ class Copy:
 
     def __init__(self, store: Store, window: Window, *, with_contexts: bool) -> None:
         """`with_contexts` says whether they will ever be asked for."""
+        self._store, self._window, self._with_contexts = store, window, with_contexts
         self._sets: dict[int, ActionSet] = {}
-        self._pages = _pages(store, window, BLOCK, self._sets, with_contexts=with_contexts)
         self._file = tempfile.TemporaryFile(prefix="artwork-bandit-")  # noqa: SIM115 (`close`)
         self._whole = False
 
@@ -93,14 +94,25 @@ class Copy:
         self._file.close()
 
     def blocks(self, detail: Detail = "all") -> Iterator[ReplayBlock]:
-        """Yield the blocks; the first time all of them must be taken."""
+        """Yield the blocks: of the copy, once they have all been taken."""
         for page in ahead(self._again() if self._whole else self._first()):
             yield _block(page if detail == "all" else page._replace(texts=None), self._sets)
 
     def _first(self) -> Iterator[_Page]:
-        for page in self._pages:
+        self._file.seek(0)
+        self._file.truncate()
+        with_contexts = self._with_contexts
+        for page in _pages(
+            self._store, self._window, BLOCK, self._sets, with_contexts=with_contexts
+        ):  # fmt: skip
             data = page.dumped()
-            self._file.write(len(data).to_bytes(SIZE, "little") + data)
+            try:
+                self._file.write(len(data).to_bytes(SIZE, "little") + data)
+            except OSError as error:
+                raise ArtworkBanditError(
+                    f"the log's copy in {tempfile.gettempdir()} cannot be written: {error}; let "
+                    "TMPDIR name a folder with more room"
+                ) from error
             yield page
         self._whole = True
 

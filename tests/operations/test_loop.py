@@ -1,6 +1,7 @@
 """The loop: a log made by the service trains, is judged, goes live; and what is judged is true."""
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import imports
@@ -270,6 +272,36 @@ def test_a_model_whose_canaries_changed_is_broken(simulation: Simulation) -> Non
         bundle.decode(data, bundle.sha256(data))
     with pytest.raises(BrokenModel, match="decoded"):
         bundle.decode(data[:-100], bundle.sha256(data[:-100]))
+
+
+def test_a_log_that_is_read_again_is_what_it_was_when_it_was_read_first(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "BLOCK", 100)
+    simulation.visits(300)
+    join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+
+    def rows(blocks: Iterable[ReplayBlock]) -> list[object]:
+        return [
+            (*row, b.action_sets[of].variant_ids)
+            for b in blocks
+            for *row, of in zip(
+                b.decision_ids, b.member_ids, b.occurred_at, b.chosen, b.propensity, b.reward,
+                b.cells, b.contexts, b.set_of_row.tolist(), strict=True,
+            )
+        ]  # fmt: skip
+
+    with source(simulation).again(with_contexts=True) as blocks:
+        next(iter(blocks("plain")))  # not read to its end: not copied either
+        first = rows(blocks("all"))
+        simulation.visits(100)
+        join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+        assert rows(blocks("all")) == first
+        plain = rows(blocks("plain"))
+        assert [(*row[:7], *row[8:]) for row in plain] == [(*r[:7], *r[8:]) for r in first]
+        assert all(row[7] == Context() for row in plain)
+    assert len(rows(source(simulation).blocks())) > len(first)
+    assert rows(source(simulation).blocks())[: len(first)] == first
 
 
 def test_export_is_judged_like_the_database_and_imports_once(
