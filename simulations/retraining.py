@@ -80,9 +80,9 @@ def prepared(url: str, folder: Path) -> str:
     source = ReplaySource.of(Store(url), None, SLOT.name)
     with reading(source) as log:
         found = survey(log, source.lookup, SLOT.reward.bounds)
-    form = Form.of(Priors(), found.contexts, found.variants)
-    with Path(folder, "x.txt").open("w") as out:
-        examples.write(out, log, source.lookup, found, form, SLOT, HOW.half_life)
+        form = Form.of(Priors(), found.contexts, found.variants)
+        with Path(folder, "x.txt").open("w") as out:
+            examples.write(out, log, source.lookup, found, form, SLOT, HOW.half_life)
     return f"{runner.ARGUMENTS} {form.interactions}"
 
 

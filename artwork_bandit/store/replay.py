@@ -25,6 +25,8 @@ from artwork_bandit.store.tables import rewards
 from artwork_bandit.store.window import Window
 
 BLOCK = 65_536
+WITH_CONTEXTS = 16_384
+"""Rows of a page with contexts, of which every row may have its own, some kilobytes large."""
 SIZE = 8
 """Bytes that say how long a page is."""
 _context = msgspec.json.Decoder(Context)
@@ -71,11 +73,11 @@ def quantile(connection: Connection, window: Window, share: float) -> dt.datetim
 
 
 def blocks(
-    store: Store, window: Window, block_rows: int = BLOCK, *, detail: Detail = "all"
+    store: Store, window: Window, block_rows: int | None = None, *, detail: Detail = "all"
 ) -> Iterator[ReplayBlock]:
     """Yield the window's units in time order; each block is a short transaction of its own."""
     sets: dict[int, ActionSet] = {}
-    for page in ahead(_pages(store, window, block_rows, sets, with_contexts=detail == "all")):
+    for page in ahead(_pages(store, window, sets, block_rows, with_contexts=detail == "all")):
         yield _block(page, sets)
 
 
@@ -102,9 +104,7 @@ class Copy:
         self._file.seek(0)
         self._file.truncate()
         with_contexts = self._with_contexts
-        for page in _pages(
-            self._store, self._window, BLOCK, self._sets, with_contexts=with_contexts
-        ):  # fmt: skip
+        for page in _pages(self._store, self._window, self._sets, with_contexts=with_contexts):
             data = page.dumped()
             try:
                 self._file.write(len(data).to_bytes(SIZE, "little") + data)
@@ -150,9 +150,11 @@ class _Page(NamedTuple):
 
 
 def _pages(
-    store: Store, window: Window, rows: int, sets: dict[int, ActionSet], *, with_contexts: bool
-) -> Iterator[_Page]:
+    store: Store, window: Window, sets: dict[int, ActionSet], rows: int | None = None, *,
+    with_contexts: bool,
+) -> Iterator[_Page]:  # fmt: skip
     """Yield pages in time order; action sets that are met are put among `sets`."""
+    rows = rows or (WITH_CONTEXTS if with_contexts else BLOCK)
     at = sa.type_coerce(rewards.c.occurred_at, sa.BigInteger)  # no datetime is made of each
     order = (at, rewards.c.request_id, rewards.c.position)
     # Texts are made by the database, where that is cheaper.

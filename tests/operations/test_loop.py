@@ -277,7 +277,7 @@ def test_a_model_whose_canaries_changed_is_broken(simulation: Simulation) -> Non
 def test_a_log_that_is_read_again_is_what_it_was_when_it_was_read_first(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay, "BLOCK", 100)
+    monkeypatch.setattr(replay, "WITH_CONTEXTS", 100)
     simulation.visits(300)
     join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
 
