@@ -176,9 +176,7 @@ class Evaluation:
     def _judge(self, target: Target, log_verdict: Verdict) -> Judged:
         sums, method = self._sums[target.name], self.question.method
         evidence = sums.evidence
-        support = evidence.support or Support(
-            weights=BucketSums.of(np.empty((0, 2)), np.empty(0, np.int64))
-        )
+        support = evidence.support or NO_SUPPORT
         checks = self._support_checks(sums, support)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))

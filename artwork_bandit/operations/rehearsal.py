@@ -78,9 +78,7 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
     with _writing(out) as write:
         for table in _tables(source, policy):
             write(table)
-            columns = (
-                table[n].to_pylist() for n in ("title_id", "served_probability", "likeliest")
-            )
+            columns = (table[name].to_pylist() for name in TOLD)
             for title, chance, best in zip(*columns, strict=True):
                 counts[title] += 1
                 same[title] += chance
