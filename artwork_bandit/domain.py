@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import numpy as np
@@ -243,6 +243,48 @@ class ModelRecord:
     metrics: Mapping[str, Any]
 
 
+class Contexts(Sequence[Context]):
+    """The contexts of rows. Rows of one page share theirs, which is then looked at once."""
+
+    def __init__(self, distinct: Sequence[Context], of_row: Ints) -> None:
+        """Row i was asked in `distinct[of_row[i]]`, which may be made when it is looked at."""
+        self._distinct, self._of_row = distinct, of_row
+
+    @staticmethod
+    def of(contexts: Sequence[Context]) -> Contexts:
+        """Return one context per row."""
+        return Contexts(contexts, np.arange(len(contexts), dtype=np.int64))
+
+    @staticmethod
+    def unknown(rows: int) -> Contexts:
+        """Return contexts of which nothing is known."""
+        return Contexts((Context(),), np.zeros(rows, np.int64))
+
+    def __len__(self) -> int:
+        return len(self._of_row)
+
+    @overload
+    def __getitem__(self, row: int) -> Context: ...
+    @overload
+    def __getitem__(self, row: slice) -> Contexts: ...
+    def __getitem__(self, row: int | slice) -> Context | Contexts:
+        if isinstance(row, slice):
+            return self.take(np.arange(len(self))[row])
+        return self._distinct[int(self._of_row[row])]
+
+    def take(self, rows: Ints) -> Contexts:
+        """Return the contexts of some rows."""
+        return Contexts(self._distinct, self._of_row[rows])
+
+    def used(self) -> tuple[list[Context], Ints]:
+        """Return the contexts that there are among the rows, and each row's place among them."""
+        if not len(self):
+            return [], self._of_row
+        there = np.bincount(self._of_row) > 0
+        place = np.cumsum(there) - 1
+        return [self._distinct[i] for i in np.flatnonzero(there).tolist()], place[self._of_row]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReplayBlock:
     """Rows of the replay log in columns; n rows whose action sets hold m variants in all.
@@ -264,7 +306,7 @@ class ReplayBlock:
     """n, in (0, 1]."""
     reward: Floats
     """n, larger is better."""
-    contexts: tuple[Context, ...]
+    contexts: Contexts
     """n."""
     cells: Objects
     """n, cell names or None."""
@@ -308,7 +350,7 @@ class ReplayBlock:
             chosen=self.chosen[index],
             propensity=self.propensity[index],
             reward=self.reward[index],
-            contexts=tuple(map(self.contexts.__getitem__, index.tolist())),
+            contexts=self.contexts.take(index),
             cells=self.cells[index],
             logging_pmf=None if self.logging_pmf is None else self.logging_pmf[flat],
             targets={name: pmf[flat] for name, pmf in self.targets.items()},

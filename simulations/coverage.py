@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from artwork_bandit.domain import ActionSet, Context, ReplayBlock
+from artwork_bandit.domain import ActionSet, Contexts, ReplayBlock
 from artwork_bandit.evaluation.evaluate import Evaluation
 from artwork_bandit.evaluation.evidence import Interval, Method
 from artwork_bandit.evaluation.question import Question, Survey
@@ -79,7 +79,7 @@ def simulate(
         chosen=chosen,
         propensity=logged[index, chosen],
         reward=(rng.random(rows) < chance[member, title, chosen]).astype(np.float64),
-        contexts=(Context(),) * rows,
+        contexts=Contexts.unknown(rows),
         cells=np.full(rows, None, object),
         targets={"target": target_of[title, taste[member]].ravel()},
     )  # fmt: skip

@@ -9,7 +9,15 @@ from functools import cached_property
 
 import numpy as np
 
-from artwork_bandit.domain import ActionSet, Floats, Ints, ReplayBlock, Variant, microseconds
+from artwork_bandit.domain import (
+    ActionSet,
+    Contexts,
+    Floats,
+    Ints,
+    ReplayBlock,
+    Variant,
+    microseconds,
+)
 from artwork_bandit.policies.cells import DEFAULT_SHARES, bucket_of, cell_of, reallocate
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.variants import VariantColumns
@@ -85,7 +93,7 @@ class Stream:
             chosen=chosen,
             propensity=propensity,
             reward=reward,
-            contexts=tuple(contexts[m] for m in self.member[rows].tolist()),
+            contexts=Contexts(contexts, self.member[rows]),
             cells=self.cell[rows],
         )
 

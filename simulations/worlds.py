@@ -16,6 +16,7 @@ import numpy as np
 from artwork_bandit.domain import (
     ActionSet,
     Context,
+    Contexts,
     Event,
     Floats,
     ReplayBlock,
@@ -212,7 +213,7 @@ def uniform_log(setting: Setting, rows: int, rng: np.random.Generator) -> Unifor
         chosen=chosen,
         propensity=1.0 / sizes,
         reward=(rng.random(rows) < chance).astype(np.float64),
-        contexts=tuple(setting.contexts[m] for m in member),
+        contexts=Contexts(setting.contexts, member),
         cells=np.full(rows, "explore", object),
     )
     return UniformLog(block=block, truth=np.concatenate(truth), variants=groups)

@@ -12,7 +12,7 @@ import numpy as np
 from artwork_bandit.comparison import drawn
 from artwork_bandit.comparison.variants import Estimated, is_running
 from artwork_bandit.comparison.verdict import ALPHA
-from artwork_bandit.domain import ActionSet, Variant
+from artwork_bandit.domain import ActionSet, Contexts, Variant
 from artwork_bandit.estimators.contrast import contrast
 from artwork_bandit.estimators.segments import OTHER, Communities, Segments, largest
 from artwork_bandit.store import catalog, rewards
@@ -75,7 +75,7 @@ def by_segment(
     `now` tells which variants are running; without it, all that are active.
     """
     names = segments.names(
-        [u.context for u in units], [title_id] * len(units), [u.cell for u in units]
+        Contexts.of([u.context for u in units]), [title_id] * len(units), [u.cell for u in units]
     )
     told = set(largest(Counter(names)))
     variant_ids = [v.variant_id for v in variants]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from artwork_bandit.domain import Context, ReplayBlock
+from artwork_bandit.domain import Context, Contexts, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 FIELDS = ("taste", "device", "country", "language", "surface", "daypart", "watched", "cell")
@@ -42,18 +42,19 @@ class Segments:
         return self.names(block.contexts, of_row, block.cells.tolist())
 
     def names(
-        self, contexts: Sequence[Context], title_ids: Sequence[str], cells: Sequence[str | None]
+        self, contexts: Contexts, title_ids: Sequence[str], cells: Sequence[str | None]
     ) -> list[str]:
         """Return the names of rows' segments."""
-        if self._communities is not None:
-            return [self._kept(name) for name in self._communities(contexts)]
-        rows = zip(contexts, title_ids, cells, strict=True)
         if self.by in ("watched", "cell"):
+            rows = zip(contexts, title_ids, cells, strict=True)
             return [self._kept(self._name(*row)) for row in rows]
-        # Rows of one page share their context.
-        distinct = {id(c): c for c in contexts}
-        known = {key: self._kept(self._name(c, "", None)) for key, c in distinct.items()}
-        return [known[id(c)] for c in contexts]
+        distinct, of_row = contexts.used()
+        if self._communities is not None:
+            names = self._communities(distinct)
+        else:
+            names = [self._name(context, "", None) for context in distinct]
+        kept = [self._kept(name) for name in names]
+        return [kept[i] for i in of_row.tolist()]
 
     def _kept(self, name: str) -> str:
         return name if self._told is None or name in self._told else OTHER

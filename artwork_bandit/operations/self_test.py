@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Floats, ReplayBlock, ranges
+from artwork_bandit.domain import Contexts, Floats, ReplayBlock, ranges
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.distinct import hashed
 from artwork_bandit.evaluation.evaluate import can_judge, evaluate, require_within
@@ -153,7 +153,7 @@ def _joined(blocks: Sequence[ReplayBlock]) -> ReplayBlock:
         set_of_row=np.concatenate(
             [b.set_of_row + at for b, at in zip(blocks, starts, strict=False)]
         ),
-        contexts=tuple(c for b in blocks for c in b.contexts),
+        contexts=Contexts.of([c for b in blocks for c in b.contexts]),
         logging_pmf=np.concatenate(pmfs) if len(pmfs) == len(blocks) else None,
         targets={n: np.concatenate([b.targets[n] for b in blocks]) for n in sorted(names)},
     )  # fmt: skip

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.policies.flattened import Flattened, flatten
 
 PRIOR_TITLES = 2.0
 """k: watched titles of an average member that the shares are shrunk towards."""
@@ -58,10 +59,10 @@ class BoundAudiences:
     def encode(self, lifts: Floats, played: Sequence[Mapping[str, float]]) -> Floats:
         """Return [n, k + communities] of n members' log-lifts [n, genres] and titles watched."""
         factors = lifts @ self._genres - self._center
-        for row, shares in zip(factors, played, strict=True):
-            at, share = title_shares(shares, self._row)
-            if len(at):
-                row += share @ self._titles[at]
+        watched = title_shares(played, self._row)
+        for factor, title in zip(factors.T, self._titles.T, strict=True):
+            # Summed in the order of the titles, however many members there are.
+            factor += np.bincount(watched.rows, watched.values * title[watched.numbers], len(lifts))
         factors = np.clip(factors, -FARTHEST, FARTHEST)
         members = np.zeros((len(lifts), len(self._communities)))
         if len(self._communities):
@@ -75,8 +76,8 @@ class BoundAudiences:
         return found
 
 
-def title_shares(played: Mapping[str, float], row: Mapping[str, int]) -> tuple[list[int], Floats]:
-    """Return (rows, shrunken shares) of the known titles a member watched."""
-    total = sum(w for w in played.values() if w > 0) + PRIOR_TITLES
-    known = [(row[t], w / total) for t, w in played.items() if w > 0 and t in row]
-    return [at for at, _ in known], np.array([share for _, share in known], np.float64)
+def title_shares(played: Sequence[Mapping[str, float]], numbers: Mapping[str, int]) -> Flattened:
+    """Return the shrunken shares of the numbered titles that members watched."""
+    watched = flatten(played, numbers)
+    total = np.bincount(watched.rows, watched.values, len(played)) + PRIOR_TITLES
+    return watched._replace(values=watched.values / total[watched.rows]).numbered

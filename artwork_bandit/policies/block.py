@@ -79,7 +79,8 @@ class Actions:
 
     def bound_pmf(self, bound: BoundPolicy, block: ReplayBlock) -> Floats:
         """Return the flat pmf of a policy that is bound to these columns."""
-        return bound.pmf(block.contexts, np.arange(len(block)), self.rows, self.offsets)
+        contexts, of_row = block.contexts.used()
+        return bound.pmf(contexts, of_row, self.rows, self.offsets)
 
 
 class ActionTable:

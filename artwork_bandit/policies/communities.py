@@ -40,13 +40,11 @@ class Communities:
 
     def __call__(self, contexts: Sequence[Context]) -> list[str]:
         """Return the name of each context's community."""
-        distinct = {id(c): c for c in contexts}  # rows of one page share theirs
-        encoded = self._encoder.encode(list(distinct.values()))[:, self._columns]
-        name = {
-            key: self.names[i] if context.genres or context.played else NO_HISTORY
-            for (key, context), i in zip(distinct.items(), encoded.argmax(axis=1), strict=True)
-        }
-        return [name[id(c)] for c in contexts]
+        encoded = self._encoder.encode(contexts)[:, self._columns]
+        return [
+            self.names[i] if context.genres or context.played else NO_HISTORY
+            for context, i in zip(contexts, encoded.argmax(axis=1).tolist(), strict=True)
+        ]
 
 
 def _plain(column: str) -> str:

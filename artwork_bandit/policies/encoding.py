@@ -40,6 +40,7 @@ from artwork_bandit.policies.features import (
     indicators,
     numeric,
 )
+from artwork_bandit.policies.flattened import flatten
 
 PRIOR_PLAYS = 5.0
 """k: plays of an average member that a profile is shrunk towards."""
@@ -137,10 +138,9 @@ class BoundEncoder:
         own = genres + len(self.column)
         plain = own + self.audience_columns
         out = np.zeros((len(contexts), plain + len(self.products)))
+        plays = flatten([c.genres for c in contexts], self.genre_column).numbered
+        out[plays.rows, plays.numbers] = plays.values
         for row, context in zip(out, contexts, strict=True):
-            for genre, plays in context.genres.items():
-                if (at := self.genre_column.get(genre)) is not None and plays > 0:
-                    row[at] = plays
             for name in _categories(context):
                 if (at := self.column.get(name)) is not None:
                     row[at] = 1.0

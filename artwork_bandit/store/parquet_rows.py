@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from artwork_bandit.domain import ActionSet, Context, Floats, Ints, ReplayBlock
+from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 REQUIRED = {
@@ -200,9 +200,9 @@ def _codes(encoded: pa.DictionaryArray) -> tuple[Ints, list[str]]:
     return numbers, encoded.dictionary.to_pylist()
 
 
-def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tuple[Context, ...]:
+def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> Contexts:
     if column is None:
-        return (Context(),) * rows
+        return Contexts.unknown(rows)
     # Rows of one page share a context: each is decoded once.
     texts = column.dictionary_encode()
     codes = texts.indices.fill_null(len(texts.dictionary)).to_numpy(zero_copy_only=False)
@@ -213,4 +213,4 @@ def _contexts(path: Path, column: pa.Array | None, rows: int, start: int) -> tup
         except msgspec.DecodeError as error:
             row = start + int(np.argmax(codes == code)) + 1
             raise InvalidInput(f"{path}, row {row}: context {error}") from error
-    return tuple(distinct[code] for code in codes.tolist())
+    return Contexts(distinct, codes.astype(np.int64))

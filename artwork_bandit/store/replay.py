@@ -5,14 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import marshal
 import tempfile
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, overload
 
 import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import ActionSet, Context, Floats, Ints, Objects, ReplayBlock
+from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, Objects, ReplayBlock
 from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
@@ -128,8 +128,10 @@ class _Page(NamedTuple):
     decision_ids: Objects
     member_ids: Objects
     cells: Objects
-    texts: dict[str, str] | None
-    """Request -> its context; None if nobody will ask."""
+    texts: list[str] | None
+    """Contexts, as JSON; None if nobody will ask."""
+    context_of: Ints
+    """Each row's place among the texts."""
     occurred_at: Ints
     set_ids: Ints
     chosen: Ints
@@ -144,7 +146,7 @@ class _Page(NamedTuple):
     @staticmethod
     def loaded(data: bytes) -> _Page:
         *words, texts = (found := marshal.loads(data))[:4]
-        kinds = [np.int64] * 3 + [np.float64] * 2
+        kinds = [np.int64] * 4 + [np.float64] * 2
         numbers = (np.frombuffer(c, kind) for c, kind in zip(found[4:], kinds, strict=True))
         return _Page._make([*(np.array(c, object) for c in words), texts, *numbers])
 
@@ -184,14 +186,14 @@ def _pages(
             propensity, reward = (columns[i].astype(np.float64) for i in (5, 7))
             new = set(set_ids.tolist()) - set(sets)
             sets |= request_store.get_action_sets(connection, new)
-            texts = None
+            texts, context_of = None, np.zeros(len(found), np.int64)
             if with_contexts:
-                asked = {request_of(each) for each in decision_ids.tolist()}
-                texts = request_store.contexts(connection, asked)
+                texts, context_of = _contexts(connection, decision_ids)
             if rule is not None and (again := np.flatnonzero(others)).size:
                 _revalue(connection, rule, reward, again, decision_ids)
         yield _Page(
-            decision_ids, member_ids, cells, texts, occurred_at, set_ids, chosen, propensity, reward
+            decision_ids, member_ids, cells, texts, context_of, occurred_at, set_ids, chosen,
+            propensity, reward,
         )  # fmt: skip
         if len(found) < rows:
             return
@@ -199,9 +201,12 @@ def _pages(
         after = (int(occurred_at[-1]), request_id, int(position))
 
 
-def request_of(decision_id: str) -> str:
-    """Return the request of a decision id of the log."""
-    return decision_id.rpartition(".")[0]
+def _contexts(connection: Connection, decision_ids: Objects) -> tuple[list[str], Ints]:
+    """Return the contexts of the rows' requests, and each row's place among them."""
+    of_row = [each.rpartition(".")[0] for each in decision_ids.tolist()]
+    texts = request_store.contexts(connection, set(of_row))
+    place = {request: i for i, request in enumerate(texts)}
+    return list(texts.values()), np.fromiter(map(place.__getitem__, of_row), np.int64, len(of_row))
 
 
 def _revalue(
@@ -227,14 +232,30 @@ def _block(page: _Page, sets: dict[int, ActionSet]) -> ReplayBlock:
         chosen=page.chosen,
         propensity=page.propensity,
         reward=page.earned,
-        contexts=_contexts(page),
+        contexts=Contexts.unknown(len(page.chosen))
+        if page.texts is None
+        else Contexts(_Decoded(page.texts), page.context_of),
         cells=page.cells,
     )
 
 
-def _contexts(page: _Page) -> tuple[Context, ...]:
-    """Return the rows' contexts; those of one request share theirs."""
-    if page.texts is None:
-        return (Context(),) * len(page.chosen)
-    decoded = {request: _context.decode(text) for request, text in page.texts.items()}
-    return tuple(decoded[request_of(each)] for each in page.decision_ids.tolist())
+class _Decoded(Sequence[Context]):
+    """Contexts, each made when it is first looked at: a survey of the log looks at few."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        self._made: dict[int, Context] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Context: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Context]: ...
+    def __getitem__(self, at: int | slice) -> Context | Sequence[Context]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        if at not in self._made:
+            self._made[at] = _context.decode(self._texts[at])
+        return self._made[at]

@@ -12,7 +12,7 @@ from typing import IO
 
 import numpy as np
 
-from artwork_bandit.domain import Context, ReplayBlock
+from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
 from artwork_bandit.policies.variants import VariantColumns
@@ -80,7 +80,7 @@ class _Features:
             self._variants = found.variants.encode(actions.columns.features)
             owns = [found.variant_numbers[int(key)] for key in actions.columns.keys]
             self._variant_texts = form.variant_texts(self._variants, owns)
-        distinct, place = _distinct(block.contexts)
+        distinct, place = block.contexts.used()
         contexts = found.contexts.encode(distinct)
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
         context_texts = form.context_texts(contexts)
@@ -91,18 +91,3 @@ class _Features:
                 place.tolist(), shown.tolist(), form.affinity_texts(affinities), strict=True
             )
         ]
-
-
-def _distinct(contexts: tuple[Context, ...]) -> tuple[list[Context], np.ndarray]:
-    """Return the different context objects and each row's place among them: rows of one page
-    share theirs."""
-    at: dict[int, int] = {}
-    distinct: list[Context] = []
-    place = np.empty(len(contexts), np.int64)
-    for i, context in enumerate(contexts):
-        key = id(context)
-        if key not in at:
-            at[key] = len(distinct)
-            distinct.append(context)
-        place[i] = at[key]
-    return distinct, place

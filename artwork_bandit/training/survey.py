@@ -8,9 +8,9 @@ with the log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,21 @@ from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 
 HOUR = 3_600_000_000
-MOST_MEMBERS = 50_000
+MOST_MEMBERS = 10_000
 """Members whose latest context is kept to learn the context's columns: those of smallest hash."""
+LARGEST_HASH = 2**64
 PRIOR_ROWS = 20.0
 """Rows of an average title that a title's mean reward is shrunk towards."""
+
+
+class Seen(NamedTuple):
+    """How a member was seen last."""
+
+    hashed: int
+    """Of the member."""
+    at: int
+    """Microseconds since 1970 UTC."""
+    context: Context
 
 
 @dataclass(slots=True)
@@ -37,8 +48,10 @@ class Counts:
     """Title -> rows that can teach, and the sum of their rewards on [0, 1]."""
     variants: dict[int, Variant] = field(default_factory=dict)
     """64-bit variant id -> the variant as it was shown last."""
-    members: dict[str, tuple[int, Context]] = field(default_factory=dict)
-    """Member -> when it was seen last, and its context then."""
+    members: dict[str, Seen] = field(default_factory=dict)
+    """Member -> how it was seen last."""
+    largest: int = LARGEST_HASH
+    """Members of larger hash are not kept."""
     hours: dict[int, int] = field(default_factory=dict)
     """Hour, counted from 1970 -> rows that can teach."""
     left_out: int = 0
@@ -65,10 +78,7 @@ class Counts:
             for variant in variants:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
                 self.variants[key] = variant
-        times = block.occurred_at.tolist()
-        for member, context, at in zip(block.member_ids, block.contexts, times, strict=True):
-            self._see(member, at, context)
-        self._sample()
+        self._meet(block)
 
     def __iadd__(self, other: Counts) -> Counts:
         for title_id, (rows, earned) in other.titles.items():
@@ -76,9 +86,10 @@ class Counts:
         self.variants |= other.variants
         for hour, n in other.hours.items():
             self.hours[hour] = self.hours.get(hour, 0) + n
-        for member, (at, context) in other.members.items():
-            self._see(member, at, context)
-        self._sample()
+        self.largest = min(self.largest, other.largest)
+        self._expect({member: seen.hashed for member, seen in other.members.items()})
+        for member, seen in other.members.items():
+            self._see(member, seen)
         self.left_out += other.left_out
         if other.first is not None and other.last is not None:
             self._within(other.first, other.last)
@@ -89,19 +100,39 @@ class Counts:
         sums[0] += rows
         sums[1] += earned
 
-    def _see(self, member: str, at: int, context: Context) -> None:
+    def _meet(self, block: ReplayBlock) -> None:
+        """Remember the members of smallest hash; others' contexts are never looked at."""
+        order = np.argsort(block.occurred_at, kind="stable")
+        latest = dict(zip(block.member_ids[order].tolist(), order.tolist(), strict=True))
+        hashes = {member: self._hash(member) for member in latest}
+        self._expect(hashes)
+        for member, row in latest.items():
+            if hashes[member] <= self.largest:
+                seen = Seen(hashes[member], int(block.occurred_at[row]), block.contexts[row])
+                self._see(member, seen)
+
+    def _hash(self, member: str) -> int:
         known = self.members.get(member)
-        if known is None or at >= known[0]:
-            self.members[member] = (at, context)
+        return stable_hash("sample", member) if known is None else known.hashed
 
-    def _sample(self) -> None:
-        if len(self.members) > 2 * MOST_MEMBERS:
-            self.members = dict(self.sampled())
+    def _expect(self, hashes: Mapping[str, int]) -> None:
+        """Make room, if these members and those known are too many."""
+        together = dict(hashes)
+        together.update((member, seen.hashed) for member, seen in self.members.items())
+        if len(together) > 2 * MOST_MEMBERS:
+            self.largest = min(self.largest, sorted(together.values())[MOST_MEMBERS - 1])
+            kept = self.members.items()
+            self.members = {m: seen for m, seen in kept if seen.hashed <= self.largest}
 
-    def sampled(self) -> list[tuple[str, tuple[int, Context]]]:
-        """Return the members of smallest hash, in its order."""
-        ordered = sorted(self.members.items(), key=lambda m: (stable_hash("sample", m[0]), m[0]))
-        return ordered[:MOST_MEMBERS]
+    def _see(self, member: str, seen: Seen) -> None:
+        known = self.members.get(member)
+        if seen.hashed <= self.largest and (known is None or seen.at >= known.at):
+            self.members[member] = seen
+
+    def sampled(self) -> list[Context]:
+        """Return the contexts of the members of smallest hash, in its order."""
+        ordered = sorted((seen.hashed, member) for member, seen in self.members.items())
+        return [self.members[member].context for _, member in ordered[:MOST_MEMBERS]]
 
     def _within(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(self.first, first)
@@ -195,7 +226,7 @@ def survey(
     counts = Counts()
     for part in log.map(_counts, lookup, bounds):
         counts += part
-    contexts = [context for _, (_, context) in counts.sampled()]
+    contexts = counts.sampled()
     encoder = ContextEncoder.learn(contexts)
     if with_audiences:
         encoder = encoder.with_audiences(audiences.learn(contexts, encoder, seed))

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import Context, ReplayBlock
+from artwork_bandit.domain import Context, Contexts, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import Estimate
 from artwork_bandit.evaluation.distinct import hashed
@@ -95,7 +95,7 @@ TARGETS = (TARGET, Target(name="uniform", policy=Uniform()))
 def test_pieces_in_any_order_add_up_to_the_whole(by: str | None) -> None:
     block, _ = simulate(np.random.default_rng(3), 4_000, 0.5)
     device = np.random.default_rng(1).integers(60, size=4_000)  # more than are told apart
-    block = replace(block, contexts=tuple(Context(device=f"d{d}") for d in device))
+    block = replace(block, contexts=Contexts.of([Context(device=f"d{d}") for d in device]))
     whole = evaluate([block], TARGETS, names_only, by=by)
     rng = np.random.default_rng(4)
     for pieces in (2, 7):
@@ -174,7 +174,7 @@ def test_every_interval_holds_its_estimate_and_says_its_method(interval: str) ->
 def test_segments_are_judged_at_a_level_that_holds_for_all() -> None:
     block, _ = simulate(np.random.default_rng(6), 8_000, 0.5)
     device = np.random.default_rng(1).choice(["tv", "phone", "watch"], 8_000, p=[0.6, 0.39, 0.01])
-    block = replace(block, contexts=tuple(Context(device=d) for d in device))
+    block = replace(block, contexts=Contexts.of([Context(device=d) for d in device]))
     judged = evaluate([block], [TARGET], names_only, by="device").targets[TARGET.name]
     tv, phone, watch = judged.segments
     assert (tv.name, phone.name, watch.name) == ("tv", "phone", "watch")

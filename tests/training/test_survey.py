@@ -1,0 +1,67 @@
+"""The first pass: what it learns does not hang on how the log is cut, and it keeps few members."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from artwork_bandit.domain import Context, Contexts, ReplayBlock
+from artwork_bandit.policies.block import names_only
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.training import survey
+from artwork_bandit.training.survey import Counts
+from tests.taught import log
+
+BOUNDS = SLOTS["artwork"].reward.bounds
+
+
+def counted(*blocks: ReplayBlock) -> Counts:
+    counts = Counts()
+    for block in blocks:
+        counts.add(block, names_only, BOUNDS)
+    return counts
+
+
+@pytest.mark.parametrize("most", [7, 300, 10_000])
+def test_the_members_kept_are_the_same_however_the_log_is_cut(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(survey, "MOST_MEMBERS", most)
+    block = log(1_000)
+    # Members come back, with other contexts.
+    block.member_ids[500:] = block.member_ids[:500]
+    cuts = [np.arange(0, 300), np.arange(300, 450), np.arange(450, 1_000)]
+    whole = counted(block).sampled()
+    assert len(whole) == min(most, 500)
+    assert counted(*(block.take(rows) for rows in cuts)).sampled() == whole
+    parts = counted()
+    for rows in cuts:
+        parts += counted(block.take(rows))
+    assert parts.sampled() == whole
+    assert len(parts.members) <= 2 * most
+
+
+class Looked(list[Context]):
+    """Contexts, and which were looked at."""
+
+    def __init__(self, contexts: Iterable[Context]) -> None:
+        super().__init__(contexts)
+        self.at: set[int] = set()
+
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]
+        self.at.add(at)
+        return super().__getitem__(at)
+
+
+def test_few_contexts_are_looked_at_in_a_log_of_many_members(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(survey, "MOST_MEMBERS", 10)
+    block = log(2_000)
+    looked = Looked(list(block.contexts))
+    block = replace(block, contexts=Contexts(looked, np.arange(2_000)))
+    counted(*(block.take(np.arange(start, start + 100)) for start in range(0, 2_000, 100)))
+    assert 10 <= len(looked.at) < 200
