@@ -7,7 +7,8 @@ a worker may be killed at any moment: the next one goes on where the log is.
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
     train   when the newest model is older than `train_seconds` and the log has grown by a tenth;
-            then random, best single, live and challenger are judged for the pages
+            then random, best single, live and challenger are judged for the pages. In a thread of
+            its own: joins go on meanwhile, and a live model can be found to be worse
     drain   always, on each worker's own host, leader or not
 """
 
@@ -17,6 +18,7 @@ import datetime as dt
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,8 +69,13 @@ class Worker:
         self._journal = _journal(store, settings)
         self._tried: dict[str, dt.datetime] = {}
         """Slot -> when training last failed: what cannot succeed is not tried at every join."""
+        self._trainer = ThreadPoolExecutor(1, "trainer")
+        self._training: dict[str, Future[str]] = {}
+        """Slot -> its training, until it was told what came of it."""
 
     def close(self) -> None:
+        """Wait for a training that goes on, and give the lead away."""
+        self._trainer.shutdown(cancel_futures=True)
         self._leader.close()
         self._journal.close()
 
@@ -81,7 +88,7 @@ class Worker:
                 log.info("leader_changed", extra={"leads": leads})
             led = leads
             if leads:
-                self.round(now(), stopped)
+                self.round(now(), stopped, wait=False)
             stopped.wait(self._settings.join_seconds if leads else LEADER_SECONDS)
 
     def once(self, now: dt.datetime) -> list[Done] | None:
@@ -89,31 +96,44 @@ class Worker:
         self._journal.drain()
         return self.round(now, threading.Event()) if self._leader.lead() else None
 
-    def round(self, now: dt.datetime, stopped: threading.Event) -> list[Done]:
-        """Do for every slot what is due now. A slot that fails holds no other up."""
+    def round(self, now: dt.datetime, stopped: threading.Event, *, wait: bool = True) -> list[Done]:
+        """Do for every slot what is due now. A slot that fails holds no other up.
+
+        Without `wait`, what came of a training is told by a later round.
+        """
         done = []
         for slot in self._slots:
             if stopped.is_set():
                 break
             try:
-                done.append(self._slot(slot, now))
+                done.append(self._slot(slot, now, wait=wait))
             except (ArtworkBanditError, OSError) as error:  # a full disk, say
                 self._tried[slot.name] = now
                 log.warning("worker_failed", extra={"slot": slot.name, "error": str(error)})
         return done
 
-    def _slot(self, slot: Slot, now: dt.datetime) -> Done:
+    def _slot(self, slot: Slot, now: dt.datetime, *, wait: bool) -> Done:
         joined = join_rewards(self._store, slot, self._settings, now)
         demoted = demote_if_worse(self._store, slot, now) if joined else None
         if demoted is not None:
             log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
-        trained = self._train(slot, now) if self._is_due(slot, now) else None
+        if slot.name not in self._training and self._is_due(slot, now):
+            self._training[slot.name] = self._trainer.submit(self._train, slot, now)
+        trained = self._trained(slot, wait=wait)
         found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained)
         if joined or trained:
             log.info(
                 "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}
             )
         return found
+
+    def _trained(self, slot: Slot, *, wait: bool) -> str | None:
+        """Return what came of the slot's training, None if there was none or it goes on."""
+        training = self._training.get(slot.name)
+        if training is None or not (wait or training.done()):
+            return None
+        del self._training[slot.name]
+        return training.result()
 
     def _is_due(self, slot: Slot, now: dt.datetime) -> bool:
         tried = self._tried.get(slot.name)

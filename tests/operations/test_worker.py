@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.guard import demote_if_worse, surely_worse
 from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.operations.server_process import command
-from artwork_bandit.operations.worker import Worker
+from artwork_bandit.operations.worker import Done, Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
@@ -197,6 +198,37 @@ def test_what_cannot_be_trained_is_not_tried_at_every_join(
     for minutes in (0, 1, 2, 61):
         assert worker.once(simulation.later() + dt.timedelta(minutes=minutes)) is not None
     assert len(tried) == 2
+    worker.close()
+
+
+def test_joins_go_on_while_a_model_trains(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end = threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        assert may_end.wait(timeout=60)
+        return retrain(*arguments)
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.retrain", slowly)
+    store = simulation.service.store
+    worker = Worker(store, replace(simulation.settings, train_seconds=3600))
+    simulation.visits(1500)
+
+    def artwork(**how: bool) -> Done:
+        done = worker.round(simulation.later(), threading.Event(), **how)
+        return next(d for d in done if d.slot == "artwork")
+
+    assert artwork(wait=False).trained is None
+    simulation.visits(100)
+    meanwhile = artwork(wait=False)
+    assert meanwhile.joined > 0
+    assert meanwhile.trained is None
+    may_end.set()
+    trained = artwork().trained  # not begun anew: the same training
+    assert trained is not None
+    assert "model 1 live" in trained
+    assert artwork().trained is None
     worker.close()
 
 
