@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +23,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Objects = npt.NDArray[np.object_]
 
+HOURS, SATURDAY = 4, 5
+"""Of a part of the day; and the first day of the weekend, Monday being 0."""
 CLUSTERS = 65_536
 """Members are hashed into this many clusters, of one member each unless there are very many."""
 MEMBER_BUCKETS = 256
@@ -123,6 +125,9 @@ class Context:
     """Decayed viewing weight per genre, in plays."""
     played: Mapping[str, float] = field(default_factory=dict)
     """Titles watched last -> decayed watched share, in (0, 1]."""
+    habits: Mapping[str, float] = field(default_factory=dict)
+    """Decayed viewing weight per genre, in plays, of what was watched at such hours, on such days
+    and on such devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +207,11 @@ class Event:
     seconds_watched: float | None = None
     duration_seconds: float | None = None
     query: str | None = None
+    device: str | None = None
+    hour: int | None = None
+    """Local hour, 0-23; it, the weekday and the device are its decision's where nobody says."""
+    weekday: int | None = None
+    """Local day, Monday is 0."""
     visitor_id: str | None = None
     """Of a merge: who turned out to be the member."""
     source: str = "client"
@@ -243,7 +253,7 @@ class ModelRecord:
     metrics: Mapping[str, Any]
 
 
-class Contexts(Sequence[Context]):
+class Contexts:
     """The contexts of rows. Rows of one page share theirs, which is then looked at once."""
 
     def __init__(self, distinct: Sequence[Context], of_row: Ints) -> None:
@@ -263,14 +273,11 @@ class Contexts(Sequence[Context]):
     def __len__(self) -> int:
         return len(self._of_row)
 
-    @overload
-    def __getitem__(self, row: int) -> Context: ...
-    @overload
-    def __getitem__(self, row: slice) -> Contexts: ...
-    def __getitem__(self, row: int | slice) -> Context | Contexts:
-        if isinstance(row, slice):
-            return self.take(np.arange(len(self))[row])
+    def __getitem__(self, row: int) -> Context:
         return self._distinct[int(self._of_row[row])]
+
+    def __iter__(self) -> Iterator[Context]:
+        return map(self._distinct.__getitem__, self._of_row.tolist())
 
     def take(self, rows: Ints) -> Contexts:
         """Return the contexts of some rows."""
@@ -337,9 +344,7 @@ class ReplayBlock:
         Action sets that no selected row uses are left out.
         """
         index = np.arange(len(self))[rows]
-        offsets = self.offsets
-        sizes = np.diff(offsets)[index]
-        flat = ranges(offsets[index], sizes)
+        flat = ranges(self.offsets[index], self.sizes[index])
         used, set_of_row = np.unique(self.set_of_row[index], return_inverse=True)
         return ReplayBlock(
             decision_ids=self.decision_ids[index],

@@ -74,7 +74,7 @@ def encoded(log: UniformLog) -> tuple[Survey, Actions, Floats, Floats]:
     """Return the survey, the actions, and contexts and variants in columns."""
     found = survey(InMemory([log.block]), log.lookup, SLOT.reward.bounds)
     actions = Actions.of(log.block, log.lookup)
-    contexts = found.contexts.encode(log.block.contexts)
+    contexts = found.contexts.encode(list(log.block.contexts))
     return found, actions, contexts, found.variants.encode(actions.columns.features)
 
 

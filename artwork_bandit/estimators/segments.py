@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from artwork_bandit.domain import Context, Contexts, ReplayBlock
+from artwork_bandit.domain import HOURS, Context, Contexts, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 FIELDS = ("taste", "device", "country", "language", "surface", "daypart", "watched", "cell")
@@ -66,12 +66,17 @@ class Segments:
                 return max(liked)[1] if liked else "no history"
             case "daypart":
                 hour = context.hour
-                return UNKNOWN if hour is None else f"{hour // 4 * 4:02d}-{hour // 4 * 4 + 4:02d} h"
+                return UNKNOWN if hour is None else _part_of_day(hour)
             case "watched":
                 return "title watched before" if title_id in context.played else "title not watched"
             case "cell":
                 return cell or UNKNOWN
         return str(getattr(context, self.by) or UNKNOWN)
+
+
+def _part_of_day(hour: int) -> str:
+    begin = hour // HOURS * HOURS
+    return f"{begin:02d}-{begin + HOURS:02d} h"
 
 
 def largest(rows: Mapping[str, int]) -> list[str]:

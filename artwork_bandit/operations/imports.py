@@ -102,7 +102,7 @@ def read_history(path: Path, changes: Changes) -> Iterator[Event]:
     """Yield the viewing events of a CSV or Parquet file; broken rows are counted in `changes`.
 
     Columns: member_id, title_id, type, occurred_at (with zone), and optionally event_id,
-    seconds_watched, duration_seconds, query.
+    seconds_watched, duration_seconds, query, device, local_time (as on the member's clock).
     """
     for number, row in enumerate(_records(path), start=1):
         try:
@@ -121,6 +121,9 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         occurred_at = dt.datetime.fromisoformat(occurred_at)
     if occurred_at.tzinfo is None:
         raise ValueError("occurred_at has no time zone")
+    local_time = cells.get("local_time")
+    if isinstance(local_time, str):
+        local_time = dt.datetime.fromisoformat(local_time)
     seconds: dict[str, Any] = {
         name: float(cells[name])
         for name in ("seconds_watched", "duration_seconds")
@@ -143,6 +146,9 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         member_id=str(cells["member_id"]),
         title_id=str(cells["title_id"]),
         query=cells.get("query"),
+        device=None if "device" not in cells else str(cells["device"]),
+        hour=None if local_time is None else local_time.hour,
+        weekday=None if local_time is None else local_time.weekday(),
         source="history",
         unjoined="history",
         **seconds,

@@ -43,6 +43,7 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, replay, rewards
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
+from artwork_bandit.training import exploring
 from artwork_bandit.training import train as training
 from artwork_bandit.training.train import Trained
 from artwork_bandit.training.tuning import Progress
@@ -222,6 +223,7 @@ def _register(
                 "context_products": list(how.products),
                 "exploration": how.form,
                 "strength": trained.bundle.strength,
+                "exploration_cost": exploring.cost_share(trained.rows),
                 "explored_share": how.explored_share,
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,

@@ -13,6 +13,11 @@ Context columns
     `factor:i`, `community:i`   similar audiences (`policies.audiences`), where training made them
     `a*b`         products of two columns above, where training asked for them: scores stay linear
                   in the columns, so what is not linear in the context must be a column
+    `habit:G`     log-lift of G's share in what the member watches on occasions like this one over
+                  its share in all the member watches, where the log knows any habits
+    `watched`     the watched share of the very title that a variant is for, where the log knows
+                  what members watched: it differs from title to title, so `encode` leaves it 0,
+                  and whoever knows the title adds its part (`policies.watched`)
 Variant columns
     `key=value`   for strings and (weighted 1/length) lists of strings
     `key`         for numbers, standardised, and booleans
@@ -24,11 +29,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import Context, Floats, Ints, Variant
+from artwork_bandit.domain import HOURS, SATURDAY, Context, Floats, Ints, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.audiences import Audiences, BoundAudiences
 from artwork_bandit.policies.features import (
@@ -69,6 +75,10 @@ class ContextEncoder(msgspec.Struct, frozen=True):
     """Similar audiences, columns after the categories."""
     grid: float = 0.0
     """Values are rounded to multiples of 1 / grid; 0 (models of earlier releases) leaves them."""
+    habits: bool = False
+    """Whether there are columns of habits, one per genre, after the products."""
+    watched: bool = False
+    """Whether the last column is of the title watched."""
 
     @staticmethod
     def learn(contexts: Sequence[Context]) -> ContextEncoder:
@@ -88,6 +98,8 @@ class ContextEncoder(msgspec.Struct, frozen=True):
             genres={genre: share / total for genre, share in common.items()},
             categories=sorted(name for name, count in seen.items() if count >= enough),
             grid=GRID,
+            habits=bool(common) and any(c.habits for c in contexts),
+            watched=any(c.played for c in contexts),
         )
 
     def with_audiences(self, audiences: Audiences | None) -> ContextEncoder:
@@ -107,10 +119,23 @@ class ContextEncoder(msgspec.Struct, frozen=True):
         return [] if self.audiences is None else [*range(first, first + len(self.audiences.center))]
 
     @property
+    def habit_columns(self) -> range:
+        """The columns of habits, in the order of the genres."""
+        end = len(self.columns) - self.watched
+        return range(end - len(self.genres) if self.habits else end, end)
+
+    @property
+    def watched_column(self) -> int | None:
+        """The column of the title watched, if there is one."""
+        return len(self.columns) - 1 if self.watched else None
+
+    @property
     def columns(self) -> list[str]:
         plain = [f"genre:{genre}" for genre in self.genres] + self.categories
         plain += [] if self.audiences is None else self.audiences.columns
-        return plain + [f"{plain[i]}*{plain[j]}" for i, j in self.products]
+        found = plain + [f"{plain[i]}*{plain[j]}" for i, j in self.products]
+        found += [f"habit:{genre}" for genre in self.genres] if self.habits else []
+        return found + (["watched"] if self.watched else [])
 
     def encode(self, contexts: Sequence[Context]) -> Floats:
         """Return [n x columns]."""
@@ -131,13 +156,15 @@ class BoundEncoder:
         self.audiences = None if made is None else BoundAudiences(made)
         self.audience_columns = 0 if made is None else len(made.columns)
         self.grid = encoder.grid
+        self.habits, self.watched = encoder.habits, encoder.watched
 
     def encode(self, contexts: Sequence[Context]) -> Floats:
         """Return [n x columns]."""
         genres = len(self.share)
         own = genres + len(self.column)
         plain = own + self.audience_columns
-        out = np.zeros((len(contexts), plain + len(self.products)))
+        more = plain + len(self.products)
+        out = np.zeros((len(contexts), more + self.habits * genres + self.watched))
         plays = flatten([c.genres for c in contexts], self.genre_column).numbered
         out[plays.rows, plays.numbers] = plays.values
         for row, context in zip(out, contexts, strict=True):
@@ -146,17 +173,31 @@ class BoundEncoder:
                     row[at] = 1.0
         weights = out[:, :genres]
         totals = weights.sum(axis=1, keepdims=True)
-        out[:, :genres] = np.log((weights + self.prior) / ((totals + PRIOR_PLAYS) * self.share))
+        own_shares = (weights + self.prior) / (totals + PRIOR_PLAYS)
+        out[:, :genres] = np.log(own_shares / self.share)
+        if self.habits:
+            out[:, more : more + genres] = self._habits(contexts, own_shares)
         if self.grid:
             out[:, :genres] = np.round(out[:, :genres] * self.grid) / self.grid
         if self.audiences is not None:
             found = self.audiences.encode(out[:, :genres], [c.played for c in contexts])
             out[:, own:plain] = np.round(found * GRID) / GRID
         if len(self.products):
-            out[:, plain:] = out[:, self.products[:, 0]] * out[:, self.products[:, 1]]
-            if self.grid:
-                out[:, plain:] = np.round(out[:, plain:] * self.grid) / self.grid
+            products = out[:, self.products[:, 0]] * out[:, self.products[:, 1]]
+            out[:, plain:more] = (
+                np.round(products * self.grid) / self.grid if self.grid else products
+            )
         return out
+
+    def _habits(self, contexts: Sequence[Context], own_shares: Floats) -> Floats:
+        """Return [n, genres]: what members watch on such occasions over what they watch at all."""
+        on = np.zeros_like(own_shares)
+        plays = flatten([c.habits for c in contexts], self.genre_column).numbered
+        on[plays.rows, plays.numbers] = plays.values
+        totals = on.sum(axis=1, keepdims=True)
+        shares = (on + PRIOR_PLAYS * own_shares) / (totals + PRIOR_PLAYS)
+        found: Floats = np.round(np.log(shares / own_shares) * GRID) / GRID
+        return found
 
 
 class VariantEncoder(msgspec.Struct, frozen=True):
@@ -243,14 +284,16 @@ def affinity_pairs(contexts: ContextEncoder, variants: VariantEncoder) -> list[P
     """Return, per kind of emphasis, the columns of the genres that contexts and variants both know.
 
     A variant's affinity of a kind for a member is the sum over its pairs of context x variant: how
-    much the member likes the genres that the variant emphasises, is tagged with, or may emphasise.
+    much the member likes the genres that the variant emphasises, is tagged with, or may emphasise;
+    then the same of the member's habits, where there are any.
     """
     at = {name: i for i, name in enumerate(variants.emphasis, start=variants.described)}
+    likings = [range(len(contexts.genres))] + [contexts.habit_columns] * contexts.habits
     found = []
-    for kind in KINDS:
+    for liking, kind in product(likings, KINDS):
         pairs = [
             (i, at[name])
-            for i, genre in enumerate(contexts.genres)
+            for i, genre in zip(liking, contexts.genres, strict=True)
             if (name := f"{kind}:{genre}") in at
         ]
         table = np.array(pairs, np.int64).reshape(-1, 2)
@@ -268,8 +311,8 @@ def _categories(context: Context) -> Iterable[str]:
     if context.language is not None:
         yield f"language:{context.language}"
     if context.hour is not None:
-        yield f"daypart:{context.hour // 4}"
-    if context.weekday is not None and context.weekday >= 5:
+        yield f"daypart:{context.hour // HOURS}"
+    if context.weekday is not None and context.weekday >= SATURDAY:
         yield "weekend"
 
 

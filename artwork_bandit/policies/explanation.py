@@ -69,14 +69,16 @@ def explain(
     reasons: list[Reason] = []
     if isinstance(bound, BoundModel):
         scores = bound.scores([context], none, rows, offsets).tolist()
-        reasons = _reasons(bound.policy.model, context, columns, index)
+        reasons = _reasons(bound.policy.model, context, action_set.title_id, columns, index)
     return Explanation(index=index, pmf=pmf.tolist(), scores=scores, reasons=reasons)
 
 
 def _reasons(
-    model: LinearModel, context: Context, columns: VariantColumns, chosen: int
+    model: LinearModel, context: Context, title_id: str, columns: VariantColumns, chosen: int
 ) -> list[Reason]:
     encoded = model.context_encoder.encode([context])[0]
+    if (watched := model.context_encoder.watched_column) is not None:
+        encoded[watched] = context.played.get(title_id, 0.0)
     variants = model.variant_encoder.encode(columns.features)
     parts: list[Floats] = [
         contributions(model.weights, encoded, np.concatenate([[1.0], row])) for row in variants

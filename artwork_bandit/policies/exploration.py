@@ -14,6 +14,7 @@ weighting, Foster and Rakhlin (2020), "Beyond UCB", arXiv:2002.04926.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,8 @@ from artwork_bandit.policies import segments
 Form = Literal["greedy", "softmax", "squarecb"]
 FORMS: tuple[Form, ...] = ("greedy", "softmax", "squarecb")
 
+STRENGTHS = (1.0, 1e9)
+HALVINGS = 40
 SCORE_GRID = 2.0**20
 """Scores are rounded to multiples of 1/SCORE_GRID, so that a page and a single title, whose
 matrix products may differ in the last bit, give the same answer."""
@@ -57,14 +60,42 @@ class Exploration:
         if not np.all(np.isfinite(scores)):
             raise ArithmeticError("a score is not finite")
         scores = np.round(scores * SCORE_GRID) / SCORE_GRID
-        match self.form:
-            case "greedy":
-                weights = greedy(scores, offsets)
-            case "softmax":
-                weights = softmax(scores, offsets, self.strength)
-            case "squarecb":
-                weights = squarecb(scores, offsets, self.strength)
+        weights = weigh(self.form, scores, offsets, self.strength)
         return with_floor(weights, offsets, self.explored_share)
+
+
+def weigh(form: Form, scores: Floats, offsets: Ints, strength: float) -> Floats:
+    """Return the flat pmf of a form, before the floor."""
+    match form:
+        case "greedy":
+            return greedy(scores, offsets)
+        case "softmax":
+            return softmax(scores, offsets, strength)
+        case "squarecb":
+            return squarecb(scores, offsets, strength)
+
+
+def strength_that_costs(share: float, form: Form, scores: Floats, offsets: Ints) -> float:
+    """Return the strength at which exploring, before the floor, costs so much of what the best
+    scores are over the mean ones.
+
+    `share` is in (0, 1); the answer lies in STRENGTHS, whose ends stand for what lies beyond.
+    """
+    best = segments.maximum(scores, offsets).sum()
+    gain = best - (scores * uniform(offsets)).sum()
+
+    def cost(log_strength: float) -> float:
+        pmf = weigh(form, scores, offsets, math.exp(log_strength))
+        return float(best - (scores * pmf).sum() - share * gain)
+
+    weakest, strongest = map(math.log, STRENGTHS)
+    for _ in range(HALVINGS):
+        middle = (weakest + strongest) / 2
+        if cost(middle) > 0:
+            weakest = middle
+        else:
+            strongest = middle
+    return math.exp(strongest)
 
 
 def uniform(offsets: Ints) -> Floats:

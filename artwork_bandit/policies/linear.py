@@ -1,9 +1,10 @@
 """A compiled model: scores that are linear in the context for a fixed variant.
 
-    score(u, x, v) = [1, u] . weights . [1, x] + own[v] . [1, f]
+    score(u, x, v) = [1, u] . weights . [1, x] + own[v] . [1, f]  ( + s watched . [1, x] )
 
 with u the encoded context, f some of its columns (the member's taste factors), x the encoded
-features of variant v and own[v] what was learned of that very variant. All are found by probing
+features of variant v and own[v] what was learned of that very variant; s, where the member watched
+of v's very title, is the share, and `watched` its row of the weights. All are found by probing
 Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predicted rewards,
 linearised, up to a term common to all variants of a title (its own popularity), which no policy
 needs.
@@ -109,6 +110,9 @@ class EncodedVariants:
     """[V, 1 + own columns]."""
     wide: dict[int, tuple[Ints, Floats]]
     """Row -> (columns, values) of its tokens beyond K: a few rows must not widen all."""
+    watched: Floats | None = None
+    """V, what a title watched to the end adds to the scores of its variants; None if the model
+    does not know."""
 
     @staticmethod
     def of(model: LinearModel, variants: VariantColumns) -> EncodedVariants:
@@ -125,8 +129,13 @@ class EncodedVariants:
         for row in np.flatnonzero(table.sizes > k).tolist():
             rest = slice(table.starts[row] + k, table.starts[row] + table.sizes[row])
             wide[row] = (columns[rest], values[rest])
+        watched = None
+        if (column := model.context_encoder.watched_column) is not None:
+            flat, begins = table.flat(np.arange(len(table)))
+            parts = values[flat] * model.weights[1 + column][columns[flat]]
+            watched = np.add.reduceat(parts, begins) if len(begins) else np.empty(0)
         return EncodedVariants(
-            beside.reshape(-1, k), weights.reshape(-1, k), model.own(variants.keys), wide
+            beside.reshape(-1, k), weights.reshape(-1, k), model.own(variants.keys), wide, watched
         )
 
     @staticmethod

@@ -18,6 +18,7 @@ from artwork_bandit.policies.encoding import BoundEncoder
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
 from artwork_bandit.policies.variants import VariantColumns
+from artwork_bandit.policies.watched import watched_shares
 
 
 class BoundPolicy(Protocol):
@@ -126,7 +127,7 @@ class ModelPolicy:
 
     def bind(self, variants: VariantColumns) -> BoundModel:
         encoder = BoundEncoder(self.model.context_encoder)
-        return BoundModel(self, encoder, EncodedVariants.of(self.model, variants))
+        return BoundModel(self, encoder, EncodedVariants.of(self.model, variants), variants)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class BoundModel:
     policy: ModelPolicy
     encoder: BoundEncoder
     variants: EncodedVariants
+    columns: VariantColumns
 
     @property
     def floor_share(self) -> float:
@@ -146,8 +148,15 @@ class BoundModel:
     ) -> Floats:
         """Return the flat scores: predicted reward, up to a constant per decision."""
         encoded = self.encoder.encode(contexts)
-        of_pair = np.repeat(context_of, segments.sizes(offsets))
-        return self.policy.model.scores(encoded, self.variants, of_pair, rows)
+        sizes = segments.sizes(offsets)
+        found = self.policy.model.scores(encoded, self.variants, context_of.repeat(sizes), rows)
+        if self.variants.watched is not None:
+            titles = self.columns.title_of[rows[offsets[:-1]]]
+            played = [c.played for c in contexts]
+            shares = watched_shares(played, self.columns.titles, context_of, titles)
+            if shares.any():
+                found += shares.repeat(sizes) * self.variants.watched[rows]
+        return found
 
     def pmf(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints

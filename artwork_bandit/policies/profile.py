@@ -1,4 +1,5 @@
-"""A member's profile: genre weights that halve with time, and the titles watched last.
+"""A member's profile: genre weights that halve with time, those of habits, and the titles watched
+last.
 
     weight[g] at t = sum over events i of gain_i * 2^(-(t - t_i) / half-life)
 
@@ -6,6 +7,9 @@ An event older than the profile's date is discounted to that date before it is a
 titles watched those of the latest moments are kept, each with its latest play. Both are the same in
 whatever order events come, up to rounding: a title can only be dropped for later ones, and only
 return by a later play of its own.
+
+Habits are the genre weights of what was watched on some occasions: on a device, in a part of the
+day, on working days or at the weekend.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
-from artwork_bandit.domain import Event, EventType, microseconds
+from artwork_bandit.domain import HOURS, SATURDAY, Event, EventType, microseconds
 
 GAINS: Mapping[EventType, float] = {
     EventType.IMPRESSION: -0.01,
@@ -34,9 +39,14 @@ MOST_PLAYED = 50
 """Titles watched last that are remembered."""
 LEAST_SHARE = 0.01
 """A decayed watched share below this is not told any more."""
+MOST_OCCASIONS = 24
+"""Occasions that are remembered, of more those of most weight; the day has six parts, and a member
+few devices."""
 NEGLIGIBLE = 1e-12
 """Weights smaller than this are dropped, so that profiles do not grow for ever."""
 
+Weights = Mapping[str, float]
+"""Genre -> plays."""
 Play = tuple[int, float]
 """Moment, microseconds since 1970 UTC, and watched share, in (0, 1]."""
 
@@ -50,6 +60,8 @@ class Sign:
     """Gain per genre, in plays."""
     played: Mapping[str, float] = field(default_factory=dict)
     """Title -> watched share, for a play."""
+    occasions: tuple[str, ...] = ()
+    """On which it was watched, for a play."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +73,34 @@ class Profile:
     genres: Mapping[str, float] = field(default_factory=dict)
     played: Mapping[str, Play] = field(default_factory=dict)
     """Title -> its latest play, of the titles watched last."""
+    habits: Mapping[str, Weights] = field(default_factory=dict)
+    """Occasion -> decayed viewing weight per genre, discounted to the same date."""
 
-    def at(self, moment: dt.datetime, half_life: dt.timedelta) -> Mapping[str, float]:
+    def at(self, moment: dt.datetime, half_life: dt.timedelta) -> Weights:
         """Return the weights discounted to `moment` (not grown, if it is earlier)."""
+        return self._discounted(self.genres, moment, half_life)
+
+    def habits_at(self, moment: dt.datetime, half_life: dt.timedelta) -> dict[str, Weights]:
+        """Return the habits' weights discounted to `moment`."""
+        found = {o: self._discounted(w, moment, half_life) for o, w in self.habits.items()}
+        return {occasion: weights for occasion, weights in found.items() if weights}
+
+    def on(
+        self, occasions: Iterable[str], moment: dt.datetime, half_life: dt.timedelta
+    ) -> Weights:  # fmt: skip
+        """Return the weights of what was watched on occasions like these, to four digits."""
+        there = [self.habits[o] for o in occasions if o in self.habits]
+        together: Weights = reduce(_plus, there, {})
+        weights = self._discounted(together, moment, half_life)
+        return {genre: round(weight, 4) for genre, weight in weights.items() if weight >= 1e-4}
+
+    def _discounted(
+        self, weights: Weights, moment: dt.datetime, half_life: dt.timedelta
+    ) -> Weights:  # fmt: skip
         if self.as_of is None or moment <= self.as_of:
-            return self.genres
+            return weights
         factor = decay(moment - self.as_of, half_life)
-        return {g: w * factor for g, w in self.genres.items() if abs(w * factor) > NEGLIGIBLE}
+        return {g: w * factor for g, w in weights.items() if abs(w * factor) > NEGLIGIBLE}
 
     def played_at(self, moment: dt.datetime, half_life: dt.timedelta) -> dict[str, float]:
         """Return the watched shares discounted to `moment`, to three digits, those that count."""
@@ -85,29 +118,30 @@ class Profile:
             return self
         moments = [sign.moment for sign in signs]
         as_of = max(moments if self.as_of is None else [self.as_of, *moments])
-        genres = dict(self.at(as_of, half_life))
+        genres = self.at(as_of, half_life)
         played = dict(self.played)
+        habits = self.habits_at(as_of, half_life)
         for sign in signs:
             factor = decay(as_of - sign.moment, half_life)
-            for genre, gain in sign.genres.items():
-                genres[genre] = genres.get(genre, 0.0) + gain * factor
+            gains = {genre: gain * factor for genre, gain in sign.genres.items()}
+            genres = _plus(genres, gains)
+            habits = _together(habits, dict.fromkeys(sign.occasions, gains))
             for title, share in sign.played.items():
                 play = (microseconds(sign.moment), share)
                 played[title] = max(play, played.get(title, play))
-        return Profile(as_of=as_of, genres=genres, played=_latest(played))
+        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_heaviest(habits))
 
     def merged(self, other: Profile, half_life: dt.timedelta) -> Profile:
         """Return what both say together: as if all signs had come to one."""
         if self.as_of is None or other.as_of is None:
             return self if other.as_of is None else other
         as_of = max(self.as_of, other.as_of)
-        genres, more = dict(self.at(as_of, half_life)), other.at(as_of, half_life)
-        for genre, weight in more.items():
-            genres[genre] = genres.get(genre, 0.0) + weight
+        genres = _plus(self.at(as_of, half_life), other.at(as_of, half_life))
+        habits = _together(self.habits_at(as_of, half_life), other.habits_at(as_of, half_life))
         played = dict(self.played)
         for title, play in other.played.items():
             played[title] = max(play, played.get(title, play))
-        return Profile(as_of=as_of, genres=genres, played=_latest(played))
+        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_heaviest(habits))
 
 
 def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
@@ -127,12 +161,47 @@ def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
     gains = dict.fromkeys(genres, gain) if gain else {}
     if not gains and not played:
         return None
-    return Sign(moment=event.occurred_at, genres=gains, played=played)
+    on = occasions(event.device, event.hour, event.weekday) if played and gains else ()
+    return Sign(moment=event.occurred_at, genres=gains, played=played, occasions=on)
+
+
+def occasions(device: str | None, hour: int | None, weekday: int | None) -> tuple[str, ...]:
+    """Return the occasions that a moment belongs to; `hour` and `weekday` are local.
+
+    >>> occasions("tv", 21, 5)
+    ('device:tv', 'daypart:5', 'weekend')
+    """
+    found = [] if device is None else [f"device:{device}"]
+    if hour is not None:
+        found.append(f"daypart:{hour // HOURS}")
+    if weekday is not None:
+        found.append("weekend" if weekday >= SATURDAY else "weekdays")
+    return tuple(found)
 
 
 def decay(age: dt.timedelta, half_life: dt.timedelta) -> float:
     """Return 2^(-age / half-life), in (0, 1] for ages >= 0."""
     return float(2.0 ** (-(age / half_life)))
+
+
+def _plus(some: Weights, more: Weights) -> Weights:
+    found = dict(some)
+    for genre, weight in more.items():
+        found[genre] = found.get(genre, 0.0) + weight
+    return found
+
+
+def _together(
+    some: Mapping[str, Weights], more: Mapping[str, Weights]
+) -> dict[str, Weights]:  # fmt: skip
+    return {**some, **{o: _plus(some.get(o, {}), weights) for o, weights in more.items()}}
+
+
+def _heaviest(habits: Mapping[str, Weights]) -> Mapping[str, Weights]:
+    if len(habits) <= MOST_OCCASIONS:
+        return habits
+    kept = sorted(habits.items(), key=lambda h: (-sum(h[1].values()), h[0]))[:MOST_OCCASIONS]
+    return dict(kept)
 
 
 def _latest(played: dict[str, Play]) -> dict[str, Play]:

@@ -22,12 +22,16 @@ class VariantColumns:
     """V, 64-bit ids for draws and own effects."""
     features: FeatureTable
     is_default: npt.NDArray[np.bool_]
+    titles: dict[str, int]
+    """Title -> its number; shared with the tables that this one came from."""
+    title_of: Ints
+    """V, number of each variant's title."""
 
     @staticmethod
     def of(variants: Sequence[Variant]) -> VariantColumns:
         none = VariantColumns(
             variant_ids=[], keys=np.empty(0, np.uint64), features=FeatureTable.of([]),
-            is_default=np.empty(0, bool),
+            is_default=np.empty(0, bool), titles={}, title_of=np.empty(0, np.int64),
         )  # fmt: skip
         return none.changed(np.empty(0, np.int64), variants)
 
@@ -39,9 +43,12 @@ class VariantColumns:
         keys = [variant_key(v.title_id, v.slot, v.variant_id) for v in added]
         defaults = np.concatenate([self.is_default, np.array([v.is_default for v in added], bool)])
         defaults[rows] = [v.is_default for v in replaced]
+        numbers = [self.titles.setdefault(v.title_id, len(self.titles)) for v in added]
         return VariantColumns(
             variant_ids=ids,
             keys=np.concatenate([self.keys, np.array(keys, np.uint64)]),
             features=self.features.changed(dict(zip(rows.tolist(), replaced, strict=True)), added),
             is_default=defaults,
+            titles=self.titles,
+            title_of=np.concatenate([self.title_of, np.array(numbers, np.int64)]),
         )

@@ -17,11 +17,12 @@ numbers that this module formats reach VW, as `|namespace column:value`; a name 
 does, and neither does a number that is not finite (VW accepts both silently, and learns nonsense).
 
 Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
-the member's taste factors, `a` affinities, one per kind of emphasis.
-`g` interacts with `v` and `f` with `o`. Genres are not in `g`: four times as many columns as the
-factors have, nearly collinear, of which affinity says the most; crossing them too lost more than it
-found at every size of log. Where a log says that a taste has come to mean something else, genres
-`h` are crossed with emphasis `e` (`training.tuning` tries it).
+the member's taste factors, `a` affinities, one per kind of emphasis (and as many of habits), `w`
+the share of the very title that the member has watched. `g` and `w` interact with `v`, and `f` with
+`o`. Genres are not in `g`: four times as many columns as the factors have, nearly
+collinear, of which affinity says the most; crossing them too lost more than it found at every size
+of log. Where a log says that a taste has come to mean something else, genres `h` are crossed with
+emphasis `e` (`training.tuning` tries it).
 For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
 variants recover every weight, to VW's float32.
 """
@@ -69,6 +70,8 @@ class Priors(msgspec.Struct, frozen=True):
     """Of one unit of a context column times one of a variant column."""
     own_cross: float = 0.03
     """Of one standard deviation of a taste factor on one variant."""
+    watched: float = 0.1
+    """Of a title watched to the end, on one variant column."""
     genre_cross: float = 0.0
     """Of one unit of log-lift of one genre, on variants that emphasise another."""
     ageing: float = 1.0
@@ -89,28 +92,31 @@ class Form(msgspec.Struct, frozen=True):
     """Context columns that act on each variant in its own way."""
     genres: int
     """Number of context columns of genres, which come first."""
+    watched: int | None = None
+    """Context column of the title watched, if there is one."""
     tries_genres: bool = False
     """Whether genres and emphasis are written though they are not crossed."""
 
     @staticmethod
     def of(priors: Priors, contexts: ContextEncoder, variants: VariantEncoder) -> Form:
-        columns = range(len(contexts.columns))
         return Form(
             priors=priors,
             pairs=affinity_pairs(contexts, variants),
             described=variants.described,
-            crossed=list(columns[len(contexts.genres) :]),
+            crossed=list(range(len(contexts.genres), contexts.habit_columns.start)),
             factors=contexts.factors,
             genres=len(contexts.genres),
+            watched=contexts.watched_column,
         )
 
     @property
     def interactions(self) -> str:
         """VW's arguments."""
         named = (
-            ("-q gv", self.crosses), ("-q fo", self.own_crosses), ("-q he", self.genre_crosses)
+            ("-q gv", self.crosses), ("-q fo", self.own_crosses), ("-q he", self.genre_crosses),
+            ("-q wv", self.crosses_watched),
         )  # fmt: skip
-        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhe"))
+        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhew"))
 
     @property
     def crosses(self) -> bool:
@@ -119,6 +125,10 @@ class Form(msgspec.Struct, frozen=True):
     @property
     def own_crosses(self) -> bool:
         return self.priors.own_cross > 0 and self.priors.own > 0 and bool(self.factors)
+
+    @property
+    def crosses_watched(self) -> bool:
+        return self.priors.watched > 0 and self.priors.variant > 0 and self.watched is not None
 
     @property
     def genre_crosses(self) -> bool:
@@ -137,6 +147,7 @@ class Form(msgspec.Struct, frozen=True):
             "g": p.cross / p.variant if self.crosses else UNCROSSED,
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
+            "w": p.watched / p.variant if self.crosses_watched else UNCROSSED,
         }  # fmt: skip
         return {name: f"|{name}:{weight:.7g}" for name, weight in weights.items()}
 
@@ -150,7 +161,15 @@ class Form(msgspec.Struct, frozen=True):
         if self.with_genres:
             genres = columns_texts(contexts[:, : self.genres])
             found = _and(found, self.heads["h"], genres)
+        if self.watched is not None:
+            more = self.watched_texts(contexts[:, self.watched])
+            found = [f"{text}{also}" for text, also in zip(found, more, strict=True)]
         return found
+
+    def watched_texts(self, shares: Floats) -> list[str]:
+        """Return what is to be added where a share of the title was watched."""
+        head = self.heads["w"]
+        return [f" {head}{text}" if text else "" for text in columns_texts(shares[:, None])]
 
     def variant_texts(self, variants: Floats, owns: Sequence[int | None]) -> list[str]:
         """Return what does not depend on the context; `owns` are the variants' numbers."""

@@ -240,6 +240,7 @@ def _of_decision(
         raise InvalidInput("member_id is not the one the decision was made for")
     if event.title_id not in (None, title_id):
         raise InvalidInput("title_id is not the one the decision was made for")
+    context = decision.context
     return replace(
         event,
         member_id=member,
@@ -248,6 +249,9 @@ def _of_decision(
         request_id=decision.request_id,
         position=position,
         period=decision.period,
+        device=event.device or context.device,
+        hour=context.hour if event.hour is None else event.hour,
+        weekday=context.weekday if event.weekday is None else event.weekday,
     )
 
 

@@ -20,7 +20,7 @@ import msgspec
 
 from artwork_bandit.domain import ActionSet, Choice, Decisions
 from artwork_bandit.errors import Conflict, StoreUnavailable
-from artwork_bandit.policies.profile import Profile
+from artwork_bandit.policies.profile import Profile, occasions
 from artwork_bandit.serving.batcher import Batcher, Job
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.chooser import (
@@ -241,11 +241,12 @@ class Service:
     def _asked(self, asked: Asking, found: Mapping[str, Profile]) -> Asked:
         question = asked.question
         if not asked.genres_given and (profile := found.get(question.member_id)) is not None:
+            given, now, half_life = question.context, asked.now, self.half_life
+            on = occasions(given.device, given.hour, given.weekday)
             context = replace(
-                question.context,
-                genres=profile.at(asked.now, self.half_life),
-                played=profile.played_at(asked.now, self.half_life),
-            )
+                given, genres=profile.at(now, half_life), played=profile.played_at(now, half_life),
+                habits=profile.on(on, now, half_life),
+            )  # fmt: skip
             question = replace(question, context=context)
         seconds = self.settings.period_seconds or question.slot.period.total_seconds()
         return Asked(question=question, now=asked.now, period_seconds=seconds)

@@ -38,6 +38,7 @@ def insert(connection: Connection, values: Sequence[Event], received_at: dt.date
                 "slot": e.slot, "request_id": e.request_id, "position": e.position,
                 "period": e.period, "seconds_watched": e.seconds_watched,
                 "duration_seconds": e.duration_seconds, "query": e.query,
+                "device": e.device, "hour": e.hour, "weekday": e.weekday,
                 "source": e.source, "unjoined": e.unjoined,
             }
             for e in values[start : start + ROWS_AT_ONCE]
@@ -120,7 +121,8 @@ def of_decision(connection: Connection, decisions: Decisions, position: int) -> 
             member_id=row.member_id, title_id=row.title_id, slot=row.slot,
             request_id=row.request_id, position=row.position, period=row.period,
             seconds_watched=row.seconds_watched, duration_seconds=row.duration_seconds,
-            query=row.query, source=row.source, unjoined=row.unjoined,
+            query=row.query, device=row.device, hour=row.hour, weekday=row.weekday,
+            source=row.source, unjoined=row.unjoined,
         )
         for row in connection.execute(query)
     ]  # fmt: skip

@@ -15,13 +15,16 @@ from artwork_bandit.store import merges
 from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
 
-_POSTGRESQL = "SELECT member_id, as_of, genres, played FROM profiles WHERE member_id = ANY(%s)"
+_POSTGRESQL = (
+    "SELECT member_id, as_of, genres, played, habits FROM profiles WHERE member_id = ANY(%s)"
+)
 _SQLITE = (
-    "SELECT member_id, as_of, genres, played FROM profiles "
+    "SELECT member_id, as_of, genres, played, habits FROM profiles "
     "WHERE member_id IN (SELECT value FROM json_each(?))"
 )
 _genres = msgspec.json.Decoder(dict[str, float])
 _played = msgspec.json.Decoder(dict[str, Play])
+_habits = msgspec.json.Decoder(dict[str, dict[str, float]])
 
 Signs = Mapping[str, list[Sign]]
 """member -> what events say."""
@@ -36,7 +39,7 @@ def first(connection: Connection, most: int) -> dict[str, Profile]:
     """Return some profiles, by member id."""
     query = sa.select(profiles).order_by(profiles.c.member_id).limit(most)
     return {
-        row.member_id: _profile(row.as_of, row.genres, row.played)
+        row.member_id: _profile(row.as_of, row.genres, row.played, row.habits)
         for row in connection.execute(query)
     }
 
@@ -52,7 +55,7 @@ def get_many(
         if for_update:
             query = query.with_for_update()
         for row in connection.execute(query):
-            found[row.member_id] = _profile(row.as_of, row.genres, row.played)
+            found[row.member_id] = _profile(row.as_of, row.genres, row.played, row.habits)
     return found
 
 
@@ -65,8 +68,8 @@ def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile
         else:
             cursor.execute(_SQLITE, (msgspec.json.encode(wanted).decode(),))
         return {
-            member: _profile(instant(as_of), genres, played)
-            for member, as_of, genres, played in cursor.fetchall()
+            member: _profile(instant(as_of), genres, played, habits)
+            for member, as_of, genres, played, habits in cursor.fetchall()
         }
 
 
@@ -100,12 +103,20 @@ def merge(connection: Connection, visitor: str, member: str, half_life: dt.timed
 
 
 def _row(member: str, profile: Profile) -> dict[str, Any]:
-    genres, played = (
+    genres, played, habits = (
         msgspec.json.encode(told, order="sorted").decode()
-        for told in (profile.genres, profile.played)
+        for told in (profile.genres, profile.played, profile.habits)
     )
-    return {"member_id": member, "as_of": profile.as_of, "genres": genres, "played": played}
+    return {
+        "member_id": member, "as_of": profile.as_of, "genres": genres, "played": played,
+        "habits": habits,
+    }  # fmt: skip
 
 
-def _profile(as_of: dt.datetime, genres: str | bytes, played: str | bytes) -> Profile:
-    return Profile(as_of=as_of, genres=_genres.decode(genres), played=_played.decode(played))
+def _profile(
+    as_of: dt.datetime, genres: str | bytes, played: str | bytes, habits: str | bytes
+) -> Profile:
+    return Profile(
+        as_of=as_of, genres=_genres.decode(genres), played=_played.decode(played),
+        habits=_habits.decode(habits),
+    )  # fmt: skip

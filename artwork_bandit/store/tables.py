@@ -133,6 +133,9 @@ events = sa.Table(
     sa.Column("seconds_watched", sa.Float),
     sa.Column("duration_seconds", sa.Float),
     sa.Column("query", sa.Text),
+    sa.Column("device", sa.Text),
+    sa.Column("hour", sa.Integer),
+    sa.Column("weekday", sa.Integer),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("unjoined", sa.Text),
     sa.Index("ix_events_outcome", "member_id", "title_id", "slot", "occurred_at",
@@ -292,6 +295,7 @@ profiles = sa.Table(
     sa.Column("as_of", Instant, nullable=False),
     sa.Column("genres", sa.Text, nullable=False),
     sa.Column("played", sa.Text, nullable=False, server_default=sa.text("'{}'")),
+    sa.Column("habits", sa.Text, nullable=False, server_default=sa.text("'{}'")),
 )  # fmt: skip
 
 merges = sa.Table(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import IO
 
 import numpy as np
@@ -17,6 +18,7 @@ from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
+from artwork_bandit.policies.watched import watched_shares
 from artwork_bandit.slots import Slot
 from artwork_bandit.training.survey import Survey, shares, teaches
 
@@ -29,6 +31,7 @@ def write(
 ) -> int:  # fmt: skip
     """Write every row that can teach, from microsecond `since` on; return the number of lines."""
     lines = 0
+    found = replace(found, members=[], shown=[])  # a cluster need not be sent them
     for text, count in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life, since):
         out.write(text)
         lines += count
@@ -85,9 +88,11 @@ class _Features:
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
         context_texts = form.context_texts(contexts)
         affinities = form.affinities(contexts[place], self._variants[shown])
+        of_title = actions.columns.title_of[shown]
+        played = [c.played for c in distinct] if form.watched is not None else []
+        shares = watched_shares(played, actions.columns.titles, place, of_title)
+        parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
         return [
-            f"{context_texts[c]} {self._variant_texts[v]} {a}"
-            for c, v, a in zip(
-                place.tolist(), shown.tolist(), form.affinity_texts(affinities), strict=True
-            )
+            f"{context_texts[c]}{w} {self._variant_texts[v]} {a}"
+            for c, v, w, a in zip(*parts, form.affinity_texts(affinities), strict=True)
         ]

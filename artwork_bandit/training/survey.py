@@ -145,6 +145,10 @@ class Survey:
 
     contexts: ContextEncoder
     variants: VariantEncoder
+    members: list[Context]
+    """The latest contexts of some of the log's members."""
+    shown: list[Variant]
+    """The log's variants, as they were shown last."""
     variant_numbers: dict[int, int]
     """64-bit variant id -> number in VW's text."""
     title_numbers: dict[str, int]
@@ -230,11 +234,14 @@ def survey(
     encoder = ContextEncoder.learn(contexts)
     if with_audiences:
         encoder = encoder.with_audiences(audiences.learn(contexts, encoder, seed))
+    shown = [counts.variants[key] for key in sorted(counts.variants)]
     titles = sorted(counts.titles)
     rows, earned = np.array([counts.titles[t] for t in titles]).reshape(-1, 2).T
     return Survey(
         contexts=encoder.with_products(products),
-        variants=VariantEncoder.learn(counts.variants[key] for key in sorted(counts.variants)),
+        variants=VariantEncoder.learn(shown),
+        members=contexts,
+        shown=shown,
         variant_numbers={key: i for i, key in enumerate(sorted(counts.variants))},
         title_numbers={title: i for i, title in enumerate(titles)},
         title_rows=rows, title_earned=earned, hours=counts.hours,

@@ -6,7 +6,6 @@ The same log, settings and seed give the same bytes.
 from __future__ import annotations
 
 import datetime as dt
-import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,17 +21,13 @@ from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.vowpal import Form, Priors
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples
+from artwork_bandit.training import examples, exploring
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.survey import Survey, survey
 from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
 
 FEWEST_ROWS = 200
 CANARIES = 32
-GAMMA_SCALE = 100.0
-"""SquareCB's gamma is this times the square root of the number of rows (Foster and Rakhlin
-2020 set it proportional to the root of the horizon). Large, because the explore cell and the floor
-explore as well: at 10 a fifth of what the model could earn went into exploring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +134,19 @@ def _compile(
         canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
     keys = np.array([key_of[number] for number in range(len(own))], np.uint64)
     order = np.argsort(keys)
+    compiled = LinearModel(
+        context_encoder=found.contexts,
+        variant_encoder=found.variants,
+        weights=weights,
+        own_keys=keys[order],
+        own_effects=own[order],
+        own_columns=form.factors if form.own_crosses else [],
+    )
     return Bundle(
         slot=slot.name,
-        model=LinearModel(
-            context_encoder=found.contexts,
-            variant_encoder=found.variants,
-            weights=weights,
-            own_keys=keys[order],
-            own_effects=own[order],
-            own_columns=form.factors if form.own_crosses else [],
-        ),
+        model=compiled,
         form=settings.form,
-        strength=GAMMA_SCALE * math.sqrt(found.rows),
+        strength=exploring.strength(compiled, found, settings.form, settings.seed),
         explored_share=settings.explored_share,
         canaries=canaries,
         vowpal_model=model.read_bytes(),

@@ -39,6 +39,7 @@ LEAST_AGEING, MOST_AGEING = 1.0, 100.0
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
     "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
+    "watched": (3.0, 0.0),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
 FIRST = {"genre_cross": 0.05}
@@ -89,7 +90,9 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
     if recut:
         trial.cut(VALIDATED_SHARE)
     search = _Search(trial, found.priors, SURE)
-    moves = [m for m in MOVES.items() if m[0] != "own_cross" or trial.form.factors]
+    without = {"own_cross"} if not trial.form.factors else set()
+    without |= {"watched"} if trial.form.watched is None else set()
+    moves = [(name, factors) for name, factors in MOVES.items() if name not in without]
     for done, (name, factors) in enumerate(moves):
         for factor in factors:
             progress("choosing priors", done / len(moves))

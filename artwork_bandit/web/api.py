@@ -241,6 +241,7 @@ def member(member_id: str) -> Response:
             "as_of": profile.as_of,
             "genres": profile.at(moment, half_life),
             "played": profile.played_at(moment, half_life),
+            "habits": profile.habits_at(moment, half_life),
         }
     )
 

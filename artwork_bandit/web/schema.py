@@ -202,6 +202,10 @@ class EventBody(Struct, forbid_unknown_fields=True):
     seconds_watched: Seconds | None = None
     duration_seconds: Seconds | None = None
     query: Text | None = None
+    device: Short | None = None
+    """Where it happened; that of its decision's context, if it is not given."""
+    local_time: Moment | None = None
+    """When it happened, with the member's own offset from UTC: its hour and weekday are a habit."""
     visitor_id: Name | None = None
     """Of a `merge`, at sign-in: the anonymous visitor who is `member_id`."""
 
@@ -215,6 +219,9 @@ class EventBody(Struct, forbid_unknown_fields=True):
             seconds_watched=self.seconds_watched,
             duration_seconds=self.duration_seconds,
             query=self.query,
+            device=self.device,
+            hour=None if self.local_time is None else self.local_time.hour,
+            weekday=None if self.local_time is None else self.local_time.weekday(),
             visitor_id=self.visitor_id,
         )
         return Incoming(index=index, event=event, decision_id=self.decision_id)

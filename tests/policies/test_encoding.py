@@ -29,6 +29,29 @@ def test_a_member_without_history_has_no_lift() -> None:
     assert encoder.encode([Context()])[0] == pytest.approx([0.0, 0.0])
 
 
+def test_lift_of_habits_by_hand() -> None:
+    encoder = ContextEncoder(genres={"a": 0.25, "b": 0.75}, categories=[], habits=True)
+    assert encoder.columns == ["genre:a", "genre:b", "habit:a", "habit:b"]
+    some = Context(genres={"a": 10.0}, habits={"b": 5.0, "unknown": 9.0})
+    found = encoder.encode([some, Context(genres={"a": 10.0})])
+    own = [(10 + 1.25) / 15, 3.75 / 15]
+    on = [5 * own[0] / 10, (5 + 5 * own[1]) / 10]
+    assert found[0, 2:] == pytest.approx(np.log(np.divide(on, own)), abs=1 / 64)
+    assert found[1, 2:].tolist() == [0, 0]
+    variants = VariantEncoder.learn([variant({"genre": "a"})])
+    pairs = affinity_pairs(encoder, variants)
+    assert len(pairs) == 6
+    assert pairs[0][0].tolist() == [0]
+    assert pairs[3][0].tolist() == [2]
+
+
+def test_a_log_without_habits_has_no_columns_for_them() -> None:
+    assert not ContextEncoder.learn([Context(genres={"a": 1.0})] * 9).columns[1:]
+    learned = ContextEncoder.learn([Context(genres={"a": 1.0}, habits={"a": 1.0}, played={"t": 1})])
+    assert learned.columns == ["genre:a", "habit:a", "watched"]
+    assert [*learned.habit_columns, learned.watched_column] == [1, 2]
+
+
 def test_negative_weights_and_unknown_values_count_as_nothing() -> None:
     encoder = ContextEncoder(genres={"a": 1.0}, categories=["device:tv"])
     row = encoder.encode([Context(genres={"a": -3.0, "new": 9.0}, device="fridge")])[0]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies import exploration
+from artwork_bandit.policies import exploration, segments
 from artwork_bandit.policies.exploration import FORMS, Exploration
 
 pages = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=12), min_size=1, max_size=6)
@@ -113,3 +113,26 @@ def test_the_closed_forms_are_vws_own_formulas_given_its_scores(
         theirs = vw.predict([f"|a v{v}" for v in some])
         assert ours == pytest.approx(theirs, abs=1e-6)  # float32
     vw.finish()
+
+
+@pytest.mark.parametrize("form", ["softmax", "squarecb"])
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_a_strength_costs_what_was_allowed_however_large_rewards_are(
+    form: exploration.Form, scale: float
+) -> None:
+    rng = np.random.default_rng(1)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(2, 9, 500))])
+    scores = scale * rng.normal(0, 0.02, offsets[-1])
+    strength = exploration.strength_that_costs(0.03, form, scores, offsets)
+    pmf = exploration.weigh(form, scores, offsets, strength)
+    best = segments.maximum(scores, offsets).sum()
+    gain = best - (scores * exploration.uniform(offsets)).sum()
+    assert (best - (scores * pmf).sum()) / gain == pytest.approx(0.03, rel=1e-3)
+
+
+def test_where_nothing_is_to_be_gained_any_strength_will_do() -> None:
+    offsets = np.array([0, 3, 5])
+    strength = exploration.strength_that_costs(0.03, "squarecb", np.zeros(5), offsets)
+    assert np.isfinite(strength)
+    pmf = exploration.weigh("squarecb", np.zeros(5), offsets, strength)
+    assert pmf == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)

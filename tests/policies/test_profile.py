@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artwork_bandit.domain import Event, EventType
-from artwork_bandit.policies.profile import MOST_PLAYED, Profile, Sign, sign_of
+from artwork_bandit.policies.profile import (
+    MOST_OCCASIONS,
+    MOST_PLAYED,
+    Profile,
+    Sign,
+    occasions,
+    sign_of,
+)
 
 DAY = dt.timedelta(days=1)
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
@@ -17,6 +24,9 @@ signs = st.builds(
     moment=st.integers(0, 400).map(lambda days: START + days * DAY),
     genres=st.dictionaries(st.sampled_from("abc"), st.floats(-2, 2), max_size=3),
     played=st.dictionaries(st.integers(1, 60).map(str), st.floats(0.01, 1), max_size=30),
+    occasions=st.lists(st.sampled_from(["device:tv", "daypart:5", "weekend"]), unique=True).map(
+        tuple
+    ),
 )
 
 
@@ -35,9 +45,51 @@ def test_the_order_of_events_does_not_matter(events: list[Sign], rng: random.Ran
     assert one_by_one.played == together.played
     assert len(together.played) <= MOST_PLAYED
     at = START + 500 * DAY
-    a, b = together.at(at, 30 * DAY), one_by_one.at(at, 30 * DAY)
-    for genre in set(a) | set(b):
-        assert a.get(genre, 0.0) == pytest.approx(b.get(genre, 0.0), abs=1e-9)
+    told = [
+        {"": profile.at(at, 30 * DAY), **profile.habits_at(at, 30 * DAY)}
+        for profile in (together, one_by_one)
+    ]
+    for occasion in set(told[0]) | set(told[1]):
+        a, b = (each.get(occasion, {}) for each in told)
+        for genre in set(a) | set(b):
+            assert a.get(genre, 0.0) == pytest.approx(b.get(genre, 0.0), abs=1e-9)
+
+
+def test_habits_are_what_is_watched_on_such_occasions() -> None:
+    def play(genre: str, device: str, hour: int, weekday: int) -> Sign:
+        event = Event(
+            event_id="e", type=EventType.PLAY, occurred_at=START, title_id="t", device=device,
+            hour=hour, weekday=weekday,
+        )  # fmt: skip
+        sign = sign_of(event, [genre])
+        assert sign is not None
+        return sign
+
+    profile = Profile().add([play("kids", "tablet", 9, 5), play("horror", "tv", 23, 5)], 30 * DAY)
+    assert profile.on(occasions("tablet", 10, 6), START, 30 * DAY) == {"kids": 3.0, "horror": 1.0}
+    assert profile.on(occasions("tv", 22, 0), START, 30 * DAY) == {"horror": 2.0}
+    assert profile.on(occasions("tv", 22, 0), START + 30 * DAY, 30 * DAY) == {"horror": 1.0}
+    assert profile.on(occasions("fridge", None, None), START, 30 * DAY) == {}
+    both = profile.merged(profile, 30 * DAY)
+    assert both.on(("daypart:5",), START, 30 * DAY) == {"horror": 2.0}
+    assert profile.at(START, 30 * DAY) == {"kids": 1.0, "horror": 1.0}
+
+
+def test_only_what_is_watched_is_a_habit() -> None:
+    for kind in set(EventType) - {EventType.PLAY, EventType.REWATCH, EventType.MERGE}:
+        event = Event(event_id="e", type=kind, occurred_at=START, title_id="t", device="tv")
+        sign = sign_of(event, ["a"])
+        assert sign is not None
+        assert sign.occasions == ()
+
+
+def test_habits_do_not_grow_for_ever() -> None:
+    devices = [
+        Sign(moment=START, genres={"a": float(i)}, occasions=(f"device:{i}",)) for i in range(99)
+    ]
+    habits = Profile().add(devices, DAY).habits
+    assert len(habits) == MOST_OCCASIONS
+    assert "device:98" in habits
 
 
 def test_a_play_counts_by_its_watched_share() -> None:

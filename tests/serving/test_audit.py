@@ -45,7 +45,10 @@ def test_decisions_of_every_cell_come_out_the_same(simulation: Simulation) -> No
     set_cells(service, explore=0.3, baseline=0.3, live=0.4)
     seen = set()
     for i in range(60):
-        context = Context(device="tv", genres={"TV Horror": float(i), "Docuseries": 3.0})
+        context = Context(
+            device="tv", genres={"TV Horror": float(i), "Docuseries": 3.0},
+            played={"t0": 1.0, "t1": 0.5}, habits={"TV Horror": 2.0},
+        )  # fmt: skip
         answer = ask(service, f"a{i}", f"someone{i}", context=context)
         for decision_id in answer.decision_ids:
             found = audit(service, decision_id)

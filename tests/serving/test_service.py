@@ -352,6 +352,24 @@ def test_one_bad_event_never_loses_its_neighbours(service: Service) -> None:
     assert "future" in reasons[5]
 
 
+def test_habits_come_from_where_and_when_things_were_watched(service: Service) -> None:
+    evening = Context(device="tv", hour=21, weekday=5)
+    first = ask(service, "r1", context=evening).decision_ids[0]
+    send(service, event("e1", "play"), decision=first)
+    # Of no decision: the event itself says where.
+    send(service, event("e2", "play", member_id="m1", title_id="t1", device="tablet", hour=9))
+    with service.store.read() as connection:
+        assert set(profiles.get(connection, "m1").habits) == {
+            "device:tv", "daypart:5", "weekend", "device:tablet", "daypart:2",
+        }  # fmt: skip
+    at = [Context(device="tv", hour=22, weekday=6), Context(device="tablet"), Context(device="?")]
+    found = [
+        ask(service, f"a{i}", context=context).decisions.context.habits
+        for i, context in enumerate(at)
+    ]
+    assert [round(max(h.values(), default=0.0)) for h in found] == [3, 1, 0]
+
+
 def test_events_update_the_profile_and_the_next_choice_sees_it(service: Service) -> None:
     first = ask(service, "r1").decision_ids[0]
     send(service, event("e1", "play"), event("e2", "thumbs_up"), decision=first)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from artwork_bandit.domain import Context, Contexts, ReplayBlock, microseconds
+from artwork_bandit.domain import ActionSet, Context, Contexts, ReplayBlock, microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import decode, sha256
 from artwork_bandit.policies.encoding import ContextEncoder
+from artwork_bandit.policies.explanation import explain
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
@@ -22,10 +23,11 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import audiences, train
 from artwork_bandit.training.survey import base_logits
 from tests.samples import NOW
-from tests.taught import log, lookup, variants
+from tests.taught import GENRES, log, lookup, variants
 
 ARTWORK = SLOTS["artwork"]
 DEFAULT = train.Settings(priors=lambda rows: Priors())
+GREEDY = Exploration(form="greedy", strength=0, explored_share=0.1)
 
 
 def test_a_model_learns_who_likes_what_and_survives_storing() -> None:
@@ -62,6 +64,66 @@ def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
     assert whole == cut
 
 
+def test_what_members_watched_of_the_very_title_is_learned_of() -> None:
+    """Who has watched a title wants many faces there, whatever it is; elsewhere, and of others,
+    faces do not matter."""
+    rng = np.random.default_rng(5)
+    block = log(6_000, liking=0.0)
+    knows = rng.random(6_000) < 0.4
+    titles = [s.title_id for s in block.action_sets]
+    played = [
+        {titles[t] if k else titles[(t + 1) % 3]: 1.0}
+        for t, k in zip(block.set_of_row.tolist(), knows.tolist(), strict=True)
+    ]
+    chance = 1 / (1 + np.exp(1.5 - 1.0 * knows * (block.chosen - 1.5)))
+    block = replace(
+        block, contexts=Contexts.of([Context(played=p) for p in played]),
+        reward=(rng.random(6_000) < chance).astype(float),
+    )  # fmt: skip
+    data = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).bundle.encode()
+    model = decode(data, sha256(data)).model
+    columns = VariantColumns.of([v for title in variants(3) for v in title])
+    bound = ModelPolicy(model, GREEDY).bind(columns)
+    rows, offsets = np.arange(12), np.arange(0, 13, 4)
+    contexts = [Context(played={"t1": 1.0}), Context(played={"t1": 0.5, "t2": 1.0, "?": 1.0})]
+    page = np.array([0, 0, 0, 1, 1, 1])
+    found = bound.scores(contexts, page, np.tile(rows, 2), np.arange(0, 25, 4)).reshape(6, 4)
+    nobody = bound.scores([Context()], np.zeros(3, int), rows, offsets).reshape(3, 4)
+    slopes = found[:, 3] - found[:, 0] - np.tile(nobody[:, 3] - nobody[:, 0], 2)
+    per_logit = block.reward.mean() * (1 - block.reward.mean())
+    assert slopes[1] > 1.0 * per_logit  # 3 faces more are 3 logits; the prior holds back
+    assert slopes[4] == pytest.approx(slopes[1] / 2, abs=0.02)
+    assert slopes[5] == pytest.approx(slopes[1], abs=0.02)
+    assert slopes[[0, 2, 3]] == pytest.approx([0, 0, 0], abs=0.02)
+    # One by one as in a page, to the last digit: a decision must be made again as it was made.
+    one = [
+        bound.scores([contexts[c]], np.zeros(1, int), rows[4 * (i % 3) :][:4], np.array([0, 4]))
+        for i, c in enumerate(page.tolist())
+    ]
+    assert np.array_equal(np.stack(one), found)
+    told = explain(ModelPolicy(model, bound.policy.exploration), contexts[0], block_set(1),
+                   variants(3)[1], 7)  # fmt: skip
+    assert told.scores == found[1].tolist()
+    assert any(r.context == "watched" for r in told.reasons)
+
+
+def test_habits_are_learned_of() -> None:
+    """What suits is the genre of the occasion, while everybody watches both genres as much."""
+    block = log(6_000)
+    contexts = [Context(genres=dict.fromkeys(GENRES, 8.0), habits=c.genres) for c in block.contexts]
+    block = replace(block, contexts=Contexts.of(contexts))
+    model = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).bundle.model
+    columns = VariantColumns.of(variants(1)[0])
+    bound = ModelPolicy(model, GREEDY).bind(columns)
+    some = [Context(genres=dict.fromkeys(GENRES, 8.0), habits={g: 8.0}) for g in GENRES]
+    scores = bound.scores(some, np.arange(2), np.tile(np.arange(4), 2), np.array([0, 4, 8]))
+    assert [s.argmax() % 2 for s in scores.reshape(2, 4)] == [0, 1]
+
+
+def block_set(title: int) -> ActionSet:
+    return log(1).action_sets[title]
+
+
 def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
     """The hierarchical model written down once more, with scipy as its independent solver."""
     priors = Priors(cross=0, own_cross=0, own=0.4)
@@ -72,10 +134,9 @@ def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
     )  # fmt: skip
     model = train.train(InMemory([block]), lookup, ARTWORK, settings).bundle.model
     columns = VariantColumns.of([v for title in variants(5) for v in title])
-    greedy = Exploration(form="greedy", strength=0, explored_share=0.1)
-    bound = ModelPolicy(model, greedy).bind(columns)
+    bound = ModelPolicy(model, GREEDY).bind(columns)
     n, width = len(block), 4
-    contexts = model.context_encoder.encode(block.contexts)
+    contexts = model.context_encoder.encode(list(block.contexts))
     features = model.variant_encoder.encode(columns.features)
     shown = block.set_of_row * width + block.chosen
     genre = [
@@ -164,7 +225,8 @@ def test_audiences_tell_apart_members_whom_no_genre_tells_apart() -> None:
     factors = rows[:, encoder.factors]
     group = np.arange(400) % 2 * 2.0 - 1
     assert max(abs(np.corrcoef(f, group)[0, 1]) for f in factors.T) > 0.9
-    communities = rows[:, -len(learned.communities) :].argmax(axis=1)
+    of_community = [name.startswith("community:") for name in encoder.columns]
+    communities = rows[:, of_community].argmax(axis=1)
     mixed = sum(len(set(group[communities == c])) > 1 for c in set(communities))
     assert mixed == 0
     newcomer = encoder.encode([Context()])[0]
