@@ -69,7 +69,7 @@ def main() -> None:
     weeks: dict[str, SampleRatio] = defaultdict(lambda: NOTHING)
     for (week, _), counts in tests.items():
         shown, k = counts[:, 0], len(counts)
-        weeks[week] += check(shown, shown * k, shown * k**2)
+        weeks[week] += check(shown, shown * k, shown * k**2, 1.0)
     table = Table(title="sample-ratio check, weeks that fire or should")
     for name in ("week", "known as broken", "fires", "chi-square / degrees", "p"):
         table.add_column(name, justify="right")

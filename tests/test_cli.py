@@ -1,6 +1,7 @@
 """The commands as a user runs them: exit codes, JSON, refusals in words."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -204,6 +205,36 @@ def test_a_report_with_plots_is_one_file_that_needs_nothing_else(tmp_path: Path)
     assert "This log cannot say what variant:&lt;b&gt; would earn" in text
     assert "<b>" not in text
     assert not re.search(r"(src|href)=|<script|https?://", text)
+
+
+def test_a_report_goes_where_it_was_asked_to_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.parquet", log_table(1_000))
+    ask = ("evaluate", "--log", path, "--target", "column:always_a")
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def said(*more: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "artwork_bandit", *ask, *more], cwd=here, text=True,
+            capture_output=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        assert list(here.iterdir()) == []
+        return done.stdout or done.stderr
+
+    assert said("--html", "-").startswith("<!doctype html>")
+    assert said("--html", "-").rstrip().endswith("</html>")
+    assert "is a folder" in said("--json", str(tmp_path), code=2)
+    assert "there is no folder" in said("--html", str(tmp_path / "no" / "r.html"), code=2)
+    assert "cannot both be printed" in said("--json", "-", "--html", "-", code=2)
+    assert "not a number" in said("--level", "nan", code=2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    said("--json", str(pipe), "--cluster", "decision_id")
+    told = json.loads(reader.communicate(timeout=60)[0])
+    assert told["provenance"]["cluster"] == "decision_id"
+    assert pipe.is_fifo()
 
 
 def test_names_from_outside_are_no_markup_and_a_refused_target_is_no_success(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,31 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
         return low, high
 
 
+class Level(click.FloatRange):
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        found: float = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is not a number")
+        return found
+
+
+class ReportFile(click.File):
+    """A file that is whole or not there; what is no plain file (a pipe, a device) is written to,
+    not replaced."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        path = Path(str(value))
+        if str(value) == "-":
+            return super().convert(value, param, ctx)
+        if path.is_dir():
+            self.fail(f"{str(value)!r} is a folder; name a file", param, ctx)
+        if not path.absolute().parent.is_dir():
+            self.fail(f"{str(value)!r}: there is no folder {str(path.parent)!r}", param, ctx)
+        if path.exists() and not path.is_file():
+            return click.File("w", "utf-8", lazy=True).convert(value, param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.option("--log", type=PATH, help="Parquet file or folder; else the database's log.")
 @window_options
@@ -63,7 +89,7 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
     "watched, cell.",
 )
 @click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
-@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
+@click.option("--level", type=Level(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")
 @click.option("--cluster", type=click.Choice(CLUSTERS), default=CLUSTERS[0], show_default=True,
               help="Rows of one of these are not independent.")  # fmt: skip
@@ -71,9 +97,10 @@ class Bounds(click.ParamType):  # type: ignore[type-arg]
 @rule_option
 @scheduler_option
 @click.option("--self-test", is_flag=True, help="Do the intervals cover on logs of this shape?")
-@click.option("--json", "json_file", type=click.File("w", atomic=True), help="Report; - prints it.")
-@click.option("--html", "html_file", type=click.File("w", "utf-8", atomic=True),
-              help="Report with plots, in one file.")  # fmt: skip
+@click.option("--json", "json_file", type=ReportFile("w", "utf-8", atomic=True),
+              help="Report; - prints it.")  # fmt: skip
+@click.option("--html", "html_file", type=ReportFile("w", "utf-8", atomic=True),
+              help="Report with plots, in one file; - prints it.")  # fmt: skip
 @click.option("--keep", is_flag=True, help="Show the report on the policies page, too.")
 @click.pass_obj
 def evaluate(
@@ -102,7 +129,10 @@ def evaluate(
     database = log is None or any(needs_database(t) for t in (*targets, against, by or ""))
     store = open_store(chosen) if database or keep else None
     source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
-    to_stdout = json_file is not None and json_file.name == "<stdout>"
+    printed = [file for file in (json_file, html_file) if file and file.name == "<stdout>"]
+    if len(printed) > 1:
+        raise click.UsageError("--json - and --html - cannot both be printed; name a file for one")
+    to_stdout = bool(printed)
     if self_test:
         if by or html_file is not None or against != "logging" or keep:
             raise click.UsageError("--self-test goes without --by, --against, --html and --keep")

@@ -1,17 +1,19 @@
 """Were variants shown as often as the logged propensities say?
 
-Where the policy is uniform: Pearson's chi-square of counts against equal shares. Elsewhere the
-mean of 1{v shown} / propensity is 1 for every variant v: the sums W_v of those weights over N rows
-have mean N and covariance diag(sum 1 / p_v) - N, the first estimated from the rows that showed v.
-Each (week, action set, cell) gives a chi-square of its own and they are added, so that many small
-breaks of one week are seen together. A small p-value says that the log is broken (variants lost on
-some devices, impressions sent twice, propensities that were not drawn from), and with it every
-comparison made from it. Under a policy that is nearly sure of itself a few rows carry most of the
-weight, and only large breaks are seen; where variants are drawn at random, small ones too.
+Where the policy is uniform: Pearson's chi-square of counts against equal shares; those of each
+(week, action set, cell) are added, so that many small breaks of one week are seen together.
+Elsewhere the mean of 1{v shown} / propensity is 1 for every variant v, and bets on and against it
+(`estimators.betting`) tell whether it is: under a policy that is nearly sure of itself a few rows
+carry most of the weight, and a chi-square that takes the variance from the rows that came called
+half of all small sound logs broken. The logs of their wealth are added. Broken means variants lost
+on some devices, impressions sent twice, or propensities that were not drawn from, and with it every
+comparison made from it. Small breaks are seen where variants are drawn at random, elsewhere large
+ones only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ import numpy as np
 from scipy.special import chdtrc
 
 from artwork_bandit.domain import ActionSet, Floats
+from artwork_bandit.estimators.betting import log_evidence
 from artwork_bandit.store.rollups import Rollup
 
 ALARM = 1e-4
@@ -29,38 +32,51 @@ elsewhere members come twice, and counts vary a little more than by chance
 (`simulations.upworthy`)."""
 FEWEST_EXPECTED = 5.0
 """Rows expected per variant; with fewer the chi-square is not one."""
-FEWEST_EFFECTIVE = 50.0
-"""Effective rows of a variant under a policy that is not uniform."""
 DAYS_IN_WEEK, MONDAY = 7, 4
 """1970 began on a Thursday: days + 3 since a Monday."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRatio:
-    """The check of some rows: chi-square statistics add."""
+    """The check of some rows: chi-square statistics, and the logs of wealth, add."""
 
     statistic: float
     degrees: int
+    log_evidence: float | None = None
+    """Of what a policy chose; None if none did."""
 
     def __add__(self, other: SampleRatio) -> SampleRatio:
-        return SampleRatio(self.statistic + other.statistic, self.degrees + other.degrees)
+        logs = [x.log_evidence for x in (self, other) if x.log_evidence is not None]
+        return SampleRatio(
+            self.statistic + other.statistic, self.degrees + other.degrees,
+            sum(logs) if logs else None,
+        )  # fmt: skip
 
     @property
     def p_value(self) -> float | None:
         """Probability of so much by chance, or None where too little was shown to tell."""
-        return float(chdtrc(self.degrees, self.statistic)) if self.degrees else None
+        found = [float(chdtrc(self.degrees, self.statistic))] if self.degrees else []
+        found += [] if self.log_evidence is None else [math.exp(-max(0.0, self.log_evidence))]
+        return min(1.0, len(found) * min(found)) if found else None
 
     @property
     def broken(self) -> bool:
-        certain = self.p_value is not None and self.p_value < ALARM
+        if self.log_evidence is not None and self.log_evidence > -math.log(ALARM):
+            return True
+        certain = self.degrees > 0 and float(chdtrc(self.degrees, self.statistic)) < ALARM
         return certain and self.statistic > SLACK * self.degrees
 
 
 NOTHING = SampleRatio(0.0, 0)
 
 
-def by_week(rows: Iterable[Rollup], sets: Mapping[int, ActionSet]) -> dict[int, SampleRatio]:
-    """Return the check of a title's rows for each week (its Monday, in days since 1970)."""
+def by_week(
+    rows: Iterable[Rollup], sets: Mapping[int, ActionSet], explored_share: float
+) -> dict[int, SampleRatio]:
+    """Return the check of a title's rows for each week (its Monday, in days since 1970).
+
+    `explored_share` is what policies spread evenly at least.
+    """
     strata: dict[tuple[int, int, str], dict[str, list[float]]] = {}
     for row in rows:
         if row.drawn:
@@ -73,12 +89,13 @@ def by_week(rows: Iterable[Rollup], sets: Mapping[int, ActionSet]) -> dict[int, 
     found: dict[int, SampleRatio] = {}
     for (monday, set_id, _cell), of_variant in strata.items():
         ids = sets[set_id].variant_ids
-        columns = np.array([of_variant.get(v, [0.0, 0.0, 0.0]) for v in ids])
-        found[monday] = found.get(monday, NOTHING) + check(*columns.T)
+        counts, weight, weight2 = np.array([of_variant.get(v, [0.0, 0.0, 0.0]) for v in ids]).T
+        more = check(counts, weight, weight2, explored_share)
+        found[monday] = found.get(monday, NOTHING) + more
     return found
 
 
-def check(counts: Floats, weight: Floats, weight2: Floats) -> SampleRatio:
+def check(counts: Floats, weight: Floats, weight2: Floats, explored_share: float) -> SampleRatio:
     """Return the check of one action set in one cell: counts and sums of weights, per variant."""
     rows, variants = float(counts.sum()), len(counts)
     if variants < 2 or rows == 0:
@@ -88,16 +105,7 @@ def check(counts: Floats, weight: Floats, weight2: Floats) -> SampleRatio:
         if expected < FEWEST_EXPECTED:
             return NOTHING
         return SampleRatio(float(np.sum((counts - expected) ** 2) / expected), variants - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        told = np.where(weight2 > 0, weight**2 / weight2, 0.0) >= FEWEST_EFFECTIVE
-    if told.all():  # the sums are bound together: the largest says nothing of its own
-        told[np.argmax(counts)] = False
-    if not told.any():
-        return NOTHING
-    away = weight[told] - rows
-    # sum 1 / p_v as N + sum (1 - p) / p^2 over the rows that showed v: where p is near 1 the plain
-    # sum of squares varies more than what is left of it when N is taken away.
-    covariance = np.diag(rows + weight2[told] - weight[told]) - rows
-    if np.linalg.eigvalsh(covariance)[0] <= 0:
-        return NOTHING
-    return SampleRatio(float(away @ np.linalg.solve(covariance, away)), int(told.sum()))
+    # x = 1{v shown} / p - 1, and no p is below the floor.
+    squares = weight2 - 2 * weight + rows
+    evidence = log_evidence(weight - rows, squares, 1.0, variants / explored_share)
+    return SampleRatio(0.0, 0, evidence)

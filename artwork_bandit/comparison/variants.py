@@ -129,7 +129,7 @@ def of_rows(
     days = min(WEEK_DAYS, today - rows[0].day + 1) if rows else 1
     a_day = sum(row.drawn for row in week) / max(days, 1)
     decided = _decided(found, running, baseline, variants, a_day)
-    warning = _warning(rows, sets)
+    warning = _warning(rows, sets, explored_share)
     if warning is not None and decided.word in verdict.SAID:
         decided = Verdict(word=verdict.Word.WAIT, reason=UNSOUND)
     chances = _chances(table, found, running, len(variants))
@@ -251,8 +251,10 @@ def _chances(table: Drawn, found: Contrast | None, running: Ints, count: int) ->
     return chances
 
 
-def _warning(rows: Sequence[Rollup], sets: dict[int, ActionSet]) -> str | None:
-    weeks = sample_ratio.by_week(rows, sets)
+def _warning(
+    rows: Sequence[Rollup], sets: dict[int, ActionSet], explored_share: float
+) -> str | None:
+    weeks = sample_ratio.by_week(rows, sets, explored_share)
     broken = [week for week, found in sorted(weeks.items()) if found.broken]
     if not broken:
         return None

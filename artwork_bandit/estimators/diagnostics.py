@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from artwork_bandit.domain import Floats
-from artwork_bandit.estimators.sums import BucketSums, Rows, standard_error
+from artwork_bandit.estimators.sums import BucketSums, Rows, standard_error, value
 
 PER_OCTAVE, BINS, LIGHTEST = 8, 192, -10
 """Bins of weights: so many for each doubling, from 2^-10 (and 0) on."""
@@ -81,12 +81,7 @@ class Support:
     @property
     def mean_weight_z(self) -> float | None:
         """Standard errors between the mean weight and 1; None if it cannot be told."""
-        error = standard_error(self.weights)
-        if self.mean_weight is None or error is None:
-            return None
-        if error < 1e-12:
-            return 0.0 if math.isclose(self.mean_weight, 1.0, abs_tol=1e-9) else math.inf
-        return (self.mean_weight - 1.0) / error
+        return mean_weight_z(self.weights)
 
     @property
     def largest_share(self) -> float:
@@ -108,6 +103,19 @@ class Support:
     def groups(self) -> int:
         """Number of member buckets seen."""
         return self.weights.used
+
+
+def mean_weight_z(weights: BucketSums) -> float | None:
+    """Return the standard errors between the mean weight and 1; None if it cannot be told.
+
+    `weights` has the columns w, 1.
+    """
+    mean, error = value(weights), standard_error(weights)
+    if mean is None or error is None:
+        return None
+    if error < 1e-12:
+        return 0.0 if math.isclose(mean, 1.0, abs_tol=1e-9) else math.copysign(math.inf, mean - 1)
+    return (mean - 1.0) / error
 
 
 def bin_edges() -> Floats:

@@ -21,7 +21,7 @@ from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
 from artwork_bandit.evaluation.distinct import hashed
-from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Odds, rows_to_decide
+from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Reach, rows_to_decide
 from artwork_bandit.evaluation.health import Health
 from artwork_bandit.evaluation.question import Cluster, Question, Survey, certain
 from artwork_bandit.evaluation.results import LOGGING, Judged, Report, Segment
@@ -34,11 +34,12 @@ from artwork_bandit.evaluation.verdict import (
     Limits,
     Verdict,
     agreement,
+    outside,
     overall,
     support_checks,
 )
 from artwork_bandit.policies.block import ActionTable, InMemory, Log, Lookup
-from artwork_bandit.policies.segments import first_maximum, total
+from artwork_bandit.policies.segments import first_maximum, maximum, total
 
 SEGMENT_CLUSTERS = 4_096
 """Clusters within a segment, of which there may be many."""
@@ -53,8 +54,6 @@ class _Sums:
 
     evidence: Evidence = field(default_factory=Evidence)
     segments: dict[str, Evidence] = field(default_factory=dict)
-    unsupported: float = 0.0
-    has_logging_pmf: bool = True
     always_one: bool = True
     uniform_log: bool = True
     left_out: int = 0
@@ -64,8 +63,6 @@ class _Sums:
         for name, evidence in other.segments.items():
             mine = self.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
             mine += evidence
-        self.unsupported += other.unsupported
-        self.has_logging_pmf &= other.has_logging_pmf
         self.always_one &= other.always_one
         self.uniform_log &= other.uniform_log
         self.left_out += other.left_out
@@ -97,9 +94,8 @@ class Evaluation:
             block, members = block.take(~sure), members[~sure]
         cluster = question.clusters_of(block, members)
         q = self._outcome.predict(block, members) if block.q_hat is None else block.q_hat
-        weight = 1.0 / (block.sizes * block.propensity)
-        self._health.compare(_weights(weight, block.reward, cluster))
-        uniform_log = bool(np.abs(weight - 1.0).max() <= 1e-5)
+        self._health.compare(block, cluster)
+        uniform_log = bool(np.abs(block.sizes * block.propensity - 1.0).max() <= 1e-5)
         pmfs = {t.name: t.pmf(block, table) for t in question.targets}
         part = None if self._segments is None else np.array(self._segments.of(block), object)
         for target in question.targets:
@@ -131,25 +127,20 @@ class Evaluation:
             else DR().columns(_rows(block, pmfs[against], q, cluster))[:, 0]
         )
         whole = bool(judging.all())
-        flat: npt.NDArray[np.bool_] | slice = slice(None)
-        if not whole:
-            flat = np.repeat(judging, block.sizes)
-        odds = _odds(pmf, block, judging, flat)
+        reach = _reach(pmf, block)
         day = block.occurred_at // DAY
         sums.evidence.add(
-            rows if whole else _take(rows, judging), reference[judging], odds, day[judging]
-        )
+            rows if whole else _take(rows, judging), reference[judging], reach.take(judging),
+            day[judging],
+        )  # fmt: skip
         for name in () if part is None else np.unique(part[judging].astype(str)).tolist():
             inside = judging & (part == name)
             evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
-            evidence.add(_take(rows, inside), reference[inside], odds)
+            evidence.add(_take(rows, inside), reference[inside], reach.take(inside))
         if sums.always_one:
+            flat = np.repeat(judging, block.sizes)
             sums.always_one = bool(np.all(np.minimum(pmf, 1 - pmf)[flat] <= 1e-5))
         sums.uniform_log &= uniform_log
-        if block.logging_pmf is None:
-            sums.has_logging_pmf = False
-        else:
-            sums.unsupported += float(pmf[flat][block.logging_pmf[flat] <= 0].sum())
 
     def report(self, known: Sequence[Check] = ()) -> Report:
         """Return verdicts and, where the log supports them, estimates; `known` is what has been
@@ -170,6 +161,7 @@ class Evaluation:
             checks=checks,
             targets=judged,
             method=question.method,
+            cluster=question.cluster,
             segments_by=question.by,
         )
 
@@ -177,7 +169,7 @@ class Evaluation:
         sums, method = self._sums[target.name], self.question.method
         evidence = sums.evidence
         support = evidence.support or NO_SUPPORT
-        checks = self._support_checks(sums, support)
+        checks = self._support_checks(evidence)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))
         found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
@@ -194,15 +186,15 @@ class Evaluation:
                 difference = self._difference(
                     evidence, self._against_refusal(), self.question.method
                 )
-            checks += agreement(found)
+            checks += [*agreement(found), *outside(found | {"difference": difference})]
         return Judged(
             verdict=Verdict.REFUSE if refusal is not None else overall(checks),
             checks=checks,
             support=support,
             heaviest=evidence.heaviest,
             rows_left_out=sums.left_out,
-            estimators=found,
-            difference=difference,
+            estimators={name: self._named(e) for name, e in found.items()},
+            difference=self._named(difference),
             against=self.question.against,
             rows_to_decide=rows_to_decide(difference, support.rows),
             segments=self._judge_segments(sums, log_verdict),
@@ -213,10 +205,11 @@ class Evaluation:
     def _limits(self) -> Limits:
         return BOUNDED if self.question.method.interval == "cressie-read" else NORMAL
 
-    def _support_checks(self, sums: _Sums, support: Support) -> list[Check]:
-        unsupported = sums.unsupported / support.rows if support.rows else 0.0
-        known = unsupported if sums.has_logging_pmf else None
-        return support_checks(support, known, self._limits)
+    def _support_checks(self, evidence: Evidence) -> list[Check]:
+        support = evidence.support or NO_SUPPORT
+        return support_checks(
+            support, evidence.unsupported_share, self._limits, evidence.effective_clusters
+        )
 
     def _against_refusal(self, segment: str | None = None) -> str | None:
         """Return why nothing can be compared with what is subtracted, or None."""
@@ -226,10 +219,7 @@ class Evaluation:
         evidence = sums.evidence if segment is None else sums.segments.get(segment)
         if evidence is None or evidence.support is None:
             return "no row can judge it"
-        if segment is None:
-            return _refusal(self._support_checks(sums, evidence.support), Verdict.OK)
-        checks = support_checks(evidence.support, None, self._limits)
-        return _refusal(checks, Verdict.OK)
+        return _refusal(self._support_checks(evidence), Verdict.OK)
 
     def _difference(self, evidence: Evidence, refusal: str | None, method: Method) -> Estimate:
         if refusal is not None:
@@ -237,10 +227,15 @@ class Evaluation:
             return Estimate(estimate=None, level=method.level, reason=reason)
         return evidence.difference(method)
 
+    def _named(self, found: Estimate) -> Estimate:
+        """Return an estimate whose interval says what its rows are clustered by."""
+        by = self.question.cluster.removesuffix("_id")
+        return replace(found, interval=found.interval and found.interval.replace("member", by))
+
     def _judge_segments(self, sums: _Sums, log_verdict: Verdict) -> list[Segment]:
         """Return the segments, the largest first, at a level that holds for all (Bonferroni)."""
         checks = {
-            name: support_checks(e.support, None, self._limits)
+            name: self._support_checks(e)
             for name, e in sums.segments.items()
             if e.support is not None
         }
@@ -263,7 +258,8 @@ class Evaluation:
                     verdict=overall(checks[name]) if refusal is None else Verdict.REFUSE,
                     rows=support.rows,
                     effective_sample_size=support.effective_sample_size,
-                    value=value, difference=difference, reason=refusal,
+                    value=self._named(value), difference=self._named(difference),
+                    reason=refusal,
                 )
             )  # fmt: skip
         return sorted(found, key=lambda s: (-s.rows, s.name))
@@ -333,26 +329,18 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:
     )
 
 
-def _weights(weight: Floats, reward: Floats, cluster: Ints) -> Rows:
-    """Return rows of which only the weights are looked at."""
-    none = np.zeros(len(weight))
-    return Rows(
-        weight=weight, reward=reward, cluster=cluster, target_q=none, shown_q=none, matched=none
-    )
-
-
-def _odds(
-    pmf: Floats, block: ReplayBlock, kept: npt.NDArray[np.bool_],
-    flat: npt.NDArray[np.bool_] | slice,
-) -> Odds:  # fmt: skip
-    """Return what bounds the weights of the rows kept, whatever is shown; `flat` are theirs among
-    the variants."""
-    if block.logging_pmf is None:
-        smallest = float(block.propensity[kept].min(initial=1.0))
-        return Odds(likeliest=float(pmf[flat].max(initial=0.0)), smallest=smallest)
-    logged = block.logging_pmf[flat]
-    could = logged > 0
-    return Odds(heaviest=float((pmf[flat][could] / logged[could]).max(initial=1.0)))
+def _reach(pmf: Floats, block: ReplayBlock) -> Reach:
+    """Return what might have been shown in the rows of a block."""
+    offsets, logged = block.offsets, block.logging_pmf
+    heaviest = unsupported = None
+    if logged is not None:
+        could = logged > 0
+        ratio = np.divide(pmf, logged, out=np.zeros_like(pmf), where=could)
+        heaviest, unsupported = maximum(ratio, offsets), total(pmf * ~could, offsets)
+    return Reach(
+        heaviest=heaviest, unsupported=unsupported, likeliest=maximum(pmf, offsets),
+        propensity=block.propensity,
+    )  # fmt: skip
 
 
 def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:

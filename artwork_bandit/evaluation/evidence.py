@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import CLUSTERS, MEMBER_BUCKETS, Floats, Ints
 from artwork_bandit.estimators import (
@@ -27,6 +28,8 @@ from artwork_bandit.estimators.ips import IPS
 Interval = Literal["cressie-read", "delta", "bootstrap", "anytime"]
 NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
 DAY = 24 * 3600 * 1_000_000
+TIGHTEST = 20_000
+"""Rows at which an anytime-valid interval is tightest: said before anything is looked at."""
 MOST_TIMES = 1_000
 """A difference that so many times the log would not show is none that can be waited for."""
 REWARD, CORRECTED, DIFFERENCE = 1, 2, 3
@@ -43,6 +46,36 @@ class Method:
     """Smallest and largest reward there can be."""
     seed: int = 1
     """Of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """What might have been shown in n rows instead of what was."""
+
+    heaviest: Floats | None
+    """Largest ratio of the target's pmf to the logging policy's, where the log has that."""
+    unsupported: Floats | None
+    """Target probability of what the logging policy never shows, where that is known."""
+    likeliest: Floats
+    """Largest target probability."""
+    propensity: Floats
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Reach:
+        """Return some of the rows."""
+        return Reach(
+            heaviest=None if self.heaviest is None else self.heaviest[rows],
+            unsupported=None if self.unsupported is None else self.unsupported[rows],
+            likeliest=self.likeliest[rows], propensity=self.propensity[rows],
+        )  # fmt: skip
+
+    @property
+    def odds(self) -> Odds:
+        if self.heaviest is not None:
+            return Odds(heaviest=float(self.heaviest.max(initial=1.0)))
+        return Odds(
+            likeliest=float(self.likeliest.max(initial=0.0)),
+            smallest=float(self.propensity.min(initial=1.0)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +134,30 @@ class Evidence:
     predictions: Range = field(default_factory=Range)
     reference: Range = field(default_factory=Range)
     odds: Odds = field(default_factory=Odds)
+    unsupported: float | None = 0.0
+    """Target probability of what was never shown, summed; None if some rows do not tell."""
+
+    @property
+    def unsupported_share(self) -> float | None:
+        """Share of the target's probability on what was never shown, None if nobody knows."""
+        rows = 0 if self.support is None else self.support.rows
+        return None if self.unsupported is None or not rows else self.unsupported / rows
 
     @property
     def heaviest(self) -> float:
         """Largest weight that the logging policy's floor permits."""
         return self.odds.bound
 
-    def add(self, rows: Rows, reference: Floats, odds: Odds, day: Ints | None = None) -> None:
+    @property
+    def effective_clusters(self) -> float:
+        """Number of equally rewarded clusters (members) that would be as informative."""
+        if self.terms is None:
+            return 0.0
+        earned = np.abs(self.terms.totals[:, REWARD])
+        squares = float(np.sum(earned**2))
+        return float(earned.sum()) ** 2 / squares if squares else 0.0
+
+    def add(self, rows: Rows, reference: Floats, reach: Reach, day: Ints | None = None) -> None:
         """Take in rows; `reference` is what to subtract, `day` the UTC day of each if a course
         over time is wanted."""
         for i, estimator in enumerate(ESTIMATORS):
@@ -123,7 +173,11 @@ class Evidence:
         self.means += [rows.reward.sum(), rows.target_q.sum(), rows.shown_q.sum()]
         self.predictions.see(rows.target_q, rows.shown_q)
         self.reference.see(reference)
-        self.odds |= odds
+        self.odds |= reach.odds
+        if reach.unsupported is None:
+            self.unsupported = None
+        elif self.unsupported is not None:
+            self.unsupported += float(reach.unsupported.sum())
         for each in [] if day is None else np.unique(day).tolist():
             on = day == each
             columns = np.stack([corrected[on], np.ones(int(on.sum()))], axis=1)
@@ -139,6 +193,8 @@ class Evidence:
         self.predictions += other.predictions
         self.reference += other.reference
         self.odds |= other.odds
+        both = (self.unsupported, other.unsupported)
+        self.unsupported = None if None in both else sum(x for x in both if x is not None)
         for day, sums in other.by_day.items():
             self.by_day[day] = added(self.by_day.get(day), sums)
         return self
@@ -148,9 +204,13 @@ class Evidence:
         found = {"cressie_read": self._cressie_read(REWARD, method)}
         for estimator, sums in zip(ESTIMATORS, self.estimators, strict=True):
             if estimator.name == "rejection" and not with_rejection:
-                found[estimator.name] = Estimate(estimate=None, reason=NEEDS_UNIFORM)
+                found[estimator.name] = Estimate(
+                    estimate=None, level=method.level, reason=NEEDS_UNIFORM
+                )
             elif sums is not None:
-                found[estimator.name] = self._estimate(estimator, sums, method)
+                found[estimator.name] = _possible(
+                    self._estimate(estimator, sums, method), method.bounds
+                )
         return found
 
     def difference(self, method: Method) -> Estimate:
@@ -191,8 +251,7 @@ class Evidence:
                 name = "bootstrap, by groups of members"
                 return replace(plain, lower=lower, upper=upper, interval=name)
             case "anytime":
-                alpha, rows = 1 - method.level, sums.rows
-                half = sequence.half_width(error, rows, alpha, rows)
+                half = sequence.half_width(error, sums.rows, 1 - method.level, TIGHTEST)
                 name = "anytime-valid, clustered by member"
                 return replace(plain, lower=value - half, upper=value + half, interval=name)
         return plain
@@ -225,6 +284,20 @@ class Evidence:
         )
 
 
+def _possible(found: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """Return an estimate that can be a mean reward, None with the reason instead of another."""
+    low, high = bounds
+    value = found.estimate
+    slack = 1e-9 * (high - low)
+    if value is None or low - slack <= value <= high + slack:
+        return found
+    return Estimate(
+        estimate=None, level=found.level,
+        reason=f"it comes to {value:.4f}, and a mean reward lies in {low:g} to {high:g}: its "
+        "weights, or its predictions, are too far off for so few rows",
+    )  # fmt: skip
+
+
 Sums = TypeVar("Sums", BucketSums, Support)
 
 
@@ -253,6 +326,8 @@ def rows_to_decide(difference: Estimate, rows: int) -> int | None:
     if difference.estimate is None or difference.lower is None or difference.upper is None:
         return None
     if not difference.lower < 0 < difference.upper or difference.estimate == 0:
+        return None
+    if difference.estimate in (difference.lower, difference.upper):
         return None
     value = difference.estimate
     half = value - difference.lower if value > 0 else difference.upper - value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import ReplayBlock
-from artwork_bandit.estimators import BucketSums, Rows
-from artwork_bandit.estimators.diagnostics import Support
+from artwork_bandit.domain import MEMBER_BUCKETS, Ints, ReplayBlock
+from artwork_bandit.estimators import BucketSums
+from artwork_bandit.estimators.diagnostics import mean_weight_z
+from artwork_bandit.evaluation.counted import Counted
 from artwork_bandit.evaluation.distinct import Distinct, Hashes, hashed
 from artwork_bandit.evaluation.evidence import plus
 from artwork_bandit.evaluation.span import Span
@@ -19,6 +21,7 @@ from artwork_bandit.evaluation.verdict import (
     Check,
     Verdict,
 )
+from artwork_bandit.policies.segments import total
 
 CERTAIN_CELLS = ("baseline", "paused")
 MOST_CERTAIN = 0.01
@@ -32,6 +35,8 @@ FEWEST_EVENTS = 100
 """Events below which their times are not judged."""
 MOST_LATE, MOST_EARLY = 0.05, 0.02
 """Shares of late events, and of those before their impression, above which a caution is due."""
+SURELY_WRONG = 1e-6
+"""Probability by chance below which variants' counts are held to be wrong."""
 OCCUPIED = 4_096
 """Parts of the log's span that have rows or not; gaps are told to this."""
 LANES = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93],
@@ -52,7 +57,10 @@ class Health:
         self._lanes = np.zeros(len(LANES), np.uint64)
         self._certain_elsewhere = 0
         self._occupied = np.zeros(OCCUPIED, bool)
-        self._uniform: Support | None = None
+        self._even: BucketSums | None = None
+        """Weights of the policy that spreads evenly over what might be shown, and rows."""
+        self._counted = Counted()
+        self._pmfs = True
 
     def __iadd__(self, other: Health) -> Health:
         self.members += other.members
@@ -62,7 +70,9 @@ class Health:
         self._lanes = self._lanes + other._lanes
         self._certain_elsewhere += other._certain_elsewhere
         self._occupied |= other._occupied
-        self._uniform = plus(self._uniform, other._uniform)
+        self._even = plus(self._even, other._even)
+        self._counted += other._counted
+        self._pmfs &= other._pmfs
         return self
 
     @property
@@ -95,11 +105,18 @@ class Health:
         self.certain += int(sure.sum())
         self._certain_elsewhere += int((sure & ~np.isin(block.cells, CERTAIN_CELLS)).sum())
 
-    def compare(self, uniform: Rows) -> None:
-        """Take in rows as weighed by the uniform policy."""
-        self._uniform = plus(self._uniform, Support.of(uniform))
-        columns = np.stack([uniform.reward, np.ones(len(uniform))], axis=1)
-        self.on_policy = plus(self.on_policy, BucketSums.of(columns, uniform.bucket))
+    def compare(self, block: ReplayBlock, cluster: Ints) -> None:
+        """Hold what the rows showed against their propensities."""
+        bucket, ones = cluster % MEMBER_BUCKETS, np.ones(len(block))
+        logged = block.logging_pmf
+        could = None if logged is None or logged.min() > 0 else logged > 0
+        shown_to = block.sizes if could is None else total(could.astype(float), block.offsets)
+        even = np.stack([1.0 / (shown_to * block.propensity), ones], axis=1)
+        self._even = plus(self._even, BucketSums.of(even, bucket))
+        self._counted.add(block, could)
+        self._pmfs &= logged is not None
+        earned = np.stack([block.reward, ones], axis=1)
+        self.on_policy = plus(self.on_policy, BucketSums.of(earned, bucket))
 
     def checks(self) -> list[Check]:
         rows = self.rows
@@ -129,19 +146,41 @@ class Health:
             )
         )  # fmt: skip
         found += self._gaps()
-        if self._uniform is not None and (z := self._uniform.mean_weight_z) is not None:
-            status = Verdict.OK
-            if not abs(z) <= MEAN_WEIGHT_CAUTION:
-                status = Verdict.CAUTION if abs(z) <= MEAN_WEIGHT_REFUSE else Verdict.REFUSE
-            found.append(
-                Check(
-                    name="counts_against_propensities", value=float(z), limit=MEAN_WEIGHT_REFUSE,
-                    status=status,
-                    message="variant counts, weighed by their propensities, are "
-                    f"{abs(z):.1f} standard errors from what those propensities promise",
-                )
-            )  # fmt: skip
-        return found
+        return found + self._counts()
+
+    def _counts(self) -> list[Check]:
+        """Return whether variants were shown as often as their propensities promise: all together,
+        and each."""
+        z = None if self._even is None else mean_weight_z(self._even)
+        if z is None:
+            return []
+        far = Verdict.CAUTION if abs(z) > MEAN_WEIGHT_CAUTION else Verdict.OK
+        evidence = self._counted.log_evidence
+        if abs(z) > MEAN_WEIGHT_REFUSE:
+            far = Verdict.REFUSE
+        each = Verdict.REFUSE if evidence > -math.log(SURELY_WRONG) else Verdict.OK
+        explained = ""
+        if not self._pmfs and z < -MEAN_WEIGHT_CAUTION:
+            # What the logging policy never shows looks the same as what was lost.
+            explained = (
+                "; impressions are lost, or some eligible variants were never to be shown: a "
+                "column logging_pmf would tell"
+            )
+            far, each = (min(v, Verdict.CAUTION, key=list(Verdict).index) for v in (far, each))
+        return [
+            Check(
+                name="counts_against_propensities", value=float(z), limit=MEAN_WEIGHT_REFUSE,
+                status=far,
+                message="variant counts, weighed by their propensities, are "
+                f"{abs(z):.1f} standard errors from what those propensities promise{explained}",
+            ),
+            Check(
+                name="counts_of_each_variant", value=math.exp(-max(0.0, evidence)),
+                limit=SURELY_WRONG, status=each,
+                message="some variants were shown more often, others less often than their "
+                f"propensities promise (p = {math.exp(-max(0.0, evidence)):.1g}){explained}",
+            ),
+        ]  # fmt: skip
 
     def _gaps(self) -> list[Check]:
         length = self._span.last - self._span.first

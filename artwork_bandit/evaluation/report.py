@@ -38,6 +38,7 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
         "reward_bounds": list(report.method.bounds),
         "provenance": {
             "seed": seed,
+            "cluster": report.cluster,
             "version": __version__,
             "model_versions": model_versions,
             "log_sha256": report.sha256,
@@ -89,8 +90,8 @@ def _target_text(name: str, judged: Judged, percent: str) -> Group:
         _add(table, estimator, judged.estimators[estimator])
     if name != judged.against:
         _add(table, f"minus {judged.against}", judged.difference)
-    method = judged.estimators["dr"].interval
-    notes = [Text(f"  intervals: {method}", "dim")]
+    methods = [e.interval for e in judged.estimators.values() if e.interval]
+    notes = [Text(f"  intervals: {methods[0] if methods else 'none'}", "dim")]
     found = judged.difference
     if found.lower is not None and found.upper is not None and found.lower < 0 < found.upper:
         notes.append(Text(f"  {name} and {judged.against} cannot be told apart"))

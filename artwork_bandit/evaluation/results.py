@@ -69,6 +69,8 @@ class Report:
     checks: list[Check]
     targets: dict[str, Judged]
     method: Method
+    cluster: str
+    """`member_id`, or what else tells which rows are not independent."""
     segments_by: str | None
 
     @property

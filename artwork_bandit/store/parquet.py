@@ -181,6 +181,7 @@ def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBat
             raise InvalidInput(
                 f"{part.file} lacks the columns {missing}, which the log's other parts have"
             )
+        _columns(part.file, file.schema_arrow)
         # The numbers mean something else in each row group.
         groups = [[group] for group in part.row_groups] if as_numbers else [list(part.row_groups)]
         for some in groups:

@@ -32,6 +32,10 @@ OPTIONAL = {
     "q_hat": pa.list_(pa.float64()),
 }
 TARGET_PREFIX = "target:"
+SMALLEST, LARGEST = 1e-12, 1e9
+"""Propensities, and sizes of rewards and predictions, beyond which numbers are taken for broken."""
+APART = 1e-3
+"""Share of a propensity by which the logging pmf may differ from it: pmfs are often rounded."""
 _context = msgspec.json.Decoder(Context)
 
 
@@ -70,8 +74,10 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
     broken(chosen < 0, "variant_id is not in action_set")
     propensity = column("propensity").to_numpy(zero_copy_only=False)
     broken(~((propensity > 0) & (propensity <= 1)), "propensity is not in (0, 1]")
+    broken(propensity < SMALLEST, f"propensity is below {SMALLEST:g}: nothing was drawn with that")
     reward = column("reward").to_numpy(zero_copy_only=False)
     broken(~np.isfinite(reward), "reward is not finite")
+    broken(np.abs(reward) > LARGEST, f"reward is beyond {LARGEST:g}")
 
     def per_variant(name: str, is_pmf: bool) -> Floats:
         values = column(name)
@@ -79,7 +85,7 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
         lengths = np.diff(values.offsets.to_numpy())
         broken(lengths != sizes, f"{name} is not as long as action_set")
         flat: Floats = values.flatten().to_numpy(zero_copy_only=False)
-        fine = (flat >= 0) & (flat <= 1) if is_pmf else np.isfinite(flat)
+        fine = (flat >= 0) & (flat <= 1) if is_pmf else np.abs(flat) <= LARGEST
         starts = np.cumsum(sizes) - sizes
         if not fine.all():
             broken(~np.logical_and.reduceat(fine, starts), f"{name} has a value not allowed")
@@ -87,6 +93,13 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
             broken(np.abs(np.add.reduceat(flat, starts) - 1) > 1e-6, f"{name} does not sum to 1")
         return flat
 
+    logging_pmf = per_variant("logging_pmf", True) if "logging_pmf" in has else None
+    if logging_pmf is not None:
+        of_shown = logging_pmf[np.cumsum(sizes) - sizes + chosen]
+        broken(
+            np.abs(of_shown - propensity) > APART * propensity + 1e-9,
+            "propensity is not what logging_pmf says of the variant that was shown",
+        )
     return ReplayBlock(
         decision_ids=column("decision_id").to_numpy(zero_copy_only=False),
         occurred_at=column("occurred_at").cast(pa.int64()).to_numpy(zero_copy_only=False),
@@ -102,7 +115,7 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
         cells=column("cell").to_numpy(zero_copy_only=False)
         if "cell" in has
         else np.full(len(sizes), None, object),
-        logging_pmf=per_variant("logging_pmf", True) if "logging_pmf" in has else None,
+        logging_pmf=logging_pmf,
         targets={
             name.removeprefix(TARGET_PREFIX): per_variant(name, True)
             for name in batch.schema.names

@@ -81,3 +81,56 @@ def test_a_missing_name_in_an_action_set_is_named(tmp_path: Path) -> None:
     pq.write_table(table.set_column(at, "action_set", pa.array(lists)), tmp_path / "log.parquet")
     with pytest.raises(InvalidInput, match="row 12: action_set names no variant"):
         list(parquet.read(tmp_path / "log.parquet"))
+
+
+def said(tmp_path: Path, **columns: object) -> str:
+    """Return what reading a log with other columns says."""
+    table = log(3)
+    for name, column in columns.items():
+        if name in table.schema.names:
+            table = table.drop_columns(name)
+        table = table.append_column(name, pa.array(column))
+    pq.write_table(table, tmp_path / "broken.parquet")
+    with pytest.raises(InvalidInput) as error:
+        list(parquet.read(tmp_path / "broken.parquet"))
+    return str(error.value)
+
+
+def test_a_logging_pmf_that_does_not_say_what_the_propensity_says_is_refused(
+    tmp_path: Path,
+) -> None:
+    sizes = [len(some) for some in log(3)["action_set"].to_pylist()]
+    even = [[1 / n] * n for n in sizes]
+    first = next(i for i, n in enumerate(sizes) if n != 4) + 1
+    message = said(tmp_path, logging_pmf=even)
+    assert f"row {first}" in message
+    assert "propensity is not what logging_pmf says of the variant that was shown" in message
+
+
+@pytest.mark.parametrize("column", ["propensity", "reward", "q_hat"])
+def test_numbers_that_only_a_mistake_makes_are_refused(tmp_path: Path, column: str) -> None:
+    values: list[object] = [0.25] * ROWS
+    if column == "q_hat":
+        values = [[0.1] * len(some) for some in log(3)["action_set"].to_pylist()]
+    values[7] = {"propensity": 1e-160, "reward": -1e200}.get(column) or [1e308] * len(values[7])
+    assert "row 8" in said(tmp_path, **{column: values})
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        pytest.param("occurred_at", pa.timestamp("us"), id="no time zone"),
+        pytest.param("propensity", pa.string(), id="text"),
+        pytest.param("reward", pa.bool_(), id="yes and no"),
+    ],
+)
+def test_every_part_of_a_log_has_the_types_it_needs(
+    tmp_path: Path, column: str, values: pa.DataType
+) -> None:
+    table = log(3)
+    pq.write_table(table, tmp_path / "1.parquet")
+    at = table.schema.get_field_index(column)
+    plain = pa.array(table[column].to_numpy())
+    pq.write_table(table.set_column(at, column, plain.cast(values)), tmp_path / "2.parquet")
+    with pytest.raises(InvalidInput, match=rf"2\.parquet: {column} is"):
+        list(parquet.read(tmp_path))
