@@ -21,7 +21,7 @@ from artwork_bandit.slots import slot_named
 # Python's `$` also matches before a last newline; `(?!\n)` is what both it and ECMA understand.
 END = r"$(?!\n)"
 _TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
-_IN_ADDRESS = r"^[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
+_IN_ADDRESS = r"^(?!\.{1,2}$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
 
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
 Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=_IN_ADDRESS)]

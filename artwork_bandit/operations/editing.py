@@ -148,14 +148,16 @@ class Editor:
 
     def promote(
         self, version: int, reason: str | None = None, undoes: int | None = None,
-        metrics: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None, seen: int | None = None,
     ) -> int:  # fmt: skip
         """Make a model the live one, whatever the gate said; raises NotFound, BrokenModel if its
-        bytes are not what was trained, Conflict if it is live already. `metrics` are the gate's,
-        if it is the gate that promotes."""
+        bytes are not what was trained, Conflict if it is live already, or if the model that was
+        `seen` to be live (0 for none) is not. `metrics` are the gate's, if it is the gate that
+        promotes."""
         record = registry.get(self.connection, version)
         registry.load(self.connection, version)
         live = registry.live(self.connection, record.slot)
+        _require_seen(live, seen)
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
@@ -164,12 +166,19 @@ class Editor:
         before = {"status": record.status, "challenger": challenger and challenger.version}
         return self._model("model promoted", record.slot, live, version, undoes, before)
 
-    def roll_back(self, slot: str, reason: str | None = None, undoes: int | None = None) -> int:
-        """Go back to the model that was live before; raises Conflict if there is none."""
+    def roll_back(
+        self, slot: str, reason: str | None = None, undoes: int | None = None,
+        seen: int | None = None,
+    ) -> int:  # fmt: skip
+        """Go back to the model that was live before; raises Conflict if there is none, or if the
+        model that was `seen` to be live is not."""
         live = registry.live(self.connection, slot)
+        _require_seen(live, seen)
+        challenger = registry.challenger(self.connection, slot)
         said = reason or f"rolled back by {self.author}"
         now_live = registry.roll_back(self.connection, slot, said, self.now)
-        return self._model("model rolled back", slot, live, now_live, undoes)
+        before = {"challenger": challenger.version} if challenger is not None else {}
+        return self._model("model rolled back", slot, live, now_live, undoes, before)
 
     def write_note(self, slot: str, title_id: str | None, day: int, text: str) -> int:
         """Write a note on a day; raises InvalidInput, NotFound."""
@@ -249,9 +258,18 @@ class Editor:
     def _undo_challenger(self, change: Change) -> int | None:
         assert change.before is not None
         before = change.before["challenger"]
-        if before is None:
-            raise Conflict("there was no challenger before: take its cell's share away instead")
-        return self.challenge(before, change.change_id)
+        if before is not None:
+            return self.challenge(before, change.change_id)
+        assert change.slot is not None
+        assert change.after is not None
+        now = registry.challenger(self.connection, change.slot)
+        if now is None or now.version != change.after["challenger"]:
+            raise Conflict("another model challenges by now, or none; name the one you want")
+        registry.unchallenge(self.connection, change.slot)
+        return changes.record(
+            self.connection, self.author, "challenger named", self.now, slot=change.slot,
+            before=change.after, after=change.before, undoes=change.change_id,
+        )  # fmt: skip
 
     def _undo_model(self, change: Change) -> int | None:
         assert change.slot is not None
@@ -289,6 +307,15 @@ class Editor:
             self.connection, self.author, action, self.now, slot=slot,
             before=live | dict(more or {}), after={"live": after}, undoes=undoes,
         )  # fmt: skip
+
+
+def _require_seen(live: ModelRecord | None, seen: int | None) -> None:
+    now = 0 if live is None else live.version
+    if seen is not None and seen != now:
+        raise Conflict(
+            f"{f'model {now}' if now else 'no model'} is live by now: somebody else, or the gate, "
+            "was faster; look again before you decide"
+        )
 
 
 def fingerprint(variant: Variant) -> str:

@@ -22,6 +22,9 @@ SMALLEST, LARGEST = 64, 8192
 KINDS = "PNG, JPEG, WebP, SVG or MP4"
 _ACTIVE = {"script", "foreignobject", "iframe", "object", "embed", "audio", "video", "handler"}
 _ANIMATIONS = {"set", "animate", "animatetransform", "animatemotion", "animatecolor"}
+SVG = "http://www.w3.org/2000/svg"
+EMPTY_BOX = 16
+"""Bytes of an MP4's box with nothing in it."""
 LARGEST_DRAWING = 2 * 2**20
 MOST_ELEMENTS = 20_000
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
@@ -114,6 +117,8 @@ def _drawing(data: bytes) -> str:
             raise InvalidInput("the SVG's style refers to something outside the file")
         for name, value in element.attrib.items():
             _sound_attribute(_local(name), value)
+    if root.tag != f"{{{SVG}}}svg":
+        raise InvalidInput(f'the SVG does not say xmlns="{SVG}", and no browser would show it')
     return "svg"
 
 
@@ -141,7 +146,7 @@ def _local(tag: object) -> str:
 
 def _video(data: bytes) -> str:
     """Return `mp4` if the file's boxes are whole and have both an index and content."""
-    at, boxes = 0, set()
+    at, boxes = 0, dict[bytes, int]()
     while at + 8 <= len(data):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if size == 1 and at + 16 <= len(data):
@@ -149,9 +154,9 @@ def _video(data: bytes) -> str:
         size = size or len(data) - at
         if size < 8 or at + size > len(data):
             raise InvalidInput("the MP4 ends too early; upload it again")
-        boxes.add(kind)
+        boxes[kind] = size
         at += size
-    if not {b"moov", b"mdat"} <= boxes:
+    if min(boxes.get(kind, 0) for kind in (b"moov", b"mdat")) <= EMPTY_BOX:
         raise InvalidInput("the MP4 has no index or no content; export it again")
     return "mp4"
 

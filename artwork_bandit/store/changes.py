@@ -61,11 +61,19 @@ def get(connection: Connection, change_id: int) -> Change:
     return _change(found)
 
 
-def latest(connection: Connection, *, title_id: str | None = None, limit: int = 50) -> list[Change]:
-    """Return the latest changes (of a title), the newest first."""
+def latest(
+    connection: Connection, *, title_id: str | None = None, variant_id: str | None = None,
+    before: int | None = None, limit: int = 50,
+) -> list[Change]:  # fmt: skip
+    """Return the latest changes (of a title, of a variant, older than a change), the newest
+    first."""
     query = _query().order_by(changes.c.change_id.desc()).limit(limit)
     if title_id is not None:
         query = query.where(changes.c.title_id == title_id)
+    if variant_id is not None:
+        query = query.where(changes.c.variant_id == variant_id)
+    if before is not None:
+        query = query.where(changes.c.change_id < before)
     return [_change(row) for row in connection.execute(query)]
 
 

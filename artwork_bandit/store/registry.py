@@ -112,8 +112,15 @@ def challenger(connection: Connection, slot: str) -> ModelRecord | None:
     return None if version is None else get(connection, version)
 
 
-def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) -> int | None:
-    """Go back to the model that was live before; return its version, None for no model."""
+def unchallenge(connection: Connection, slot: str) -> None:
+    """Let nobody challenge a slot's live model."""
+    connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
+    generations.bump(connection, "models")
+
+
+def previous(connection: Connection, slot: str) -> int | None:
+    """Return the model that was live before the one that is, None for no model; raises Conflict if
+    none is live."""
     history = [
         row.model_version
         for row in connection.execute(
@@ -131,10 +138,15 @@ def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) 
             stack.append(version)
     if len(stack) < 2:
         raise Conflict(f"slot {slot!r} has no live model to roll back from")
-    previous = stack[-2]
-    if previous is not None:
-        promote(connection, previous, reason, now)
-        return previous
+    return stack[-2]
+
+
+def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) -> int | None:
+    """Go back to the model that was live before; return its version, None for no model."""
+    before = previous(connection, slot)
+    if before is not None:
+        promote(connection, before, reason, now)
+        return before
     connection.execute(
         sa.update(models)
         .where(models.c.slot == slot, models.c.status == "live")

@@ -107,9 +107,7 @@ def _edit_page(title_id: str, variant_id: str, typed: Mapping[str, Any] | None =
     with service().store.read() as connection:
         title = catalog.get_title(connection, title_id)
         variant = catalog.get_variant(connection, title_id, variant_id)
-        history = [
-            c for c in changes.latest(connection, title_id=title_id) if c.variant_id == variant_id
-        ]
+        history = changes.latest(connection, title_id=title_id, variant_id=variant_id)
     draft = dataclasses.replace(variant, **(typed or {}))
     differing = [
         (name, getattr(variant, name), getattr(draft, name))
@@ -164,7 +162,8 @@ def promote(version: int) -> str | Response:
         return render_template("confirm.html", slot=model.slot, model=model, live=live, back=False)
     who = views.author()
     with service().store.write() as connection:
-        change = Editor(connection=connection, author=who, now=now()).promote(version)
+        editor = Editor(connection=connection, author=who, now=now())
+        change = editor.promote(version, seen=_seen_live())
     return _done("policies.page", change, slot=model.slot)
 
 
@@ -173,11 +172,19 @@ def roll_back(slot: str) -> str | Response:
     name = slot_named(slot).name
     if request.method == "GET":
         with service().store.read() as connection:
-            live = registry.live(connection, name)
-        return render_template("confirm.html", slot=name, model=None, live=live, back=True)
+            live, challenger = (
+                registry.live(connection, name),
+                registry.challenger(connection, name),
+            )
+            before = None if live is None else registry.previous(connection, name)
+        return render_template(
+            "confirm.html", slot=name, model=None, live=live, back=True, before=before,
+            challenger=challenger,
+        )  # fmt: skip
     who = views.author()
     with service().store.write() as connection:
-        change = Editor(connection=connection, author=who, now=now()).roll_back(name)
+        editor = Editor(connection=connection, author=who, now=now())
+        change = editor.roll_back(name, seen=_seen_live())
     return _done("policies.page", change, slot=name)
 
 
@@ -207,8 +214,11 @@ def _variant_form(
     uri = form.get("uri", "").strip()
     if needs_address and not uri:
         raise InvalidInput("choose a file, or give the address of one")
-    if uri and not uri.startswith(("https://", "http://", "/")):
-        raise InvalidInput("the address must begin with https:// or /")
+    kept = before is not None and uri == before.uri
+    if uri and not kept and (not uri.startswith(("https://", "/")) or uri.startswith("//")):
+        raise InvalidInput(
+            "the address must begin with https:// or /: other pictures are not shown"
+        )
     if before is not None and not uri:
         uri = before.uri
     given: dict[str, Any] = {
@@ -282,6 +292,12 @@ def _status() -> VariantStatus:
         return VariantStatus(text)
     except ValueError as error:
         raise InvalidInput(f"status must be one of {[s.value for s in VariantStatus]}") from error
+
+
+def _seen_live() -> int | None:
+    """Return the model that the form said is live, 0 for none; None if it said nothing."""
+    text = request.form.get("seen", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
 
 
 def _slot() -> str:

@@ -320,9 +320,11 @@ def _moment(name: str) -> dt.datetime | None:
         return None
     try:
         if DAY.fullmatch(text):
-            text = f"{text}T00:00:00Z"
+            # A last day is part of what is asked for, as on the pages.
+            day = dt.date.fromisoformat(text) + dt.timedelta(days=name == "to")
+            text = f"{day}T00:00:00Z"
         return msgspec.convert(text, catalog_forms.Moment).astimezone(dt.UTC)
-    except (msgspec.ValidationError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"{name} must be a day or an RFC 3339 time with zone: {error}"
         ) from error

@@ -19,7 +19,7 @@ WIDE, NARROW, HEIGHT = 760, 350, 260
 LEFT, TOP, BOTTOM = 54, 24, 28
 NAMES = {WIDE: 150, NARROW: 84}
 """Room for the lines' names."""
-MOST_LINES = 8
+MOST_LINES, APART = 8, 14
 Place = Callable[[float], float]
 
 
@@ -128,16 +128,21 @@ def _names(drawn: Sequence[Line], y_of: Place, x: float, width: int) -> list[str
         if last is not None
     ]
     ends.sort()
-    parts, y_before = [], TOP - 14.0
-    for y, number in ends:
-        y_before = max(y + 4, y_before + 14)
-        parts.append(
-            f'<line x1="{x}" x2="{x + 14}" y1="{y_before - 4:.1f}" y2="{y_before - 4:.1f}" '
-            f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="3" '
-            f'stroke-dasharray="{DASHES[number % len(DASHES)]}"/>'
-            + _text(x + 18, y_before, _short(drawn[number].name, (NAMES[width] - 30) // 7))
-        )
-    return parts
+    places, y_before = [], TOP - float(APART)
+    for y, _ in ends:
+        y_before = max(y + 4, y_before + APART)
+        places.append(y_before)
+    lowest = HEIGHT - 6.0
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], lowest)
+        lowest = places[i] - APART
+    return [
+        f'<line x1="{x}" x2="{x + 14}" y1="{y - 4:.1f}" y2="{y - 4:.1f}" '
+        f'stroke="{COLOURS[number % len(COLOURS)]}" stroke-width="3" '
+        f'stroke-dasharray="{DASHES[number % len(DASHES)]}"/>'
+        + _text(x + 18, y, _short(drawn[number].name, (NAMES[width] - 30) // 7))
+        for y, (_, number) in zip(places, ends, strict=True)
+    ]
 
 
 def _extent(line: Line) -> list[float]:

@@ -23,6 +23,20 @@ FORMATS = {
     "csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json",
 }  # fmt: skip
 MOST_TITLES = 100_000
+COMPARISON = [
+    "variant_id", "name", "uri", "status", "is_default", "features", "impressions",
+    "share_of_traffic", "units", "plays", "raw_rate", "raw_lower", "raw_upper", "corrected_rate",
+    "corrected_lower", "corrected_upper", "lift", "lift_lower", "lift_upper", "effective_rows",
+    "chance_to_be_best",
+]  # fmt: skip
+COURSE = [
+    "first_day", "last_day", "variant_id", "impressions", "share", "corrected_rate", "half_width",
+]  # fmt: skip
+SEGMENTS = [
+    "segment", "units", "variant_id", "corrected_rate", "lower", "upper", "surely_best",
+    "mostly_shown",
+]  # fmt: skip
+CELLS = ["day", "cell", "units", "plays", "take_fraction", "lower", "upper"]
 Rows = list[dict[str, Any]]
 
 
@@ -42,7 +56,7 @@ def overview(kind: str) -> Response:
         | {n: None if each.summary is None else getattr(each.summary, n) for n in names}
         for each in listed
     ]
-    return _file(rows, kind, f"titles-{filters.slot}")
+    return _file(rows, kind, f"titles-{filters.slot}", ["title_id", "name", *names])
 
 
 @exports.get("/titles/<title_id>/comparison.<kind>")
@@ -65,7 +79,7 @@ def comparison(title_id: str, kind: str) -> Response:
         }
         for row in compared.rows
     ]  # fmt: skip
-    return _file(rows, kind, f"{title_id}-{filters.slot}")
+    return _file(rows, kind, f"{title_id}-{filters.slot}", COMPARISON)
 
 
 @exports.get("/titles/<title_id>/course.<kind>")
@@ -84,7 +98,7 @@ def course(title_id: str, kind: str) -> Response:
         for p in shown_pages.course_of(some, sets, compared)
         for i, row in enumerate(compared.rows)
     ]  # fmt: skip
-    return _file(rows, kind, f"{title_id}-{filters.slot}-over-time")
+    return _file(rows, kind, f"{title_id}-{filters.slot}-over-time", COURSE)
 
 
 @exports.get("/titles/<title_id>/segments.<kind>")
@@ -104,7 +118,7 @@ def segments(title_id: str, kind: str) -> Response:
         for row in found
         for i, (of, rate) in enumerate(zip(compared.rows, row.rates, strict=True))
     ]  # fmt: skip
-    return _file(rows, kind, f"{title_id}-{filters.slot}-by-{filters.by}")
+    return _file(rows, kind, f"{title_id}-{filters.slot}-by-{filters.by}", SEGMENTS)
 
 
 @exports.get("/titles/<title_id>/charts/<name>.svg")
@@ -133,7 +147,7 @@ def features(kind: str) -> Response:
         found = shown_pages.feature_rows(connection, filters.slot)
     names = feature_comparison.FeatureRow.__dataclass_fields__
     rows = [{name: getattr(row, name) for name in names} for row in found]
-    return _file(rows, kind, f"features-{filters.slot}")
+    return _file(rows, kind, f"features-{filters.slot}", list(names))
 
 
 @exports.get("/policies.<kind>")
@@ -151,7 +165,7 @@ def policies(kind: str) -> Response:
         for (day, cell), counts in by_day.items()
         for rate in [proportion(counts.units, counts.quality_plays)]
     ]  # fmt: skip
-    return _file(rows, kind, f"policies-{slot}")
+    return _file(rows, kind, f"policies-{slot}", CELLS)
 
 
 @exports.get("/policies/cells.svg")
@@ -175,15 +189,16 @@ def _variant(variant: Variant) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _file(rows: Rows, kind: str, name: str) -> Response:
-    """Return rows as a file; raises InvalidInput for a format that is not made."""
+def _file(rows: Rows, kind: str, name: str, columns: list[str]) -> Response:
+    """Return rows, or none, of these columns as a file; raises InvalidInput for a format that is
+    not made."""
     if kind not in FORMATS:
         raise InvalidInput(f"there is no {kind[:10]!r}; use one of {list(FORMATS)}")
     if kind == "json":
         return bodies.write({"rows": rows})
     import pandas as pd  # slow to import, and most servers are never asked
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=columns)
     if kind == "csv":
         # A spreadsheet must not take a name for a formula.
         frame = frame.map(lambda x: f"'{x}" if isinstance(x, str) and x[:1] in "=+-@" and x else x)

@@ -42,7 +42,7 @@ from artwork_bandit.web.views import Filters
 
 pages = Blueprint("pages", __name__)
 ROWS_SHOWN, TITLES_SHOWN, MEMBERS_SHOWN = 8, 20, 12
-CARDS, CHANGED, CHANGES_SHOWN = 36, 6, 200
+CARDS, CHANGED, CHANGES_SHOWN, CHANGES_OF_TITLE = 36, 6, 200, 12
 WEEK = dt.timedelta(days=7)
 LINES_SHOWN = 6
 
@@ -126,7 +126,8 @@ def title(title_id: str) -> str:
         slots = sorted({v.slot for v in catalog.list_variants(connection, title_id)})
         marks = registry.promoted(connection, filters.slot)
         written = notes.of_title(connection, filters.slot, title_id)
-        history = changes.latest(connection, title_id=title_id, limit=12)
+        history = changes.latest(connection, title_id=title_id, limit=CHANGES_OF_TITLE + 1)
+        done = views.done(connection, title_id, now())
         segmented = segments_of(connection, title_id, filters, compared) if filters.by else None
     fields = list(segments.FIELDS)
     if communities(filters.slot) is not None:
@@ -142,8 +143,9 @@ def title(title_id: str) -> str:
     return render_template(
         "title.html", title=found, slot=filters.slot, title_slots=slots, compared=compared,
         order=order, scale=scale, filters=filters, charts=charted, points=points, notes=written,
-        history=history, segmented=segmented, fields=fields, statuses=list(VariantStatus),
-        done=views.done(),
+        history=history[:CHANGES_OF_TITLE], more_history=len(history) > CHANGES_OF_TITLE,
+        segmented=segmented, fields=fields, statuses=list(VariantStatus), done=done,
+        lines_shown=LINES_SHOWN,
         latest=segment_comparison.LATEST, started=rollups.start_of,
     )  # fmt: skip
 
@@ -251,17 +253,19 @@ def _marks(
 ) -> list[Mark]:
     if len(points) < 2:
         return []
-    first = points[0].first_day
+    first, last = points[0].first_day, points[-1].last_day
     width = (points[1].first_day - first).days or 1
-    marks = [
-        Mark(at=(when.date() - first).days / width,
-             text="no model" if version is None else f"model {version}")
+    told = [
+        (when.date(), "no model" if version is None else f"model {version}")
         for when, version in promoted
-    ]  # fmt: skip
-    marks += [
-        Mark(at=(rollups.start_of(n.day).date() - first).days / width, text=n.text) for n in written
     ]
-    return marks
+    told += [(rollups.start_of(n.day).date(), n.text) for n in written]
+    return [
+        # The days of the last point are beyond its place.
+        Mark(at=min((day - first).days / width, len(points) - 1), text=text)
+        for day, text in told
+        if first <= day <= last
+    ]
 
 
 @pages.get("/features")
@@ -296,9 +300,16 @@ def feature_rows(connection: Connection, slot: str) -> list[feature_comparison.F
 @pages.get("/changes")
 def history() -> str:
     """Who changed what, and when."""
+    title_id, before = request.args.get("title_id") or None, views.change_of("before")
     with service().store.read() as connection:
-        latest = changes.latest(connection, limit=CHANGES_SHOWN)
-    return render_template("changes.html", slot=None, history=latest)
+        latest = changes.latest(
+            connection, title_id=title_id, before=before, limit=CHANGES_SHOWN + 1
+        )
+    more = len(latest) > CHANGES_SHOWN
+    return render_template(
+        "changes.html", slot=None, history=latest[:CHANGES_SHOWN], more=more, title_id=title_id,
+        before=before,
+    )  # fmt: skip
 
 
 @pages.get("/demo")

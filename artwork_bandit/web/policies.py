@@ -79,11 +79,12 @@ def page() -> str:
         paused = pauses.read(connection)
         kept = reports.latest(connection, slot, REPORTS_SHOWN)
         last = registry.last_promotion(connection, slot)
+        done = views.done(connection, None, now())
     drawn = [Markup(cells_chart(by_day, marked, width)) for width in charts.NAMES]
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
         challenger=challenger, last_promotion=last, members=members(seen, shares), warned=warned,
-        paused=slot in paused, reports=kept, done=views.done(),
+        paused=slot in paused, reports=kept, done=done,
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
 

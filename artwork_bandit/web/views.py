@@ -14,14 +14,17 @@ from markupsafe import Markup
 
 from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import Variant
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import InvalidInput, NotFound
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import rollups
+from artwork_bandit.store import changes, rollups
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.web.api import service
 
 AUTHOR_COOKIE = "artwork_bandit_author"
 VIDEO = (".mp4", ".webm")
+JUST_NOW = dt.timedelta(minutes=10)
+"""How long a page says that a change was made: its address may be shared, or kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +76,26 @@ class Filters:
         return values
 
 
-def done() -> str | None:
-    """Return the change that led here, or `nothing`; whatever else an address says is not shown."""
-    text = request.args.get("done", "")
-    sound = text == "nothing" or (text.isascii() and text.isdigit() and len(text) < 18)
-    return text if sound else None
+def done(connection: Connection, title_id: str | None, now: dt.datetime) -> str | None:
+    """Return the change that led here, or `nothing`: one of this title (None: of none) and just
+    made, whatever the address says."""
+    if request.args.get("done", "") == "nothing":
+        return "nothing"
+    number = change_of("done")
+    if number is None:
+        return None
+    try:
+        change = changes.get(connection, number)
+    except NotFound:
+        return None
+    here = change.title_id == title_id and not change.undone
+    return str(number) if here and now - change.changed_at < JUST_NOW else None
+
+
+def change_of(name: str) -> int | None:
+    """Return the change that a parameter of the address names, if it names one."""
+    text = request.args.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
 
 
 def author() -> str:

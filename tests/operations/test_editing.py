@@ -20,9 +20,9 @@ from tests.samples import NOW, fill, small_catalog
 HOUR = dt.timedelta(hours=1)
 
 
-def edit(store: Store, what: str, *arguments: object, who: str = "Ann"):  # type: ignore[no-untyped-def]
+def edit(store: Store, what: str, *arguments: object, who: str = "Ann", **more: object):  # type: ignore[no-untyped-def]
     with store.write() as connection:
-        return getattr(Editor(connection=connection, author=who, now=NOW), what)(*arguments)
+        return getattr(Editor(connection=connection, author=who, now=NOW), what)(*arguments, **more)
 
 
 def variant(store: Store, variant_id: str = "t0-a1") -> Variant:
@@ -207,10 +207,15 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
         edit(store, "undo", one)
     edit(store, "undo", two)
     assert live() == first
-    back = edit(store, "roll_back", "artwork")
+    edit(store, "challenge", second)
+    with pytest.raises(Conflict, match=f"model {first} is live by now"):
+        edit(store, "roll_back", "artwork", seen=second)
+    back = edit(store, "roll_back", "artwork", seen=first)
     assert live() is None
     edit(store, "undo", back)
     assert live() == first
+    with store.read() as connection:  # who was let go with the roll-back
+        assert registry.challenger(connection, "artwork").version == second
     with store.read() as connection:
         assert registry.last_promotion(connection, "artwork").reason.endswith("by Ann")
         assert registry.get(connection, first).reason == "trained, not judged yet"
@@ -270,8 +275,12 @@ def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> N
         edit(store, "challenge", first)
     named = edit(store, "challenge", second)
     assert edit(store, "challenge", second) is None
-    with pytest.raises(Conflict, match="no challenger before"):
+    edit(store, "undo", named)
+    with store.read() as connection:
+        assert registry.challenger(connection, "artwork") is None
+    with pytest.raises(Conflict, match="undone already"):
         edit(store, "undo", named)
+    edit(store, "challenge", second)
     third = model(store)
     again = edit(store, "challenge", third)
     edit(store, "undo", again)
@@ -280,7 +289,7 @@ def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> N
         actions = [c.action for c in changes.latest(connection)]
     assert challenger is not None
     assert challenger.version == second
-    assert actions.count("challenger named") == 3
+    assert actions.count("challenger named") == 5
 
 
 def _cells(store: Store) -> tuple[CellShare, ...]:

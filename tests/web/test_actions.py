@@ -24,10 +24,11 @@ from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import catalog, changes, rollups
+from artwork_bandit.store import catalog, changes, registry, rollups
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web import api, pages
 from artwork_bandit.web.app import create_app
+from tests.operations.test_editing import model
 from tests.operations.test_uploads import SVG, picture
 from tests.samples import NOW, fill
 from tests.simulated import WINDOW, Simulation
@@ -379,7 +380,13 @@ def test_days_are_taken_as_from_and_to_and_empty_is_left_out(simulated: FlaskCli
     assert whole["units"] > 0
     same = simulated.get(f"/v1/titles/t0/comparison?from={whole['first_day']}").get_json()
     assert same["units"] == whole["units"]
-    none = simulated.get(f"/v1/titles/t0/comparison?to={whole['first_day']}").get_json()
+    # A last day is part of what is asked for, as it is on the pages; an instant is an end.
+    days = {}
+    for to in ("first_day", "last_day"):
+        days[to] = simulated.get(f"/v1/titles/t0/comparison?to={whole[to]}").get_json()["units"]
+    assert 0 < days["first_day"] <= days["last_day"] == whole["units"]
+    instant = f"{whole['first_day']}T00:00:00Z"
+    none = simulated.get(f"/v1/titles/t0/comparison?to={instant}").get_json()
     assert none["units"] == 0
     assert "a day or" in simulated.get("/v1/titles/t0/comparison?from=x").get_json()["detail"]
 
@@ -451,3 +458,74 @@ def test_segments_by_community_are_of_the_model_that_serves(
     assert "For whom? By community" in page
     told = [s for s in body["segments"] if any(r["estimate"] for r in s["rates"].values())]
     assert ("of which too little is known" in page) == (len(told) < len(body["segments"]))
+
+
+def test_two_who_roll_back_at_once_go_back_once(client: FlaskClient, store: Store) -> None:
+    versions = [model(store) for _ in range(2)]
+    for version in versions:
+        post(client, f"/models/{version}/promote")
+    confirm = client.get("/slots/artwork/rollback").text
+    assert f"Model {versions[0]}, which was live before it, will choose again" in confirm
+    (seen,) = re.findall(r'name="seen" value="(\d+)"', confirm)
+    assert post(client, "/slots/artwork/rollback", seen=seen).status_code == 303
+    late = post(client, "/slots/artwork/rollback", seen=seen)
+    assert late.status_code == 409
+    assert "was faster" in late.text
+    with store.read() as connection:
+        assert registry.live(connection, "artwork").version == versions[0]
+    assert "No model was live before it" in client.get("/slots/artwork/rollback").text
+
+
+def test_all_changes_can_be_found_however_many_they_are(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("artwork_bandit.web.pages.CHANGES_SHOWN", 10)
+    post(client, "/titles/t0/variants/t0-a1", status="paused")
+    for i in range(60):
+        post(client, "/titles/t0/notes", day="2026-11-25", text=f"note {i}")
+    form = client.get("/titles/t0/variants/t0-a1/edit").text
+    assert "Nothing has been changed" not in form
+    assert "paused" in form
+    assert "/changes?title_id=t0" in client.get("/titles/t0").text
+    address, seen = "/changes?title_id=t0", []
+    while address:
+        page = client.get(address).text
+        seen += re.findall(r"note \d+", page)
+        older = re.search(r'rel="next" href="([^"]+)"', page)
+        address = older.group(1).replace("&amp;", "&") if older else ""
+    assert len(set(seen)) == 60
+    assert "paused" in page
+
+
+def test_a_page_says_what_was_done_here_and_now_only(client: FlaskClient, store: Store) -> None:
+    done = post(client, "/titles/t0/variants/t0-a1", status="paused").location
+    assert "Done, and in force" in client.get(done).text
+    for elsewhere in ("/titles/t1", "/policies", "/titles/t0?done=999", "/titles/t0?done=x"):
+        address = elsewhere if "?" in elsewhere else f"{elsewhere}?{done.partition('?')[2]}"
+        assert "Done, and in force" not in client.get(address).text
+    post(client, f"/changes/{latest(store).change_id}/undo")
+    assert "Done, and in force" not in client.get(done).text
+
+
+@pytest.mark.parametrize("uri", ["http://cdn.example/x.png", "//cdn.example/x.png", "x.png"])
+def test_addresses_that_the_pages_cannot_show_are_refused(client: FlaskClient, uri: str) -> None:
+    answer = post(client, "/titles/t0/variants/t0-a1", uri=uri)
+    assert answer.status_code == 422
+    assert "must begin with https:// or /" in answer.text
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_ids_that_mean_something_else_in_an_address_are_refused(
+    client: FlaskClient, name: str
+) -> None:
+    assert post(client, "/titles/t0/variants", variant_id=name, uri="/x.png").status_code == 422
+    assert post(client, "/titles/t0/variants", variant_id=name + "x", uri="/x").status_code == 303
+
+
+def test_a_table_without_rows_still_has_its_columns(client: FlaskClient) -> None:
+    for address in (
+        "/overview.csv?search=nothing-like-it", "/titles/t0/comparison.csv?slot=trailer",
+        "/titles/t0/course.csv", "/features.csv", "/policies.csv?slot=trailer",
+    ):  # fmt: skip
+        lines = client.get(address).text.splitlines()
+        assert "," in lines[0], address

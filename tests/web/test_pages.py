@@ -124,6 +124,67 @@ def test_pages_render_whole_and_without_barriers(
     page.close()
 
 
+@pytest.mark.parametrize("path", [p for p in PAGES if not p.endswith((".json", ".csv"))])
+def test_no_page_scrolls_sideways_at_any_width(browser: Browser, address: str, path: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address + path)
+    for width in (320, 360, 480, 600, 601, 640, 768, 900, 1000, 1023, 1100, 1101, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+    page.close()
+
+
+def test_a_long_name_is_broken_not_scrolled_to(browser: Browser, address: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto(f"{address}/titles/dark/variants/new")
+    page.get_by_label("Id").fill("dark-long")
+    page.get_by_label("Name", exact=True).fill("Donaudampfschifffahrt" * 5)
+    page.get_by_label("or its address").fill("/media/none.svg")
+    page.get_by_label("Your name").fill("Ann")
+    page.get_by_role("button", name="Add").click()
+    for width in (390, 768, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+    page.get_by_role("button", name="Undo", exact=True).first.click()
+    page.close()
+
+
+def test_enter_in_a_name_changes_nothing(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{address}/titles/cheer/variants/cheer-a02/edit")
+    page.locator("#quick").fill("Kim")
+    page.locator("#quick").press("Enter")
+    page.wait_for_timeout(300)
+    assert page.url.endswith("/edit")
+    assert page.get_by_role("button", name="Pause").count() == 1  # not paused
+    page.close()
+
+
+def test_going_back_shows_the_list_and_the_form_of_that_time(
+    browser: Browser, address: str
+) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Search").press_sequentially("bridger")
+    expect(page.locator(".grid-cards article")).to_have_count(1)
+    page.get_by_label("Order").select_option("name")
+    expect(page).to_have_url(re.compile("sort=name"))
+    page.go_back()
+    expect(page).not_to_have_url(re.compile("sort=name"))
+    expect(page.get_by_label("Search")).to_have_value("bridger")
+    expect(page.locator(".grid-cards article")).to_have_count(1)
+    page.close()
+
+
+def test_a_list_that_could_not_be_renewed_says_so(browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.route("**/?*", lambda route: route.fulfill(status=503, body="no"))
+    page.get_by_label("Search").press_sequentially("bridger")
+    expect(page.get_by_role("alert")).to_contain_text("did not answer")
+    page.close()
+
+
 def test_without_javascript_pages_can_be_read_and_forms_sent(
     browser: Browser, address: str
 ) -> None:
@@ -217,6 +278,10 @@ def test_times_and_numbers_are_as_the_reader_writes_them(browser: Browser, addre
     page.goto(f"{address}/policies")
     expect(page.locator("footer time")).to_contain_text(re.compile(r"MEZ|GMT\+1"))
     assert re.search(r"\d\.\d{3}", page.locator("table.cells tbody td").first.inner_text())
+    page.goto(f"{address}/titles/stranger-things")
+    rates = page.locator("table.variants td strong").first
+    expect(rates).to_have_text(re.compile(r"^\d+,\d\s%$"))
+    assert not re.search(r"\d\.\d+%", page.locator("main").inner_text())
     context.close()
 
 
