@@ -6,7 +6,7 @@ import datetime as dt
 import marshal
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import msgspec
 import numpy as np
@@ -16,7 +16,7 @@ from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, Ob
 from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
-from artwork_bandit.store import imported
+from artwork_bandit.store import arrays, imported
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store import rewards as rewards_store
 from artwork_bandit.store.ahead import ahead
@@ -165,28 +165,19 @@ def _pages(
     other = sa.false() if rule is None else rewards.c.rule.not_in([rule.version, imported.RULE])
     query = (
         sa.select(
-            at, decision_id, rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
+            *order, decision_id, rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
             rewards.c.propensity, rewards.c.cell, rewards.c.reward, sa.case((other, 1), else_=0),
         )
-        .where(*_conditions(window)).order_by(*order).limit(rows)
+        .where(*_conditions(window))
     )  # fmt: skip
-    after: tuple[Any, ...] | None = None
-    while True:
+    for columns in arrays.pages(store, query, order, rows):
+        decision_ids, member_ids, cells = (columns[i] for i in (3, 4, 8))
+        occurred_at, set_ids, chosen, others = (columns[i].astype(np.int64) for i in (0, 5, 6, 10))
+        propensity, reward = (columns[i].astype(np.float64) for i in (7, 9))
+        texts, context_of = None, np.zeros(len(chosen), np.int64)
         with store.read() as connection:
-            page = query if after is None else query.where(sa.tuple_(*order) > after)
-            # As the driver gives them: there is nothing to convert, and a million rows to wrap.
-            found = connection.execute(page).cursor.fetchall()
-            if not found:
-                return
-            columns = np.array(found, object).T
-            decision_ids, member_ids, cells = (columns[i].copy() for i in (1, 2, 6))
-            occurred_at, set_ids, chosen, others = (
-                columns[i].astype(np.int64) for i in (0, 3, 4, 8)
-            )
-            propensity, reward = (columns[i].astype(np.float64) for i in (5, 7))
             new = set(set_ids.tolist()) - set(sets)
             sets |= request_store.get_action_sets(connection, new)
-            texts, context_of = None, np.zeros(len(found), np.int64)
             if with_contexts:
                 texts, context_of = _contexts(connection, decision_ids)
             if rule is not None and (again := np.flatnonzero(others)).size:
@@ -195,10 +186,6 @@ def _pages(
             decision_ids, member_ids, cells, texts, context_of, occurred_at, set_ids, chosen,
             propensity, reward,
         )  # fmt: skip
-        if len(found) < rows:
-            return
-        request_id, _, position = decision_ids[-1].rpartition(".")
-        after = (int(occurred_at[-1]), request_id, int(position))
 
 
 def _contexts(connection: Connection, decision_ids: Objects) -> tuple[list[str], Ints]:
