@@ -18,7 +18,6 @@ from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
-from artwork_bandit.policies.watched import watched_shares
 from artwork_bandit.slots import Slot
 from artwork_bandit.training.survey import Survey, shares, teaches
 
@@ -88,9 +87,12 @@ class _Features:
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
         context_texts = form.context_texts(contexts)
         affinities = form.affinities(contexts[place], self._variants[shown])
-        of_title = actions.columns.title_of[shown]
-        played = [c.played for c in distinct] if form.watched is not None else []
-        shares = watched_shares(played, actions.columns.titles, place, of_title)
+        titles = [s.title_id for s in block.action_sets]
+        at = zip(place.tolist(), block.set_of_row.tolist(), strict=True)
+        # Of each row's own title only: members have watched fifty others.
+        shares = np.array([max(distinct[c].played.get(titles[t], 0.0), 0.0) for c, t in at])
+        if form.watched is None:
+            shares[:] = 0.0
         parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
         return [
             f"{context_texts[c]}{w} {self._variant_texts[v]} {a}"
