@@ -113,7 +113,7 @@ class Health:
         shown_to = block.sizes if could is None else total(could.astype(float), block.offsets)
         even = np.stack([1.0 / (shown_to * block.propensity), ones], axis=1)
         self._even = plus(self._even, BucketSums.of(even, bucket))
-        self._counted.add(block, could)
+        self._counted.add(block, could, bucket)
         self._pmfs &= logged is not None
         earned = np.stack([block.reward, ones], axis=1)
         self.on_policy = plus(self.on_policy, BucketSums.of(earned, bucket))

@@ -98,6 +98,21 @@ def test_sound_logs_of_any_shape_are_not_refused_for_their_counts() -> None:
         assert status(report, "counts_of_each_variant") is Verdict.OK
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_members_who_drew_once_for_all_their_rows_are_no_broken_log(told: bool) -> None:
+    logged, rows, members = np.array([0.6, 0.2, 0.1, 0.1]), 4_000, 200
+    for seed in range(100):
+        block = log(logged, rows=rows, seed=seed, told=told)
+        member = np.random.default_rng(seed).integers(members, size=rows)
+        chosen = np.random.default_rng(seed + 1).choice(4, members, p=logged)[member]
+        block = replace(
+            block, member_ids=member.astype(str).astype(object), chosen=chosen,
+            propensity=logged[chosen],
+        )  # fmt: skip
+        report = judge(block, Target(name="u", policy=Uniform()))
+        assert status(report, "counts_of_each_variant") is Verdict.OK
+
+
 def test_a_rate_that_cannot_be_is_not_given() -> None:
     """Few rows, nearly all of them rewarded: their weights happen to add up to more."""
     logged, wanted = np.array([0.8, 0.1, 0.1]), np.array([0.1, 0.1, 0.8])
