@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from flask import Blueprint, Response, render_template
@@ -13,7 +15,9 @@ from scipy.special import chdtrc
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.domain import CellShare
 from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.editing import CELLS_SET
+from artwork_bandit.operations.reporting import AUTHOR
 from artwork_bandit.policies.cells import BUCKETS, CELLS
 from artwork_bandit.store import (
     aggregates,
@@ -38,7 +42,9 @@ MODELS_SHOWN = 30
 FEWEST_MEMBERS = 500
 """Members below which their counts are not judged."""
 ALARM = 0.001
-REPORTS_SHOWN = 12
+REPORTS_SHOWN, REPORTS_DRAWN = 12, 60
+JUDGED = ("uniform", "best-single", "live", "challenger")
+"""What a worker's report judges."""
 REPORT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
 )
@@ -77,14 +83,15 @@ def page() -> str:
         shares = cell_store.read(connection)
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
         paused = pauses.read(connection)
-        kept = reports.latest(connection, slot, REPORTS_SHOWN)
+        kept = reports.latest(connection, slot, REPORTS_DRAWN)
         last = registry.last_promotion(connection, slot)
         done = views.done(connection, None, now())
     drawn = [Markup(cells_chart(by_day, marked, width)) for width in charts.NAMES]
+    expected = [Markup(reports_chart(kept, width)) for width in charts.NAMES]
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
         challenger=challenger, last_promotion=last, members=members(seen, shares), warned=warned,
-        paused=slot in paused, reports=kept, done=done,
+        paused=slot in paused, reports=kept[:REPORTS_SHOWN], expected=expected, done=done,
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
 
@@ -128,6 +135,29 @@ def cells_chart(
     names = [rollups.start_of(day).date().isoformat() for day in days]
     placed = [Mark(at=rollups.day_of(when) - days[0], text=text) for when, text in marks]
     return charts.lines("Take fraction of each cell, by day", names, lines, placed, width=width)
+
+
+def reports_chart(kept: Sequence[reports.Kept], width: int = charts.WIDE) -> str:
+    """Return what the workers' reports expected of each policy, report by report."""
+    made = [each for each in reversed(kept) if each.author == AUTHOR]
+    lines = []
+    for name in JUDGED:
+        told = [_told(each.summary["targets"].get(name)) for each in made]
+        if any(value is not None for value, _ in told):
+            lines.append(
+                Line(name=name, values=[v for v, _ in told], halves=[half for _, half in told])
+            )
+    days = [each.made_at.date().isoformat() for each in made]
+    title = "Expected plays per impression of each policy, by report"
+    return charts.lines(title, days, lines, width=width)
+
+
+def _told(target: Mapping[str, Any] | None) -> tuple[float | None, float | None]:
+    """Return a target's estimate and half the width of its interval, None if it was refused."""
+    if target is None or target["verdict"] == Verdict.REFUSE or target["estimate"] is None:
+        return None, None
+    lower, upper = target["lower"], target["upper"]
+    return target["estimate"], None if lower is None or upper is None else (upper - lower) / 2
 
 
 def first_day() -> int:

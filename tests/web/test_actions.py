@@ -24,7 +24,7 @@ from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import catalog, changes, registry, rollups
+from artwork_bandit.store import catalog, changes, registry, reports, rollups
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web import api, pages
 from artwork_bandit.web.app import create_app
@@ -458,6 +458,34 @@ def test_segments_by_community_are_of_the_model_that_serves(
     assert "For whom? By community" in page
     told = [s for s in body["segments"] if any(r["estimate"] for r in s["rates"].values())]
     assert ("of which too little is known" in page) == (len(told) < len(body["segments"]))
+
+
+def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, store: Store) -> None:
+    def told(day: int, **values: float | None) -> None:
+        targets = {
+            name.replace("_", "-"): {
+                "verdict": "REFUSE" if value is None else "OK", "estimate": value,
+                "lower": None if value is None else value - 0.01,
+                "upper": None if value is None else value + 0.01,
+            }
+            for name, value in values.items()
+        }  # fmt: skip
+        summary = {"rows": 1000, "verdict": "OK", "targets": targets}
+        at = NOW + dt.timedelta(days=day)
+        with store.write() as connection:
+            reports.add(connection, "artwork", "worker", summary, "{}", "", at)
+
+    told(0, uniform=0.1, best_single=0.11)
+    assert "by report" not in client.get("/policies").text  # one is no course
+    told(1, uniform=0.1, best_single=0.12, live=0.13)
+    told(2, uniform=0.1, best_single=0.12, live=None)
+    page = client.get("/policies").text
+    chart = page[page.index("Expected plays per impression of each policy, by report") :]
+    chart = chart[: chart.index("</svg>")]
+    assert re.findall(r">([a-z-]+)</text>", chart).count("best-single") == 1
+    assert "uniform</text>" in chart
+    assert "live</text>" in chart
+    assert "challenger</text>" not in chart
 
 
 def test_two_who_roll_back_at_once_go_back_once(client: FlaskClient, store: Store) -> None:
