@@ -86,7 +86,7 @@ class ReportFile(click.File):
 @click.option(
     "--by",
     help="Judge segments too: taste, community, device, country, language, surface, daypart, "
-    "watched, cell.",
+    "watched, position (of the title in its request), cell.",
 )
 @click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
 @click.option("--level", type=Level(0.5, 0.9999), default=0.95, show_default=True)

@@ -10,6 +10,11 @@ from artwork_bandit.errors import InvalidInput
 FIELDS = ("taste", "device", "country", "language", "surface", "daypart", "watched", "cell")
 COMMUNITY = "community"
 """Named by a model's communities, which have to be given."""
+POSITION = "position"
+"""The place of a decision's title in its request, which ids of the service's own decisions end in;
+of a log's rows only."""
+PLACES = (1, 2, 3, 4, 8, 16, 40)
+"""Last places of the parts of a page that are told apart."""
 MOST = 40
 """Segments told apart: those of most rows; the others are one, `other`."""
 UNKNOWN, OTHER = "unknown", "other"
@@ -25,11 +30,11 @@ class Segments:
     def __init__(
         self, by: str, told: Iterable[str] | None = None, communities: Communities | None = None
     ) -> None:
-        """`by` is one of FIELDS, or COMMUNITY with `communities`; raises InvalidInput for another.
-        With `told`, whatever is not among these names is `other`."""
-        if by not in FIELDS and (by != COMMUNITY or communities is None):
+        """`by` is one of FIELDS or POSITION, or COMMUNITY with `communities`; raises InvalidInput
+        for another. With `told`, whatever is not among these names is `other`."""
+        if by not in (*FIELDS, POSITION) and (by != COMMUNITY or communities is None):
             raise InvalidInput(
-                f"segments by {by[:40]!r} are unknown; use one of {', '.join(FIELDS)}"
+                f"segments by {by[:40]!r} are unknown; use one of {', '.join([*FIELDS, POSITION])}"
             )
         self.by = by
         self._communities = communities
@@ -37,6 +42,8 @@ class Segments:
 
     def of(self, block: ReplayBlock) -> list[str]:
         """Return the name of each row's segment."""
+        if self.by == POSITION:
+            return [self._kept(_place(each)) for each in block.decision_ids.tolist()]
         titles = [s.title_id for s in block.action_sets]
         of_row = [titles[i] for i in block.set_of_row.tolist()]
         return self.names(block.contexts, of_row, block.cells.tolist())
@@ -44,7 +51,9 @@ class Segments:
     def names(
         self, contexts: Contexts, title_ids: Sequence[str], cells: Sequence[str | None]
     ) -> list[str]:
-        """Return the names of rows' segments."""
+        """Return the names of rows' segments; raises InvalidInput for POSITION."""
+        if self.by == POSITION:
+            raise InvalidInput("segments by 'position' are of whole logs: `evaluate --by position`")
         if self.by in ("watched", "cell"):
             rows = zip(contexts, title_ids, cells, strict=True)
             return [self._kept(self._name(*row)) for row in rows]
@@ -72,6 +81,22 @@ class Segments:
             case "cell":
                 return cell or UNKNOWN
         return str(getattr(context, self.by) or UNKNOWN)
+
+
+def _place(decision_id: str) -> str:
+    """Return the part of a page that a decision was made for.
+
+    >>> _place("request.0"), _place("request.5"), _place("request.99"), _place("elsewhere")
+    ('1', '5 to 8', '41 and on', 'unknown')
+    """
+    _, dot, text = decision_id.rpartition(".")
+    if not dot or not (text.isascii() and text.isdigit()):
+        return UNKNOWN
+    place = int(text) + 1
+    for before, last in zip((0, *PLACES), PLACES, strict=False):
+        if place <= last:
+            return f"{last}" if last == before + 1 else f"{before + 1} to {last}"
+    return f"{PLACES[-1] + 1} and on"
 
 
 def _part_of_day(hour: int) -> str:

@@ -77,6 +77,12 @@ def latest(
     return [_change(row) for row in connection.execute(query)]
 
 
+def count_since(connection: Connection, since: dt.datetime) -> int:
+    """Return how many changes were made from then on."""
+    query = sa.select(sa.func.count()).select_from(changes).where(changes.c.changed_at >= since)
+    return int(connection.execute(query).scalar_one())
+
+
 def last(connection: Connection, action: str) -> dt.datetime | None:
     """Return when a kind of change was made last."""
     query = sa.select(sa.func.max(changes.c.changed_at)).where(changes.c.action == action)

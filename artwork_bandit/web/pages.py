@@ -83,6 +83,7 @@ def overview() -> str:
         live = registry.live(connection, slot)
         last = registry.last_promotion(connection, slot)
         impressions = aggregates.impressions(connection, slot)
+        by_hand = changes.count_since(connection, now() - WEEK)
     cards = [
         {
             "id": each.title_id, "name": each.name,
@@ -104,7 +105,7 @@ def overview() -> str:
         "overview.html", slot=slot, cards=cards, count=count, page=page,
         pages=max(-(-count // CARDS), 1), verdicts=verdicts, verdict=verdict, warned=warned,
         sort=sort, sorts=summaries.SORTS, search=search, changed=changed, compared=compared,
-        live=live, last_promotion=last, impressions=impressions,
+        live=live, last_promotion=last, impressions=impressions, by_hand=by_hand, week=now() - WEEK,
         wanted={k: v for k, v in wanted.items() if v},
     )  # fmt: skip
 

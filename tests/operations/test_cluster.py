@@ -61,7 +61,7 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
     assert bundles[0][1] == bundles[1][1]
     names = [f"model:{bundles[0][0]}", "uniform", "best-single"]
     source = ReplaySource.of(store, folder, "artwork")
-    for by in (None, "taste", "community"):
+    for by in (None, "taste", "community", "position"):
         told: dict[str | None, list[int]] = {None: [], scheduler: []}
         found: dict[str | None, Any] = {}
         for who, rows in told.items():
@@ -74,6 +74,9 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
             segments = found[None]["targets"]["uniform"]["segments"]
             assert len(segments) > 2
             assert all(s["name"].partition(":")[0].isdigit() for s in segments)
+        if by == "position":
+            segments = found[None]["targets"]["uniform"]["segments"]
+            assert {s["name"] for s in segments} >= {"1", "2", "3"}
 
 
 def test_what_a_cluster_cannot_do_is_said(

@@ -488,6 +488,24 @@ def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, sto
     assert "challenger</text>" not in chart
 
 
+def test_the_overview_says_what_was_changed_this_week(client: FlaskClient, store: Store) -> None:
+    assert "New this week" not in client.get("/").text
+    post(client, "/titles/t0/variants/t0-a1", status="paused")
+    page = client.get("/").text
+    assert "New this week" in page
+    assert re.search(r'<data value="1">1</data> change</a> by people', page)
+    post(client, f"/models/{model(store)}/promote")
+    page = client.get("/").text
+    assert "model 1 chooses the artwork" in page
+    assert "changes</a> by people" in page
+
+
+def test_segments_by_place_are_of_whole_logs(simulated: FlaskClient) -> None:
+    answer = simulated.get("/titles/t0?by=position", headers=HTML)
+    assert answer.status_code == 422
+    assert "of whole logs" in answer.text
+
+
 def test_two_who_roll_back_at_once_go_back_once(client: FlaskClient, store: Store) -> None:
     versions = [model(store) for _ in range(2)]
     for version in versions:
