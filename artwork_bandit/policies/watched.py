@@ -26,9 +26,10 @@ def watched_shares(
     there = flatten(played, titles).numbered
     if not len(there.rows):
         return np.zeros(len(of))
-    keys = there.rows * len(titles) + there.numbers
+    n = len(titles)  # once: a catalogue that is read anew adds to them
+    keys = there.rows * n + there.numbers
     order = np.argsort(keys)
-    wanted = context_of * len(titles) + of
+    wanted = context_of * n + of
     at = np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)
     found: Floats = np.where(keys[order[at]] == wanted, there.values[order[at]], 0.0)
     return found

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 GENRE_FACTORS, TITLE_FACTORS = 4, 4
-COMMUNITIES = 8
+COMMUNITIES, RUNS = 8, 4
 MOST_TITLES = 2_000
 FEWEST_WATCHERS = 5
 """A title that fewer members watched says nothing about who is alike."""
@@ -105,15 +106,20 @@ def _leading(products: Floats, k: int) -> Floats:
 
 
 def _centroids(factors: Floats, seed: int) -> Floats:
-    """Return the centers of communities: the best of some runs of k-means."""
-    from scipy.cluster.vq import kmeans2
+    """Return the centers of communities: the best of some runs of k-means, of fewer communities
+    where every run leaves one empty."""
+    from scipy.cluster.vq import ClusterError, kmeans2
 
     groups = min(COMMUNITIES, len(np.unique(factors, axis=0)))
     rng = np.random.default_rng(seed)
-    runs = [kmeans2(factors, groups, 50, minit="++", missing="raise", seed=rng) for _ in range(4)]
-    spreads = [((factors - centers[of]) ** 2).sum() for centers, of in runs]
-    found: Floats = runs[int(np.argmin(spreads))][0]
-    return found
+    runs: list[tuple[float, Floats]] = []
+    while not runs:
+        for _ in range(RUNS):
+            with suppress(ClusterError):
+                centers, of = kmeans2(factors, groups, 50, minit="++", missing="raise", seed=rng)
+                runs.append((float(((factors - centers[of]) ** 2).sum()), centers))
+        groups -= 1
+    return min(runs, key=lambda run: run[0])[1]
 
 
 def _titles(contexts: Sequence[Context]) -> dict[str, int]:

@@ -185,6 +185,27 @@ def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
     assert made.priors == made.tuned.priors
 
 
+def test_communities_of_members_who_are_nearly_all_alike_are_fewer_not_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from scipy.cluster import vq
+
+    real, tried = vq.kmeans2, []
+
+    def leaves_one_empty(factors, groups, *arguments, **more):  # type: ignore[no-untyped-def]
+        tried.append(groups)
+        if groups > 2:
+            raise vq.ClusterError("one of the clusters is empty")
+        return real(factors, groups, *arguments, **more)
+
+    monkeypatch.setattr(vq, "kmeans2", leaves_one_empty)
+    contexts = [Context(genres={"a": 5.0, "b": float(i % 9)}) for i in range(100)]
+    learned = audiences.learn(contexts, ContextEncoder.learn(contexts), 1)
+    assert learned is not None
+    assert len(learned.communities) == 2
+    assert sorted(set(tried), reverse=True)[-1] == 2
+
+
 def test_titles_levels_are_shrunken_logits() -> None:
     found = base_logits(np.array([20, 0]), np.array([10.0, 0.0]))
     assert found == pytest.approx([0.0, 0.0])  # 20 rows of a mean of a half, and none
