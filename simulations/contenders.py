@@ -190,6 +190,31 @@ class Mabwiser:
         return self._bandit.predict(contexts)
 
 
+class ContextualBandits:
+    """A bandit of contextualbandits as `PerTitle` uses it: it is fitted to all it has seen."""
+
+    def __init__(self, make: Callable[..., Any], width: int, seed: int) -> None:
+        self._bandit = make(width, random_state=seed, njobs=1)
+        self._seen: list[tuple[Floats, Ints, Floats]] = []
+
+    def learn(self, contexts: Floats, chosen: Ints, reward: Floats) -> None:
+        self._seen.append((contexts, chosen, reward))
+        self._bandit.fit(*(np.concatenate(column) for column in zip(*self._seen, strict=True)))
+
+    def predict(self, contexts: Floats) -> Any:
+        return self._bandit.predict(contexts)
+
+
+def _contextualbandits(name: str) -> Callable[[Stream, int], Contender]:
+    def make(s: Stream, seed: int) -> Contender:
+        from contextualbandits import online
+
+        policy = getattr(online, name)
+        return PerTitle(s, seed, lambda width, own: ContextualBandits(policy, width, own))
+
+    return make
+
+
 def _mabwiser(name: str) -> Callable[[Stream, int], Contender]:
     def make(s: Stream, seed: int) -> Contender:
         from mabwiser.mab import LearningPolicy
@@ -210,4 +235,6 @@ CONTENDERS: dict[str, Callable[[Stream, int], Contender]] = {
     "VW --cb_explore_adf --squarecb": VowpalWabbit,
     "MABWiser LinUCB per title": _mabwiser("LinUCB"),
     "MABWiser LinTS per title": _mabwiser("LinTS"),
+    "contextualbandits LogisticTS per title": _contextualbandits("LogisticTS"),
+    "contextualbandits LogisticUCB per title": _contextualbandits("LogisticUCB"),
 }
