@@ -57,6 +57,9 @@ class Settings:
     """How often the worker joins rewards and watches the live model."""
     train_seconds: float = 6 * 3600.0
     """How old the newest model is before the worker trains another."""
+    warm_starts: int = 0
+    """How many trainings in a row go on from the live model, reading only what came since, before
+    one learns from the whole log again; 0: all learn from the whole log."""
     context_products: str = ""
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     reward_rule: str = ""
@@ -84,7 +87,7 @@ class Settings:
             ("period_seconds", 0, 1e9), ("reload_seconds", 0.01, 3600),
             ("join_seconds", 0.1, 86_400), ("train_seconds", 1, 1e8),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
-            ("queue_titles", 1, 1e9),
+            ("queue_titles", 1, 1e9), ("warm_starts", 0, 1e6),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from artwork_bandit.policies.block import InMemory
-from artwork_bandit.policies.vowpal import Priors
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
 from simulations import bench_http, bench_page

@@ -26,7 +26,8 @@ from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.cells import reallocate
 from artwork_bandit.policies.policy import ModelPolicy
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.serving.catalog import Catalog
 from artwork_bandit.serving.chooser import Question, choose
 from artwork_bandit.serving.state import State

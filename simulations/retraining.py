@@ -26,7 +26,8 @@ from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import migrate, parquet
 from artwork_bandit.store.engine import Store

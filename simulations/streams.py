@@ -20,8 +20,9 @@ from artwork_bandit.domain import (
 )
 from artwork_bandit.policies.cells import DEFAULT_SHARES, bucket_of, cell_of, reallocate
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.vowpal import Form
 from simulations.worlds import START, Setting
 
 CELL_KEY = b"simulated"

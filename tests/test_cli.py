@@ -370,6 +370,8 @@ def test_train_list_show_promote_roll_back_export(
     assert json.loads(run("models", "show", "1", database=sqlite_url))["slot"] == "artwork"
     assert "model 2 is live" in run("models", "promote", "2", database=sqlite_url)
     assert "is live" in run("models", "rollback", database=sqlite_url)
+    said = run("train", "--warm", "always", database=sqlite_url, code=1)
+    assert "0 rows came after what model 1 learned from" in said
     compared = run("models", "compare", "1", "2", database=sqlite_url)
     assert "minus model:2" in compared
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)

@@ -31,6 +31,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
+    from artwork_bandit.operations.going_on import Warm
     from artwork_bandit.operations.retrain import Tune
 
 REHEARSED_SHOWN = 12
@@ -47,12 +48,19 @@ REHEARSED_SHOWN = 12
     show_default=True,
     help="Choose priors on the log; auto: when it has doubled.",
 )
+@click.option(
+    "--warm",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Go on from the live model, reading only what came since; auto: as warm_starts says.",
+)
 @rule_option
 @scheduler_option
 @json_flag
 @click.pass_obj
 def train(
-    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, tune: Tune,
+    load: Callable[..., Settings], log: Path | None, slot: str, seed: int, tune: Tune, warm: Warm,
     rule: str | None, scheduler: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Join rewards, train a candidate, promote it if the held-out log says so."""
@@ -64,14 +72,19 @@ def train(
     store = open_store(chosen)
     with progress_shown() as progress:
         outcome = retrain(
-            store, of_slot, chosen, utc_now(), seed=seed, log=log, tune=tune,
+            store, of_slot, chosen, utc_now(), seed=seed, log=log, tune=tune, warm=warm,
             progress=progress, scheduler=scheduler,
         )  # fmt: skip
     if as_json:
         print_json(asdict(outcome))
     else:
         click.echo(f"joined {outcome.joined:,} rewards")
-        click.echo(f"model {outcome.version}, trained on {outcome.rows:,} rows: {outcome.verdict}")
+        rows = f"{outcome.rows:,} rows"
+        if outcome.started_from is not None:
+            rows = (
+                f"{outcome.new_rows:,} new rows after model {outcome.started_from} ({rows} in all)"
+            )
+        click.echo(f"model {outcome.version}, trained on {rows}: {outcome.verdict}")
         click.echo(outcome.reason)
 
 

@@ -34,10 +34,11 @@ from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.going_on import GoingOn, Warm, going_on
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
-from artwork_bandit.policies.vowpal import Priors
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, replay, rewards
@@ -78,7 +79,11 @@ class Outcome:
     """`live`, `challenger` or `rejected`."""
     reason: str
     rows: int
-    """Rows trained on."""
+    """Rows learned from, those of the model that was gone on from included."""
+    new_rows: int
+    """Of these, rows read now."""
+    started_from: int | None
+    """The model that was gone on from; None: the whole log was learned from."""
     metrics: dict[str, Any]
 
 
@@ -92,13 +97,14 @@ def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime)
 
 def retrain(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
-    log: Path | None = None, tune: Tune = "auto", progress: Progress = training.silent,
-    scheduler: str | None = None,
+    log: Path | None = None, tune: Tune = "auto", warm: Warm = "auto",
+    progress: Progress = training.silent, scheduler: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Run the whole flow, on the database's log or a Parquet log made elsewhere.
 
     `tune` says whether priors are chosen on the log: `auto` if it is large enough to tell and has
-    doubled since they were; `scheduler` is who reads a Parquet log's parts (`cluster`). Raises
+    doubled since they were; `warm` whether to go on from the live model: `auto` as the settings
+    say, on the database's log; `scheduler` is who reads a Parquet log's parts (`cluster`). Raises
     NotEnoughData if the log is too small to train on.
     """
     progress("joining rewards", 0.0)
@@ -110,19 +116,25 @@ def retrain(
         before = registry.list_all(connection, slot.name)
     if split is None:
         raise NotEnoughData(why_empty(store, slot, settings))
+    size, tried = source.size, [r.settings for r in before]
+    due = warm == "auto" and (log is not None or priors_for(tune, tried, size or 0) is None)
+    goes_on = going_on(
+        store, slot, settings, "never" if due else warm, incumbent, source, split
+    )  # fmt: skip
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
-        priors=lambda rows: priors_for(tune, [r.settings for r in before], rows),
+        priors=lambda rows: priors_for(tune, tried, rows),
         watched=tune == "auto",
         seed=seed,
     )
-    earlier = source.narrowed(None, split)
+    earlier = source.narrowed(None if goes_on is None else goes_on.since, split)
+    start = None if goes_on is None else goes_on.start
     with reading(earlier, scheduler) as to_learn:
-        trained = training.train(to_learn, source.lookup, slot, how, progress)
+        trained = training.train(to_learn, source.lookup, slot, how, progress, start)
     progress("judging", 0.0)
-    version = _register(store, slot, trained, how, now, source.size)
+    version = _register(store, slot, trained, how, now, size, goes_on)
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -155,7 +167,8 @@ def retrain(
             registry.judge(connection, version, "rejected", reason, metrics)
     return Outcome(
         joined=joined, version=version, promoted=verdict == "live", verdict=verdict,
-        reason=reason, rows=trained.rows, metrics=metrics,
+        reason=reason, rows=trained.rows, new_rows=trained.new_rows,
+        started_from=None if goes_on is None else goes_on.version, metrics=metrics,
     )  # fmt: skip
 
 
@@ -203,7 +216,7 @@ def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Pr
 
 def _register(
     store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime,
-    log_rows: int | None,
+    log_rows: int | None, goes_on: GoingOn | None,
 ) -> int:  # fmt: skip
     """Store a candidate with how it was made; return its version."""
     with store.write() as connection:
@@ -228,6 +241,9 @@ def _register(
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,
                 "log_rows": log_rows,
+                "started_from": None if goes_on is None else goes_on.version,
+                "warm_starts": 0 if goes_on is None else goes_on.in_a_row,
+                "new_rows": trained.new_rows,
             },
             now=now,
         )

@@ -6,9 +6,10 @@ a worker may be killed at any moment: the next one goes on where the log is.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the newest model is older than `train_seconds` and the log has grown by a tenth;
-            then random, best single, live and challenger are judged for the pages. In a thread of
-            its own: joins go on meanwhile, and a live model can be found to be worse
+    train   when the newest model is older than `train_seconds` and the log has grown by a tenth
+            (by a hundredth, where trainings go on from the live model: `warm_starts`); then
+            random, best single, live and challenger are judged for the pages. In a thread of its
+            own: joins go on meanwhile, and a live model can be found to be worse
     drain   always, on each worker's own host, leader or not
 """
 
@@ -41,8 +42,9 @@ from artwork_bandit.training.train import FEWEST_ROWS
 
 log = logging.getLogger(__name__)
 
-GROWN = 0.1
-"""Share by which the log must have grown since the newest model, to train again."""
+GROWN, GROWN_WARM = 0.1, 0.01
+"""Shares by which the log must have grown since the newest model, to train again: on the whole log,
+and going on."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -148,7 +150,8 @@ class Worker:
         newest = models[0]
         age = (now - newest.created_at).total_seconds()
         seen = newest.settings.get("log_rows") or newest.rows
-        return age >= self._settings.train_seconds and rows >= (1 + GROWN) * seen
+        grown = GROWN_WARM if self._settings.warm_starts else GROWN
+        return age >= self._settings.train_seconds and rows >= (1 + grown) * seen
 
     def _train(self, slot: Slot, now: dt.datetime) -> str:
         try:

@@ -19,10 +19,32 @@ from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.exploration import Exploration, Form
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.precision import Stored
+from artwork_bandit.policies.priors import Priors
 
 FORMAT = 4
 CANARY_TOLERANCE = 1e-5
 """Largest difference between the compiled score and VW's own float32 prediction."""
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What another training needs, beside the model, to go on from it."""
+
+    priors: Priors
+    half_life_days: float
+    """Of its rows' weights, what priors say of ageing included."""
+    first: int
+    """Microseconds of the first and last row it learned from."""
+    last: int
+    per_logit: float
+    """Reward per logit: what its scores were multiplied with."""
+    titles: list[str]
+    title_rows: Stored
+    """Per title, the rows it learned from, ever."""
+    title_earned: Stored
+    """Per title, the sum of their rewards on [0, 1]."""
+    information: dict[str, Stored]
+    """`precision.Information`, variants in the order of the model's own keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +59,8 @@ class Bundle:
     canaries: list[Canary]
     vowpal_model: bytes
     vowpal_arguments: str
+    learned: Learned | None = None
+    """None in models of earlier releases."""
 
     def encode(self) -> bytes:
         """Return format 4: arrays as little-endian bytes."""
@@ -57,6 +81,7 @@ class Bundle:
                 canaries=self.canaries,
                 vowpal_model=self.vowpal_model,
                 vowpal_arguments=self.vowpal_arguments,
+                learned=self.learned,
             )
         )
 
@@ -142,6 +167,7 @@ class _Bundle2(msgspec.Struct):
 
 class _Bundle3(_Bundle2):
     own_columns: list[int] = []
+    learned: Learned | None = None
 
 
 class _Model1(msgspec.Struct):
@@ -200,4 +226,5 @@ def _bundle(
         form=read.form, strength=read.strength, explored_share=read.explored_share,
         canaries=read.canaries, vowpal_model=read.vowpal_model,
         vowpal_arguments=read.vowpal_arguments,
+        learned=read.learned if isinstance(read, _Bundle3) else None,
     )  # fmt: skip

@@ -16,6 +16,10 @@ Nothing here loads VW: a predictor is a function from a line to a raw prediction
 numbers that this module formats reach VW, as `|namespace column:value`; a name from outside never
 does, and neither does a number that is not finite (VW accepts both silently, and learns nonsense).
 
+Where a model is gone on from, examples start from its scores, and each feature is multiplied with
+the posterior standard deviation of its effect instead (`policies.precision`); what is crossed with
+contexts and factors is then written apart, as `u` and `p`.
+
 Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
 the member's taste factors, `a` affinities, one per kind of emphasis (and as many of habits), `w`
 the share of the very title that the member has watched. `g` and `w` interact with `v`, and `f` with
@@ -43,6 +47,8 @@ from artwork_bandit.policies.encoding import (
     affinity_pairs,
 )
 from artwork_bandit.policies.linear import Canary
+from artwork_bandit.policies.precision import Spreads
+from artwork_bandit.policies.priors import Priors
 
 Predictor = Callable[[str], float]
 """From one line without label to VW's raw prediction."""
@@ -52,30 +58,6 @@ FEW = 16
 """Rows that are formatted as they come."""
 UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
-
-
-class Priors(msgspec.Struct, frozen=True):
-    """Standard deviations of effects, in logits; 0 leaves a group of effects out. And how fast what
-    was learned ages."""
-
-    title: float = 0.5
-    """Of a title's level, beyond its own mean."""
-    variant: float = 0.1
-    """Of one variant column, for everybody."""
-    own: float = 0.13
-    """Of a variant's own effect, beyond what its features say."""
-    affinity: float = 0.5
-    """Of one unit of log-lift of the genre a variant emphasises."""
-    cross: float = 0.01
-    """Of one unit of a context column times one of a variant column."""
-    own_cross: float = 0.03
-    """Of one standard deviation of a taste factor on one variant."""
-    watched: float = 0.1
-    """Of a title watched to the end, on one variant column."""
-    genre_cross: float = 0.0
-    """Of one unit of log-lift of one genre, on variants that emphasise another."""
-    ageing: float = 1.0
-    """What the half-life of rows is divided by."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -96,6 +78,8 @@ class Form(msgspec.Struct, frozen=True):
     """Context column of the title watched, if there is one."""
     tries_genres: bool = False
     """Whether genres and emphasis are written though they are not crossed."""
+    spreads: Spreads | None = None
+    """Where a model is gone on from: what stands in the namespaces' weights' place."""
 
     @staticmethod
     def of(priors: Priors, contexts: ContextEncoder, variants: VariantEncoder) -> Form:
@@ -112,11 +96,12 @@ class Form(msgspec.Struct, frozen=True):
     @property
     def interactions(self) -> str:
         """VW's arguments."""
+        v, o = ("v", "o") if self.spreads is None else ("u", "p")
         named = (
-            ("-q gv", self.crosses), ("-q fo", self.own_crosses), ("-q he", self.genre_crosses),
-            ("-q wv", self.crosses_watched),
+            (f"-q g{v}", self.crosses), (f"-q f{o}", self.own_crosses),
+            ("-q he", self.genre_crosses), (f"-q w{v}", self.crosses_watched),
         )  # fmt: skip
-        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhew"))
+        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhewup"))
 
     @property
     def crosses(self) -> bool:
@@ -149,18 +134,24 @@ class Form(msgspec.Struct, frozen=True):
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
             "w": p.watched / p.variant if self.crosses_watched else UNCROSSED,
         }  # fmt: skip
+        if self.spreads is not None:
+            weights = dict.fromkeys((*weights, "u", "p"), 1.0) | {"t": p.title}
         return {name: f"|{name}:{weight:.7g}" for name, weight in weights.items()}
 
     def context_texts(self, contexts: Floats) -> list[str]:
         """Return what does not depend on the variant, for each row [n, columns]."""
+        crossed, factors = contexts[:, self.crossed], contexts[:, self.factors]
+        genres = contexts[:, : self.genres]
+        if (s := self.spreads) is not None:
+            crossed, factors = crossed * s.crossed, factors * s.factors
+            genres = genres * s.genres if self.genre_crosses else genres
         g, f = self.heads["g"], self.heads["f"]
-        found = [f"{g}{text}" for text in columns_texts(contexts[:, self.crossed])]
+        found = [f"{g}{text}" for text in columns_texts(crossed)]
         if self.factors:
-            factors = columns_texts(contexts[:, self.factors])
-            found = [f"{text} {f}{more}" for text, more in zip(found, factors, strict=True)]
+            more = columns_texts(factors)
+            found = [f"{text} {f}{also}" for text, also in zip(found, more, strict=True)]
         if self.with_genres:
-            genres = columns_texts(contexts[:, : self.genres])
-            found = _and(found, self.heads["h"], genres)
+            found = _and(found, self.heads["h"], columns_texts(genres))
         if self.watched is not None:
             more = self.watched_texts(contexts[:, self.watched])
             found = [f"{text}{also}" for text, also in zip(found, more, strict=True)]
@@ -169,19 +160,31 @@ class Form(msgspec.Struct, frozen=True):
     def watched_texts(self, shares: Floats) -> list[str]:
         """Return what is to be added where a share of the title was watched."""
         head = self.heads["w"]
+        shares = shares if self.spreads is None else shares * self.spreads.watched
         return [f" {head}{text}" if text else "" for text in columns_texts(shares[:, None])]
 
     def variant_texts(self, variants: Floats, owns: Sequence[int | None]) -> list[str]:
         """Return what does not depend on the context; `owns` are the variants' numbers."""
-        v, o = self.heads["v"], self.heads["o"]
-        found = [
-            f"{v}{text}" + ("" if own is None else f" {o} {own}")
-            for text, own in zip(columns_texts(variants[:, : self.described]), owns, strict=True)
-        ]
+        described, emphasis = variants[:, : self.described], variants[:, self.described :]
+        s, v = self.spreads, self.heads["v"]
+        linear = described if s is None else described * s.variant
+        texts = columns_texts(linear)
+        found = [f"{v}{t}{self.own_text(n)}" for t, n in zip(texts, owns, strict=True)]
+        if s is not None:
+            found = _and(found, self.heads["u"], columns_texts(described * s.crossed_by))
         if self.with_genres:
-            emphasis = columns_texts(variants[:, self.described :])
-            found = _and(found, self.heads["e"], emphasis)
+            emphasis = emphasis if s is None or not self.genre_crosses else emphasis * s.genres_by
+            found = _and(found, self.heads["e"], columns_texts(emphasis))
         return found
+
+    def own_text(self, number: int | None) -> str:
+        """Return the effects of a variant's own; none where it has no number."""
+        if number is None:
+            return ""
+        if (s := self.spreads) is None:
+            return f" {self.heads['o']} {number}"
+        own, factors = s.own[number], s.factors_by[number]
+        return f" {self.heads['o']} {number}:{own:.7g} {self.heads['p']} {number}:{factors:.7g}"
 
     def affinities(self, contexts: Floats, variants: Floats) -> Floats:
         """Return [n, kinds]: per row of both, how much the member likes what it may emphasise."""
@@ -192,6 +195,8 @@ class Form(msgspec.Struct, frozen=True):
 
     def affinity_texts(self, affinities: Floats) -> list[str]:
         head = self.heads["a"]
+        if self.spreads is not None:
+            affinities = affinities * self.spreads.affinity
         # A namespace without features at the end of a line is malformed for VW.
         return [f"{head}{text}" if text else "" for text in columns_texts(affinities)]
 
@@ -269,9 +274,8 @@ def compile_own(
     contexts[np.arange(1, 1 + len(acting)), acting] = 1.0
     before = form.context_texts(contexts)
     plain = np.array([predict(text) for text in before])
-    head = form.heads["o"]
     table = np.array(
-        [[predict(f"{text} {head} {n}") for text in before] for n in numbers], np.float64
+        [[predict(f"{text}{form.own_text(n)}") for text in before] for n in numbers], np.float64
     ).reshape(len(numbers), len(before))
     own = table - plain
     own[:, 1:] -= own[:, :1]

@@ -1,4 +1,5 @@
-"""The second pass over the log: Vowpal Wabbit's text, one example per row, of what was shown.
+"""The second pass over the log: Vowpal Wabbit's text, one example per row, of what was shown, and
+what those rows tell of each effect.
 
 Rows with one eligible variant teach nothing about choosing and are left out, and counted. Recent
 behaviour weighs more: a row that is h half-lives older than the newest weighs 2^-h.
@@ -7,41 +8,59 @@ behaviour weighs more: a row that is h half-lives older than the newest weighs 2
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
-from artwork_bandit.domain import ReplayBlock
+from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
+from artwork_bandit.policies.exploration import Exploration
+from artwork_bandit.policies.policy import BoundModel, ModelPolicy
+from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
+from artwork_bandit.training import information
 from artwork_bandit.training.survey import Survey, shares, teaches
 
 SMALLEST_WEIGHT = 1e-6
 
 
+GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1.0)
+
+
+class Written(NamedTuple):
+    """Examples, on their way or in the file."""
+
+    text: str
+    lines: int
+    told: Information | None
+
+
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
     half_life: dt.timedelta, since: int = 0,
-) -> int:  # fmt: skip
-    """Write every row that can teach, from microsecond `since` on; return the number of lines."""
-    lines = 0
+) -> Written:  # fmt: skip
+    """Write every row that can teach, from microsecond `since` on; return how many lines that were
+    and what they tell."""
+    lines, told = 0, None
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
-    for text, count in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life, since):
-        out.write(text)
-        lines += count
-    return lines
+    for made in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life, since):
+        out.write(made.text)
+        lines += made.lines
+        if made.told is not None:
+            told = made.told if told is None else told + made.told
+    return Written("", lines, told)
 
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
     bounds: tuple[float, float], half_life: dt.timedelta, since: int,
-) -> Iterator[tuple[str, int]]:  # fmt: skip
-    """Yield each block's text and the number of its lines."""
+) -> Iterator[Written]:  # fmt: skip
+    """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
     base = found.base_logits()
     features = _Features(lookup, found, form)
@@ -52,15 +71,17 @@ def _texts(
         age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))
         weight = np.maximum(np.exp2(-age), SMALLEST_WEIGHT)
         share = shares(block.reward, bounds)
-        texts = features.texts(block)
-        title = [found.title_numbers[s.title_id] for s in block.action_sets]
-        begin = [(form.title_text(t), float(base[t])) for t in title]
+        title = np.array([found.title_numbers[s.title_id] for s in block.action_sets])
+        at = base[title][block.set_of_row]
+        texts, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
+        begin = [form.title_text(t) for t in title]
+        rows = zip(block.set_of_row.tolist(), share, weight, (at + start).tolist(), strict=True)
         lines: list[str] = []
-        for i, row in enumerate(zip(block.set_of_row.tolist(), share, weight, strict=True)):
-            at, reward, heavy = row
-            text, logit = begin[at]
-            lines += [f"{la} {text} {texts[i]}\n" for la in vowpal.labels(reward, heavy, logit)]
-        yield "".join(lines), len(lines)
+        for i, (of, reward, heavy, logit) in enumerate(rows):
+            end = f"{begin[of]} {texts[i]}\n"
+            lines += [f"{la} {end}" for la in vowpal.labels(reward, heavy, logit)]
+        yield Written("".join(lines), len(lines), None)
+    yield Written("", 0, features.told)
 
 
 class _Features:
@@ -71,17 +92,26 @@ class _Features:
         self._table = ActionTable(lookup)
         self._columns: VariantColumns | None = None
         self._variants = np.empty((0, 0))
+        self._numbers = np.empty(0, np.int64)
         self._variant_texts: list[str] = []
+        self._start = None if found.start is None else ModelPolicy(found.start, GREEDY)
+        self._bound: BoundModel | None = None
+        emphasis = len(found.variants.emphasis)
+        self.told = information.nothing(form, len(found.variant_numbers), emphasis)
 
-    def texts(self, block: ReplayBlock) -> list[str]:
-        """Return the features of what each row showed."""
+    def of(self, block: ReplayBlock, curvature: Floats) -> tuple[list[str], Floats]:
+        """Return the features of what each row showed, and the logit it starts from beside its
+        title's level; count what the rows tell, each weighing its `curvature`."""
         found, form = self._found, self._form
         actions = self._table.of(block)
         if actions.columns is not self._columns:
             self._columns = actions.columns
             self._variants = found.variants.encode(actions.columns.features)
             owns = [found.variant_numbers[int(key)] for key in actions.columns.keys]
+            self._numbers = np.array(owns, np.int64)
             self._variant_texts = form.variant_texts(self._variants, owns)
+            if self._start is not None:
+                self._bound = self._start.bind(actions.columns)
         distinct, place = block.contexts.used()
         contexts = found.contexts.encode(distinct)
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
@@ -93,8 +123,18 @@ class _Features:
         shares = np.array([max(distinct[c].played.get(titles[t], 0.0), 0.0) for c, t in at])
         if form.watched is None:
             shares[:] = 0.0
+        information.count(
+            self.told, form, contexts[place], self._variants[shown], self._numbers[shown],
+            affinities, shares, curvature,
+        )  # fmt: skip
         parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
-        return [
+        texts = [
             f"{context_texts[c]}{w} {self._variant_texts[v]} {a}"
             for c, v, w, a in zip(*parts, form.affinity_texts(affinities), strict=True)
         ]
+        return texts, self._starts(distinct, place, shown)
+
+    def _starts(self, distinct: Sequence[Context], place: Ints, shown: Ints) -> Floats:
+        if self._bound is None:
+            return np.zeros(len(place))
+        return self._bound.scores(distinct, place, shown, np.arange(len(place) + 1))

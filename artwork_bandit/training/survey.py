@@ -19,8 +19,11 @@ from artwork_bandit.domain import Context, Floats, ReplayBlock, Variant, stable_
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.linear import LinearModel
+from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
+from artwork_bandit.training.start import Start
 
 HOUR = 3_600_000_000
 MOST_MEMBERS = 10_000
@@ -153,9 +156,15 @@ class Survey:
     """64-bit variant id -> number in VW's text."""
     title_numbers: dict[str, int]
     title_rows: npt.NDArray[Any]
-    """Per title number, its rows."""
+    """Per title number, its rows, those included that a start had learned from."""
     title_earned: Floats
     """Per title number, the sum of their rewards on [0, 1]."""
+    new_rows: int
+    """Rows that can teach, in this log."""
+    start: LinearModel | None
+    """What examples start from beside their titles' levels, in logits."""
+    known: Information | None
+    """How surely the start is known."""
     hours: dict[int, int]
     """Hour, counted from 1970 -> rows that can teach."""
     left_out: int
@@ -166,7 +175,7 @@ class Survey:
 
     @property
     def rows(self) -> int:
-        """Rows that can teach."""
+        """Rows that could teach, in this log and before it."""
         return int(self.title_rows.sum())
 
     @property
@@ -224,29 +233,40 @@ def shares(reward: Floats, bounds: tuple[float, float]) -> Floats:
 
 def survey(
     log: Log, lookup: Lookup, bounds: tuple[float, float], products: Sequence[str] = (), *,
-    with_audiences: bool = True, seed: int = 1,
+    with_audiences: bool = True, seed: int = 1, start: Start | None = None,
 ) -> Survey:  # fmt: skip
-    """Read the log once; return encoders, numbers and titles' means."""
+    """Read the log once; return encoders, numbers and titles' means, those of a start gone on."""
     counts = Counts()
     for part in log.map(_counts, lookup, bounds):
         counts += part
-    contexts = counts.sampled()
-    encoder = ContextEncoder.learn(contexts)
-    if with_audiences:
-        encoder = encoder.with_audiences(audiences.learn(contexts, encoder, seed))
+    members = counts.sampled()
     shown = [counts.variants[key] for key in sorted(counts.variants)]
-    titles = sorted(counts.titles)
-    rows, earned = np.array([counts.titles[t] for t in titles]).reshape(-1, 2).T
+    known, keys, sums = None, set(counts.variants), counts.titles
+    new_rows = int(sum(rows for rows, _ in sums.values()))
+    if start is None:
+        contexts = ContextEncoder.learn(members)
+        if with_audiences:
+            contexts = contexts.with_audiences(audiences.learn(members, contexts, seed))
+        contexts, variants = contexts.with_products(products), VariantEncoder.learn(shown)
+    else:
+        start = start.aged(start.learned.last if counts.last is None else counts.last)
+        contexts, variants = start.model.context_encoder, start.model.variant_encoder
+        sums = start.sums()
+        for title, more in counts.titles.items():
+            sums[title] = np.add(sums.get(title, [0, 0.0]), more).tolist()
+        before_keys = start.model.own_keys.tolist()
+        keys |= set(before_keys)
+        at = np.searchsorted(sorted(keys), before_keys)
+        known = start.information.renumbered(at, len(keys))
+    titles = sorted(sums)
+    rows, earned = np.array([sums[t] for t in titles]).reshape(-1, 2).T
     return Survey(
-        contexts=encoder.with_products(products),
-        variants=VariantEncoder.learn(shown),
-        members=contexts,
-        shown=shown,
-        variant_numbers={key: i for i, key in enumerate(sorted(counts.variants))},
+        contexts=contexts, variants=variants, members=members, shown=shown,
+        variant_numbers={key: i for i, key in enumerate(sorted(keys))},
         title_numbers={title: i for i, title in enumerate(titles)},
-        title_rows=rows, title_earned=earned, hours=counts.hours,
-        left_out=counts.left_out, first=counts.first,
-        last=counts.last,
+        title_rows=rows, title_earned=earned, new_rows=new_rows,
+        start=None if start is None else start.model, known=known, hours=counts.hours,
+        left_out=counts.left_out, first=counts.first, last=counts.last,
     )  # fmt: skip
 
 

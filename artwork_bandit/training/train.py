@@ -1,5 +1,7 @@
 """Training: replay log -> VW examples -> VW model -> compiled weights -> bundle.
 
+From nothing, or going on from a model with rows that came after it (`training.start`).
+
 The same log, settings and seed give the same bytes.
 """
 
@@ -11,18 +13,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from artwork_bandit.domain import instant
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies import bundle, exploration, vowpal
 from artwork_bandit.policies.block import Log, Lookup
-from artwork_bandit.policies.bundle import Bundle
-from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.bundle import Bundle, Learned
+from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
+from artwork_bandit.policies.precision import NAMES, Information, Spreads, Stored
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples, exploring
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
 from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
 
@@ -58,6 +64,9 @@ class Trained:
 
     bundle: Bundle
     rows: int
+    """Rows learned from, those of a model that was gone on from included."""
+    new_rows: int
+    """Of these, rows of this log."""
     left_out: int
     """Rows that could not teach."""
     window_from: dt.datetime
@@ -73,25 +82,28 @@ def silent(what: str, share: float) -> None:
 
 
 def train(
-    log: Log, lookup: Lookup, slot: Slot, settings: Settings, progress: Progress = silent
-) -> Trained:
+    log: Log, lookup: Lookup, slot: Slot, settings: Settings, progress: Progress = silent,
+    start: Start | None = None,
+) -> Trained:  # fmt: skip
     """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach.
 
-    Memory does not grow with the log: it is read in blocks, and VW reads text from a file.
+    Memory does not grow with the log: it is read in blocks, and VW reads text from a file. With a
+    `start` the log is what came after it; products, audiences and priors are the start's.
     """
     progress("reading the log", 0.0)
     found = survey(
         log, lookup, slot.reward.bounds, settings.products,
-        with_audiences=settings.with_audiences, seed=settings.seed,
+        with_audiences=settings.with_audiences, seed=settings.seed, start=start,
     )  # fmt: skip
-    if found.rows < FEWEST_ROWS or found.first is None or found.last is None:
+    if found.new_rows < FEWEST_ROWS or found.first is None or found.last is None:
         raise NotEnoughData(
-            f"the log has {found.rows} rows that can teach, of at least {FEWEST_ROWS} needed "
+            f"the log has {found.new_rows} rows that can teach, of at least {FEWEST_ROWS} needed "
             f"({found.left_out} left out: one eligible variant)"
         )
     with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
-        tuned, known = None, settings.priors(found.rows)
-        if known is None or (settings.watched and found.rows >= FEWEST_WATCHED):
+        tuned, known = None, settings.priors(found.rows) if start is None else start.learned.priors
+        may_change = start is None and settings.watched and found.rows >= FEWEST_WATCHED
+        if known is None or may_change:
             trial = Trial(
                 Path(folder), log, lookup, found, slot, settings.half_life, settings.arguments,
                 settings.seed,
@@ -99,47 +111,71 @@ def train(
             tuned = tune(trial, progress) if known is None else watch(trial, known, progress)
         priors = tuned.priors if tuned is not None else known or Priors()
         form = Form.of(priors, found.contexts, found.variants)
+        if found.known is not None:
+            form = msgspec.structs.replace(form, spreads=Spreads.of(priors, found.known))
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
         progress("writing examples", 0.0)
+        half_life = settings.half_life / priors.ageing
         with text.open("w", encoding="ascii") as out:
-            half_life = settings.half_life / priors.ageing
-            examples.write(out, log, lookup, found, form, slot, half_life)
+            told = examples.write(out, log, lookup, found, form, slot, half_life).told
         progress("training", 0.0)
         arguments = f"{settings.arguments} {form.interactions}".strip()
         runner.train(text, model, arguments, settings.seed, runner.bits(found.features))
         progress("compiling", 0.0)
-        made = _compile(model, found, form, slot, settings, arguments)
+        assert told is not None, "an empty log is refused before"
+        learned = _learned(found, told, priors, half_life, _reward_per_logit(found, slot))
+        if start is not None:
+            learned = msgspec.structs.replace(learned, first=start.learned.first)
+        made = _compile(model, found, form, slot, settings, arguments, learned)
     bundle.check_canaries(made.model, made.canaries)
     progress("trained", 1.0)
     return Trained(
-        bundle=made, rows=found.rows, left_out=found.left_out, window_from=instant(found.first),
-        window_to=instant(found.last), priors=priors, tuned=tuned,
+        bundle=made, rows=found.rows, new_rows=found.new_rows, left_out=found.left_out,
+        window_from=instant(learned.first), window_to=instant(learned.last), priors=priors,
+        tuned=tuned,
+    )  # fmt: skip
+
+
+def _learned(
+    found: Survey, told: Information, priors: Priors, half_life: dt.timedelta, per_logit: float
+) -> Learned:
+    assert found.first is not None, "an empty log is refused before"
+    assert found.last is not None
+    known = told if found.known is None else found.known + told
+    return Learned(
+        priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
+        last=found.last, per_logit=per_logit, titles=list(found.title_numbers),
+        title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
+        information={name: Stored.of(getattr(known, name)) for name in NAMES},
     )  # fmt: skip
 
 
 def _compile(
-    model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str
-) -> Bundle:
+    model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str,
+    learned: Learned,
+) -> Bundle:  # fmt: skip
     n_contexts, n_variants = len(found.contexts.columns), len(found.variants.columns)
     key_of = {number: key for key, number in found.variant_numbers.items()}
+    keys = np.array([key_of[number] for number in range(len(key_of))], np.uint64)
     rng = np.random.default_rng(settings.seed)
     # Random contexts and features of everyday size, half of them with a variant's own effect.
     contexts = np.round(rng.normal(0, 1, (CANARIES, n_contexts)), 3)
     variants = rng.random((CANARIES, n_variants)) * (rng.random((CANARIES, n_variants)) < 0.3)
     owns = [int(rng.integers(len(key_of))) if i % 2 else None for i in range(CANARIES)]
-    scale = _reward_per_logit(found, slot)
+    scale = learned.per_logit
     with runner.predictor(model) as predict:
-        weights = scale * vowpal.compile_weights(predict, form, n_contexts, n_variants)
-        own = scale * vowpal.compile_own(predict, form, n_contexts, sorted(key_of))
+        weights = vowpal.compile_weights(predict, form, n_contexts, n_variants)
+        own = vowpal.compile_own(predict, form, n_contexts, range(len(keys)))
         canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
-    keys = np.array([key_of[number] for number in range(len(own))], np.uint64)
-    order = np.argsort(keys)
+    if (start := found.start) is not None:
+        weights, own = weights + start.weights, own + start.own(keys)
+        canaries = [_beyond(c, start, scale) for c in canaries]
     compiled = LinearModel(
         context_encoder=found.contexts,
         variant_encoder=found.variants,
-        weights=weights,
-        own_keys=keys[order],
-        own_effects=own[order],
+        weights=scale * weights,
+        own_keys=keys,
+        own_effects=scale * own,
         own_columns=form.factors if form.own_crosses else [],
     )
     return Bundle(
@@ -151,7 +187,17 @@ def _compile(
         canaries=canaries,
         vowpal_model=model.read_bytes(),
         vowpal_arguments=arguments,
+        learned=learned,
     )
+
+
+def _beyond(canary: Canary, start: LinearModel, scale: float) -> Canary:
+    """Return a canary with what the start says added to what Vowpal Wabbit says beyond it."""
+    own = start.own(np.array([canary.variant_key or 0], np.uint64))
+    row = EncodedVariants.dense(np.array([[1.0, *canary.variant]]), own)
+    at = np.zeros(1, np.int64)
+    before = start.scores(np.array([canary.context]), row, at, at)
+    return msgspec.structs.replace(canary, score=canary.score + scale * float(before[0]))
 
 
 def _reward_per_logit(found: Survey, slot: Slot) -> float:

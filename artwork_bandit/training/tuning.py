@@ -23,7 +23,8 @@ import numpy as np
 
 from artwork_bandit.domain import Floats
 from artwork_bandit.policies.block import Log, Lookup
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
@@ -148,7 +149,7 @@ class Trial:
         with self._whole.open("w", encoding="ascii") as out:
             self._lines = examples.write(
                 out, log, lookup, found, self.form, slot, half_life, found.since(MOST_ROWS)
-            )
+            ).lines
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         self._labels: list[tuple[float, float]] = []
 

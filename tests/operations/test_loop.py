@@ -19,7 +19,7 @@ from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import gate, join_rewards, priors_for, retrain
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.policy import Fixed, Uniform
-from artwork_bandit.policies.vowpal import Priors
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, parquet, registry, replay

@@ -10,7 +10,8 @@ from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
-from artwork_bandit.policies.vowpal import Form, Priors
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.training import vowpal as runner
 
 NOTHING = np.empty(0, np.int64)

@@ -17,8 +17,8 @@ from artwork_bandit.policies.explanation import explain
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
-from artwork_bandit.policies.vowpal import Priors
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import audiences, train
 from artwork_bandit.training.survey import base_logits

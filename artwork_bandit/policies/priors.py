@@ -1,0 +1,29 @@
+"""What is thought of effects before a log was read, and how fast what it says ages."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Priors(msgspec.Struct, frozen=True):
+    """Standard deviations of effects, in logits; 0 leaves a group of effects out. And how fast what
+    was learned ages."""
+
+    title: float = 0.5
+    """Of a title's level, beyond its own mean."""
+    variant: float = 0.1
+    """Of one variant column, for everybody."""
+    own: float = 0.13
+    """Of a variant's own effect, beyond what its features say."""
+    affinity: float = 0.5
+    """Of one unit of log-lift of the genre a variant emphasises."""
+    cross: float = 0.01
+    """Of one unit of a context column times one of a variant column."""
+    own_cross: float = 0.03
+    """Of one standard deviation of a taste factor on one variant."""
+    watched: float = 0.1
+    """Of a title watched to the end, on one variant column."""
+    genre_cross: float = 0.0
+    """Of one unit of log-lift of one genre, on variants that emphasise another."""
+    ageing: float = 1.0
+    """What the half-life of rows is divided by."""

@@ -1,0 +1,92 @@
+"""Retraining that goes on from the live model, on both databases."""
+
+import datetime as dt
+from dataclasses import replace
+
+import pytest
+
+from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.worker import Worker
+from artwork_bandit.policies.policy import Uniform
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.slots.slot import CLICKS
+from artwork_bandit.store import registry, replay
+from artwork_bandit.store.window import Window
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+def test_only_what_came_since_is_read_and_the_model_is_no_worse(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    with pytest.raises(NotEnoughData, match="log is empty"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+    simulation.visits(700)
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    with pytest.raises(NotEnoughData, match="no model is live; train without --warm"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+    first = retrain(store, ARTWORK, settings, simulation.later())
+    assert first.promoted
+    assert (first.started_from, first.new_rows) == (None, first.rows)
+    with pytest.raises(NotEnoughData, match="0 rows came after what model 1 learned from"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+    simulation.service.state.refresh()
+    simulation.visits(700)
+    then = retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+    whole = retrain(store, ARTWORK, settings, simulation.later(), warm="never")
+    assert then.started_from == 1
+    assert then.rows == first.rows + then.new_rows
+    with store.read() as connection:
+        records = [registry.get(connection, v) for v in (1, then.version, whole.version)]
+        models = [registry.load(connection, r.version).policy(r.version) for r in records]
+        next_to = dt.timedelta(microseconds=1)
+        since, until = (records[i].window_to + next_to for i in (0, 1))
+        window = Window(since=since, until=until)
+        between = replay.span(connection, window)
+    assert records[1].window_from == records[0].window_from
+    assert records[1].window_to == records[2].window_to
+    assert between[0] == then.new_rows + records[1].settings["rows_left_out"]
+    assert records[1].settings["started_from"] == 1
+    uniform = simulation.true_value(Uniform())
+    gained = [simulation.true_value(m) / uniform - 1 for m in models]
+    assert gained[1] > 0.9 * gained[2] > 0.1
+
+
+def test_so_many_go_on_in_a_row_and_then_the_whole_log_is_learned_from(
+    simulation: Simulation,
+) -> None:
+    store, settings = simulation.service.store, replace(simulation.settings, warm_starts=2)
+    started = []
+    for _ in range(4):
+        simulation.visits(200)
+        outcome = retrain(store, ARTWORK, settings, simulation.later())
+        with store.write() as connection:  # whatever the gate says
+            registry.promote(connection, outcome.version, "for the test", simulation.now)
+        started.append(outcome.started_from)
+    assert started == [None, 1, 2, None]
+    simulation.visits(200)
+    clicks = replace(ARTWORK, reward=CLICKS)
+    other = replace(settings, training_half_life_days=7.0)
+    for slot, how, why in (
+        (clicks, settings, "learned rewards of rule 'artwork-1', which is 'clicks-1' now"),
+        (ARTWORK, other, "training_half_life_days 30, which is 7 now"),
+        (ARTWORK, replace(settings, context_products="device*genre"), "other context_products"),
+    ):
+        with pytest.raises(NotEnoughData, match=why):
+            retrain(store, slot, how, simulation.later(), warm="always")
+    assert retrain(store, ARTWORK, other, simulation.later()).started_from is None
+
+
+def test_a_worker_goes_on_once_the_log_has_grown_by_a_hundredth(simulation: Simulation) -> None:
+    settings = replace(simulation.settings, warm_starts=5, train_seconds=1.0)
+    worker = Worker(simulation.service.store, settings)
+    simulation.visits(600)
+    (first, _) = worker.once(simulation.later())
+    assert "model 1 live" in first.trained
+    simulation.visits(150)
+    (then, _) = worker.once(simulation.later())
+    worker.close()
+    assert "model 2" in then.trained
+    with simulation.service.store.read() as connection:
+        assert registry.get(connection, 2).settings["started_from"] == 1
