@@ -57,6 +57,8 @@ class Settings:
     """How often the worker joins rewards and watches the live model."""
     train_seconds: float = 6 * 3600.0
     """How old the newest model is before the worker trains another."""
+    training_processes: int = 0
+    """Processes that make the examples of a large log; 0: one per core, four at most."""
     warm_starts: int = 0
     """How many trainings in a row go on from the live model, reading only what came since, before
     one learns from the whole log again; 0: all learn from the whole log."""
@@ -88,6 +90,7 @@ class Settings:
             ("join_seconds", 0.1, 86_400), ("train_seconds", 1, 1e8),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
             ("queue_titles", 1, 1e9), ("warm_starts", 0, 1e6),
+            ("training_processes", 0, 512),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

@@ -1,10 +1,11 @@
 """From SQL to a trained model: time beside Vowpal Wabbit alone, and memory as the log grows.
 
-    python -m simulations.retraining --movielens DIR [--rows 100000,1000000]
+    python -m simulations.retraining --movielens DIR [--rows 100000,1000000] [--page 10]
 
-For each size a SQLite log of uniform choices is imported, then trained on by a process of its own,
-whose wall time and peak memory (its own or its VW's) are printed beside those of VW alone reading
-the prepared examples of the same log.
+For each size a SQLite log of uniform choices is made, of homepages of ten titles (`--page`), each
+of another member with a long history; it is then trained on by a process of its own, whose wall
+time and peak memory (its own or that of one it started, whichever needed more) are printed beside
+those of VW alone reading the prepared examples of the same log.
 """
 
 from __future__ import annotations
@@ -19,18 +20,30 @@ import time
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
+from artwork_bandit.domain import (
+    ActionSet,
+    Choice,
+    Decisions,
+    ReplayBlock,
+    instant,
+    member_bucket,
+)
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.retrain import processes
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
+from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import migrate, parquet
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store import catalog, migrate, requests
+from artwork_bandit.store.engine import Connection, Store
+from artwork_bandit.store.tables import rewards
 from artwork_bandit.training import examples
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
@@ -40,39 +53,78 @@ from simulations.worlds import START, movielens, uniform_log
 SLOT = SLOTS["artwork"]
 HOW = training.Settings(priors=lambda rows: Priors())
 PART = 50_000
+NOBODY = ("clicks", "rewatches", "abandons", "thumbs_up", "thumbs_down")
+"""What did not follow."""
 
 
-def fill(url: str, folder: Path, movielens_folder: Path, rows: int) -> None:
-    """Make a database with a log of that many rows."""
+def fill(url: str, movielens_folder: Path, rows: int, page: int) -> None:
+    """Make a database with a log of that many rows, in requests of `page` titles."""
     setting = movielens(movielens_folder, START, 300, 6, WorldSettings(), 1)
     store = Store(url)
     migrate.migrate(store)
     imports.import_catalog(store, setting.titles, setting.variants, START, dry_run=False)
-    path = folder / "log.parquet"
     rng = np.random.default_rng(1)
-
-    def blocks():  # type: ignore[no-untyped-def]
-        for start in range(0, rows, PART):
-            block = uniform_log(setting, min(PART, rows - start), rng).block
-            yield dataclasses.replace(
-                block,
-                decision_ids=np.array([f"d{start + i}" for i in range(len(block))], object),
-                # Members see a title once here: each row is a unit of its own.
-                member_ids=np.array(
-                    [f"{m}-{start + i}" for i, m in enumerate(block.member_ids)], object
-                ),
-                occurred_at=block.occurred_at + start * 1_000_000,
-            )
-
-    parquet.write(path, blocks())
-    imports.import_log(store, path, START, dry_run=False)
+    for first in range(0, rows, PART):
+        block = uniform_log(setting, min(PART, rows - first), rng, page).block
+        with store.write() as connection:
+            _insert(connection, block, first, page)
     store.close()
+
+
+def _insert(connection: Connection, block: ReplayBlock, first: int, page: int) -> None:
+    """Log a block as if it had been served and settled; no two requests are of one member."""
+    revision = {
+        v.variant_id: v.revision_id
+        for v in catalog.by_ids(connection, {v for s in block.action_sets for v in s.variant_ids})
+    }
+    sets = []
+    for each in block.action_sets:
+        ids = tuple(revision[v] for v in each.variant_ids)
+        number = ActionSet.identify(each.slot, each.title_id, ids)
+        sets.append(dataclasses.replace(each, action_set_id=number, revision_ids=ids))
+    requests.insert_action_sets(connection, sets)
+    made: list[tuple[Decisions, str]] = []
+    settled = []
+    for start in range(0, len(block), page):
+        request_id = f"r{first + start}"
+        member = f"{block.member_ids[start]}-{first + start}"
+        occurred_at = instant(int(block.occurred_at[start]) + first * 1_000_000)
+        choices = []
+        for position, i in enumerate(range(start, min(start + page, len(block)))):
+            of, chosen = sets[block.set_of_row[i]], int(block.chosen[i])
+            choice = Choice(
+                title_id=of.title_id, variant_id=of.variant_ids[chosen], uri=None,
+                propensity=float(block.propensity[i]), action_set_id=of.action_set_id, index=chosen,
+            )  # fmt: skip
+            choices.append(choice)
+            reward = float(block.reward[i])
+            settled.append(
+                dict.fromkeys(NOBODY, 0) | {
+                    "request_id": request_id, "position": position, "member_id": member,
+                    "title_id": of.title_id, "slot": of.slot, "period": position,
+                    "member_bucket": member_bucket(member), "occurred_at": occurred_at,
+                    "confirm": "client", "cell": "explore", "policy": "uniform",
+                    "model_version": None, "action_set_id": of.action_set_id, "chosen": chosen,
+                    "variant_id": choice.variant_id, "propensity": choice.propensity,
+                    "plays": int(reward), "seconds_watched": None, "watched_share": None,
+                    "quality_play": int(reward), "reward": reward, "rule": SLOT.reward.version,
+                    "settled_at": occurred_at,
+                }
+            )  # fmt: skip
+        decisions = Decisions(
+            request_id=request_id, member_id=member, slot=SLOT.name, occurred_at=occurred_at,
+            period=0, cell="explore", policy="uniform", model_version=None, confirm="client",
+            context=block.contexts[start], choices=tuple(choices),
+        )  # fmt: skip
+        made.append((decisions, request_id))
+    requests.insert(connection, made)
+    connection.execute(sa.insert(rewards), settled)
 
 
 def trained(url: str) -> None:
     """Train on a database's log."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
-    with reading(source) as log:
+    with reading(source, processes=processes(Settings())) as log:
         training.train(log, source.lookup, SLOT, HOW)
 
 
@@ -107,23 +159,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--movielens", type=Path)
     parser.add_argument("--rows", default="100000,1000000")
+    parser.add_argument("--page", type=int, default=10, help="titles in a request; 1 is the worst")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
         trained(arguments.train)
-        # Of this process or of its VW, whichever needed more.
+        # Of this process or of one it started, whichever needed more.
         who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
         print(max(resource.getrusage(w).ru_maxrss / 1024 for w in who))
         return
     if arguments.movielens is None:
         parser.error("--movielens is needed")
-    table = Table(title="From SQL to a trained model")
+    table = Table(title=f"From SQL to a trained model, {arguments.page} titles a request")
     for name in ("decisions", "whole", "VW alone", "ratio", "peak memory"):
         table.add_column(name, justify="right")
     for rows in (int(text) for text in arguments.rows.split(",")):
         with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
             url = f"sqlite:///{folder}/log.db"
-            fill(url, Path(folder), arguments.movielens, rows)
+            fill(url, arguments.movielens, rows, arguments.page)
             measured(url, Path(folder), rows, table)
     Console().print(table)
 

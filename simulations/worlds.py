@@ -180,8 +180,9 @@ class UniformLog:
         return float(total(pmf * self.truth, self.block.offsets).mean())
 
 
-def uniform_log(setting: Setting, rows: int, rng: np.random.Generator) -> UniformLog:
-    """Return a log of `rows` fresh uniform choices, in order of time."""
+def uniform_log(setting: Setting, rows: int, rng: np.random.Generator, page: int = 1) -> UniformLog:
+    """Return a log of `rows` fresh uniform choices, in order of time, so many in a row of one
+    member."""
     by_title: dict[str, list[Variant]] = {}
     for variant in setting.variants:
         by_title.setdefault(variant.title_id, []).append(variant)
@@ -193,7 +194,7 @@ def uniform_log(setting: Setting, rows: int, rng: np.random.Generator) -> Unifor
         )
         for i, group in enumerate(groups)
     )  # fmt: skip
-    member = rng.integers(len(setting.world.members), size=rows)
+    member = rng.integers(len(setting.world.members), size=-(-rows // page)).repeat(page)[:rows]
     set_of_row = rng.integers(len(sets), size=rows)
     catalog_rows = [[setting.world.row_of[v] for v in s.variant_ids] for s in sets]
     truth = [

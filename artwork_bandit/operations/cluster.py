@@ -1,4 +1,4 @@
-"""Reading a log part by part: in this process, or on a Dask cluster.
+"""Reading a log part by part: in this process, in others of this machine, or on a Dask cluster.
 
 What is done with a part is the same, and so are the digits of what comes of it: parts are put
 together in the log's order wherever they were read.
@@ -6,15 +6,21 @@ together in the log's order wherever they were read.
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from artwork_bandit.domain import ReplayBlock
-from artwork_bandit.errors import InvalidInput
-from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.errors import InvalidInput, StoreUnavailable
+from artwork_bandit.operations.replay_source import Part, Readable, ReplaySource
 from artwork_bandit.policies.block import Detail, Log, Made, PartFunction
 
 Progress = Callable[[int], None]
@@ -23,6 +29,8 @@ LOCAL = "local"
 CONNECT_SECONDS = 10
 AHEAD = 2
 """Parts waiting per thread of the cluster: what they make waits there until it is its turn."""
+LARGE = 50_000
+"""Rows from which on starting other processes is worth it."""
 
 
 def silent(rows: int) -> None:
@@ -32,17 +40,20 @@ def silent(rows: int) -> None:
 @contextmanager
 def reading(
     source: ReplaySource, scheduler: str | None = None, progress: Progress = silent, *,
-    with_contexts: bool = True,
+    with_contexts: bool = True, processes: int = 1,
 ) -> Iterator[Log]:  # fmt: skip
     """Give the log to read, several times if need be; `with_contexts` if they will be asked for.
 
     `scheduler` is the address of a Dask scheduler, or `local` for processes on this machine; None
-    reads the log here, as one part. Its workers need this package, and must see the files where
-    this process does. Raises InvalidInput where that cannot be.
+    reads the log here, a large one that is read again by so many `processes`. A cluster's workers
+    need this package, and must see the files where this process does. Raises InvalidInput where
+    that cannot be.
     """
     if scheduler is None:
-        with source.again(with_contexts=with_contexts) as blocks:
-            yield _Here(blocks, progress)
+        others = processes > 1 and (source.size or 0) >= LARGE
+        pools = _pool(processes) if others else nullcontext()
+        with pools as pool, source.again(with_contexts=with_contexts) as log:
+            yield _Here(log, progress, pool, processes)
         return
     if not (parts := source.parts()):
         raise InvalidInput(
@@ -52,17 +63,47 @@ def reading(
         yield _OnCluster(parts, progress, client)
 
 
+@contextmanager
+def _pool(processes: int) -> Iterator[Executor]:
+    # Not forked: this process may have threads. They load what they need while the log is first
+    # read, and end when it was read for the last time.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, _end_with_parent) as pool:
+        for _ in range(processes):
+            pool.submit(_run, _nothing, None, "all", ())
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Here:
-    all_blocks: Callable[[Detail], Iterable[ReplayBlock]]
+    log: Readable
     progress: Progress
+    pool: Executor | None
+    processes: int
 
     def map(
         self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
+        if self.pool is not None and len(parts := self.log.parts()) > 1:
+            submit, most = self.pool.submit, AHEAD * self.processes
+            try:
+                yield from _in_order(
+                    lambda part: submit(_run, function, part, detail, arguments),
+                    parts, most, self.progress,
+                )  # fmt: skip
+            except BrokenExecutor as error:
+                raise StoreUnavailable(
+                    "a process that read a part of the log was ended, for want of memory perhaps; "
+                    "fewer training_processes need less"
+                ) from error
+            return
+
         def blocks() -> Iterator[ReplayBlock]:
             rows = 0
-            for block in self.all_blocks(detail):
+            for block in self.log.blocks(detail):
                 yield block
                 self.progress(rows := rows + len(block))
 
@@ -71,7 +112,7 @@ class _Here:
 
 @dataclass(frozen=True, slots=True)
 class _OnCluster:
-    all_parts: Sequence[ReplaySource]
+    all_parts: Sequence[Part]
     progress: Progress
     client: Any
 
@@ -81,27 +122,54 @@ class _OnCluster:
         # Under a name of its own: the same content, scattered again while it is let go, gets lost.
         shared = self.client.scatter([arguments], broadcast=True, hash=False)[0]
         most = AHEAD * max(1, sum(self.client.nthreads().values()))
-        waiting: deque[Any] = deque()
-        rows = 0
-        parts = iter(self.all_parts)
-        while True:
-            while len(waiting) < most and (part := next(parts, None)) is not None:
-                waiting.append(self.client.submit(_run, function, part, detail, shared, pure=False))
-            if not waiting:
-                return
-            made, read = waiting.popleft().result()
-            self.progress(rows := rows + read)
-            yield from made
+
+        def submit(part: Part) -> Any:
+            return self.client.submit(_run, function, part, detail, shared, pure=False)
+
+        yield from _in_order(submit, self.all_parts, most, self.progress)
+
+
+def _in_order(
+    submit: Callable[[Part], Any], parts: Sequence[Part], most: int, progress: Progress
+) -> Iterator[Any]:
+    """Yield what parts make, in their order; at most so many are under way."""
+    waiting: deque[Any] = deque()
+    rows, left = 0, iter(parts)
+    while True:
+        while len(waiting) < most and (part := next(left, None)) is not None:
+            waiting.append(submit(part))
+        if not waiting:
+            return
+        made, read = waiting.popleft().result()
+        progress(rows := rows + read)
+        yield from made
+
+
+def _end_with_parent() -> None:
+    """See to it that this process ends when the one that started it does, and not before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "a process of a pool has a parent"
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _nothing(blocks: Iterable[ReplayBlock]) -> Iterator[None]:
+    yield from ()
 
 
 def _run(
-    function: PartFunction[Made], part: ReplaySource, detail: Detail, arguments: tuple[Any, ...]
+    function: PartFunction[Made], part: Part | None, detail: Detail, arguments: tuple[Any, ...]
 ) -> tuple[list[Made], int]:
     rows = 0
 
     def blocks() -> Iterable[ReplayBlock]:
         nonlocal rows
-        for block in part.blocks(detail):
+        for block in () if part is None else part.blocks(detail):
             rows += len(block)
             yield block
 

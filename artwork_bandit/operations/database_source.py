@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from artwork_bandit.evaluation.health import event_checks
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Check
-from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.replay_source import Readable, ReplaySource
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.policies.communities import Communities
 from artwork_bandit.store import events, registry, replay
@@ -50,11 +50,10 @@ class DatabaseSource(ReplaySource):
         yield from replay.blocks(self._database, self.window, detail=detail)
 
     @contextmanager
-    def again(self, *, with_contexts: bool) -> Iterator[Callable[[Detail], Iterable[ReplayBlock]]]:
-        with closing(
-            replay.Copy(self._database, self.window, with_contexts=with_contexts)
-        ) as copy:  # fmt: skip
-            yield copy.blocks
+    def again(self, *, with_contexts: bool) -> Iterator[Readable]:
+        copied = replay.Copy(self._database, self.window, with_contexts=with_contexts)
+        with closing(copied) as copy:
+            yield copy
 
     def checks(self) -> list[Check]:
         window = self.window

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,18 @@ from artwork_bandit.store.window import Window
 
 if TYPE_CHECKING:
     from artwork_bandit.store.engine import Store
+
+
+class Part(Protocol):
+    """A part of a log; it can be sent to another process."""
+
+    def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]: ...
+
+
+class Readable(Part, Protocol):
+    """A log that can be read several times through, at once or in its parts."""
+
+    def parts(self) -> Sequence[Part]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +105,9 @@ class ReplaySource(ABC):
         """Yield the log's blocks, in time order if it is the database's."""
 
     @contextmanager
-    def again(self, *, with_contexts: bool) -> Iterator[Callable[[Detail], Iterable[ReplayBlock]]]:
-        """Give `blocks`, to be read several times through; what that needs is let go at the end."""
-        yield self.blocks
+    def again(self, *, with_contexts: bool) -> Iterator[Readable]:
+        """Give the log to be read several times through; what that needs is let go at the end."""
+        yield self
 
     @abstractmethod
     def checks(self) -> list[Check]:

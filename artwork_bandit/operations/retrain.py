@@ -16,6 +16,7 @@ The promoted model is the one that was judged: it is not trained again on all of
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ FEWEST_TUNED = 20_000
 """Rows below which a log cannot tell one prior from another."""
 TUNED_AGAIN = 2
 """Priors are chosen again when the log has grown by this factor."""
+MOST_PROCESSES = 4
+"""Processes that make examples, if not told otherwise: each holds a part of the log in memory."""
 GATE = "gate"
 """Who promotes a model that the held-out log speaks for, in the record of changes."""
 Tune = Literal["auto", "always", "never"]
@@ -131,7 +134,7 @@ def retrain(
     )
     earlier = source.narrowed(None if goes_on is None else goes_on.since, split)
     start = None if goes_on is None else goes_on.start
-    with reading(earlier, scheduler) as to_learn:
+    with reading(earlier, scheduler, processes=processes(settings)) as to_learn:
         trained = training.train(to_learn, source.lookup, slot, how, progress, start)
     progress("judging", 0.0)
     version = _register(store, slot, trained, how, now, size, goes_on)
@@ -196,6 +199,13 @@ def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
 def _window(slot: Slot, settings: Settings) -> dt.timedelta:
     seconds = settings.attribution_window_seconds
     return dt.timedelta(seconds=seconds) if seconds else slot.attribution_window
+
+
+def processes(settings: Settings) -> int:
+    """Return how many processes make the examples of a large log."""
+    limited = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
+    return settings.training_processes or min(MOST_PROCESSES, cores)
 
 
 def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Priors | None:

@@ -274,8 +274,9 @@ def compile_own(
     contexts[np.arange(1, 1 + len(acting)), acting] = 1.0
     before = form.context_texts(contexts)
     plain = np.array([predict(text) for text in before])
+    owns = map(form.own_text, numbers)
     table = np.array(
-        [[predict(f"{text}{form.own_text(n)}") for text in before] for n in numbers], np.float64
+        [[predict(f"{text}{own}") for text in before] for own in owns], np.float64
     ).reshape(len(numbers), len(before))
     own = table - plain
     own[:, 1:] -= own[:, :1]

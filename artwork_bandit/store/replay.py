@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import marshal
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, overload
@@ -27,6 +29,8 @@ from artwork_bandit.store.window import Window
 BLOCK = 65_536
 WITH_CONTEXTS = 16_384
 """Rows of a page with contexts, of which every row may have its own, some kilobytes large."""
+PART = 3 * WITH_CONTEXTS
+"""Rows, about, of a part of the log's copy: what one process makes of it is held in memory."""
 SIZE = 8
 """Bytes that say how long a page is."""
 _context = msgspec.json.Decoder(Context)
@@ -91,6 +95,8 @@ class Copy:
         self._sets: dict[int, ActionSet] = {}
         self._file = tempfile.TemporaryFile(prefix="artwork-bandit-")  # noqa: SIM115 (`close`)
         self._whole = False
+        self._ends: list[tuple[int, int]] = []
+        """Per page, the rows up to its end and where it ends in the file."""
 
     def close(self) -> None:
         self._file.close()
@@ -100,9 +106,27 @@ class Copy:
         for page in ahead(self._again() if self._whole else self._first()):
             yield _block(page if detail == "all" else page._replace(texts=None), self._sets)
 
+    def parts(self) -> Sequence[CopiedPart]:
+        """Return the parts of the copy, for processes of this machine to read while it is open;
+        none until it is whole, or where files without a name cannot be shared."""
+        path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+        if not self._whole or not os.path.exists(path):
+            return []
+        self._file.flush()
+        cuts, rows = [0], 0
+        for until, end in self._ends:
+            if until - rows >= PART or until == self._ends[-1][0]:
+                cuts.append(end)
+                rows = until
+        return [
+            CopiedPart(path, start, end, self._sets)
+            for start, end in itertools.pairwise(cuts)
+        ]  # fmt: skip
+
     def _first(self) -> Iterator[_Page]:
         self._file.seek(0)
         self._file.truncate()
+        self._ends, rows = [], 0
         with_contexts = self._with_contexts
         for page in _pages(self._store, self._window, self._sets, with_contexts=with_contexts):
             data = page.dumped()
@@ -113,6 +137,7 @@ class Copy:
                     f"the log's copy in {tempfile.gettempdir()} cannot be written: {error}; let "
                     "TMPDIR name a folder with more room"
                 ) from error
+            self._ends.append((rows := rows + len(page.chosen), self._file.tell()))
             yield page
         self._whole = True
 
@@ -120,6 +145,24 @@ class Copy:
         self._file.seek(0)
         while size := int.from_bytes(self._file.read(SIZE), "little"):
             yield _Page.loaded(self._file.read(size))
+
+
+class CopiedPart(NamedTuple):
+    """Some pages of a copy."""
+
+    path: str
+    start: int
+    """Bytes in the file, [start, end)."""
+    end: int
+    sets: dict[int, ActionSet]
+
+    def blocks(self, detail: Detail = "all") -> Iterator[ReplayBlock]:
+        """Yield the part's blocks."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            while file.tell() < self.end:
+                page = _Page.loaded(file.read(int.from_bytes(file.read(SIZE), "little")))
+                yield _block(page if detail == "all" else page._replace(texts=None), self.sets)
 
 
 class _Page(NamedTuple):

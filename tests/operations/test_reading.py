@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import psutil
@@ -11,9 +14,10 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import StoreUnavailable
-from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.operations import cluster
+from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import arrays, replay
+from artwork_bandit.store import arrays, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import rewards
 from artwork_bandit.store.window import Window
@@ -102,3 +106,44 @@ def test_texts_of_any_kind_are_texts_in_a_query(
         (page,) = arrays.pages(store, plain, [sa.column("x")], 10)
         assert [column.tolist() for column in page] == [[name], [1.5]]
         assert page[1].dtype in (np.float64, object)
+
+
+def test_other_processes_make_the_same_model(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LARGE", 500)
+    monkeypatch.setattr(replay, "WITH_CONTEXTS", 256)
+    monkeypatch.setattr(replay, "PART", 600)
+    read: list[int] = []
+    parts = replay.Copy.parts
+    monkeypatch.setattr(
+        replay.Copy, "parts", lambda copy: read.append(len(found := parts(copy))) or found
+    )
+    simulation.visits(400)
+    hashes = []
+    for processes in (1, 2):
+        settings = replace(simulation.settings, training_processes=processes)
+        store = simulation.service.store
+        version = retrain(store, ARTWORK, settings, simulation.later()).version
+        with store.read() as connection:
+            hashes.append(registry.get(connection, version).sha256)
+    assert hashes[0] == hashes[1]
+    assert max(read) > 1  # not read here
+    assert read[0] == 0  # not before it was copied
+
+
+def test_other_processes_end_with_the_one_that_was_killed() -> None:
+    code = (
+        "import time; from artwork_bandit.operations.cluster import _nothing, _pool, _run\n"
+        "with _pool(2) as pool:\n"
+        "    pool.submit(_run, _nothing, None, 'all', ()).result(); print('ready', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        assert killed.stdout.readline() == b"ready\n"
+        children = psutil.Process(killed.pid).children(recursive=True)
+        assert len(children) >= 2
+        killed.kill()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
