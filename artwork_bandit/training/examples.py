@@ -8,6 +8,7 @@ behaviour weighs more: a row that is h half-lives older than the newest weighs 2
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import IO, NamedTuple
@@ -32,33 +33,43 @@ SMALLEST_WEIGHT = 1e-6
 GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1.0)
 
 
+NOBODY = np.empty(0, np.int64)
+
+
 class Written(NamedTuple):
     """Examples, on their way or in the file."""
 
     text: str
     lines: int
     told: Information | None
+    occurred_at: Ints = NOBODY
+    """Per line, microseconds of its row, if that was asked for."""
+    members: Ints = NOBODY
+    """Per line, a number of its row's member."""
 
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    half_life: dt.timedelta, since: int = 0,
+    half_life: dt.timedelta, since: int = 0, *, whose: bool = False,
 ) -> Written:  # fmt: skip
     """Write every row that can teach, from microsecond `since` on; return how many lines that were
-    and what they tell."""
+    and what they tell, and `whose` they were and when."""
     lines, told = 0, None
+    origins = [(NOBODY, NOBODY)]
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
-    for made in log.map(_texts, lookup, found, form, slot.reward.bounds, half_life, since):
+    bounds = slot.reward.bounds
+    for made in log.map(_texts, lookup, found, form, bounds, half_life, since, whose):
         out.write(made.text)
         lines += made.lines
+        origins += [(made.occurred_at, made.members)] if whose else []
         if made.told is not None:
             told = made.told if told is None else told + made.told
-    return Written("", lines, told)
+    return Written("", lines, told, *map(np.concatenate, zip(*origins, strict=True)))
 
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], half_life: dt.timedelta, since: int,
+    bounds: tuple[float, float], half_life: dt.timedelta, since: int, whose: bool,
 ) -> Iterator[Written]:  # fmt: skip
     """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
@@ -80,8 +91,15 @@ def _texts(
         for i, (of, reward, heavy, logit) in enumerate(rows):
             end = f"{begin[of]} {texts[i]}\n"
             lines += [f"{la} {end}" for la in vowpal.labels(reward, heavy, logit)]
-        yield Written("".join(lines), len(lines), None)
+        origins = _origins(block, np.where((share > 0) & (share < 1), 2, 1)) if whose else ()
+        yield Written("".join(lines), len(lines), None, *origins)
     yield Written("", 0, features.told)
+
+
+def _origins(block: ReplayBlock, lines: Ints) -> tuple[Ints, Ints]:
+    """Return per line when its row was and whose, rows having so many lines each."""
+    members = [zlib.crc32(member.encode()) for member in block.member_ids.tolist()]
+    return np.repeat(block.occurred_at, lines), np.repeat(np.array(members, np.int64), lines)
 
 
 class _Features:

@@ -15,13 +15,12 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import Floats
+from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
@@ -33,6 +32,8 @@ from artwork_bandit.training.survey import Survey, base_logits
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
 """Shares of the newest rows that priors, and their ageing, are judged on."""
 MOST_ROWS = 100_000
+LEFT_OUT = -(2**63)
+"""In the place of the time of a line that is too old."""
 FEWEST_WATCHED = 20_000
 """Rows below which the newest are too few to tell of a change."""
 AGEING: tuple[float, ...] = (3.0, 1 / 3)
@@ -126,7 +127,7 @@ class _Search:
             tried = msgspec.structs.replace(self.best, **{name: value})
             reached = self._trial.losses(tried)
             self.losses[f"{name} {value:.3g}"] = float(reached.mean())
-            if not _surely_less(reached, self.least, self._sure):
+            if not _surely_less(reached, self.least, self._trial.members, self._sure):
                 break
             self.best, self.least, helped = tried, reached, True
         return helped
@@ -147,35 +148,44 @@ class Trial:
         self._titles = len(found.title_numbers)
         self._whole = folder / "all.txt"
         with self._whole.open("w", encoding="ascii") as out:
-            self._lines = examples.write(
-                out, log, lookup, found, self.form, slot, half_life, found.since(MOST_ROWS)
-            ).lines
+            since = found.since(MOST_ROWS)
+            written = examples.write(
+                out, log, lookup, found, self.form, slot, half_life, since, whose=True
+            )  # fmt: skip
+        self._at, self._members = written.occurred_at, written.members
+        self._at = np.where(self._at >= np.sort(self._at)[-MOST_ROWS:][0], self._at, LEFT_OUT)
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         self._labels: list[tuple[float, float]] = []
+        self.members = np.empty(0, np.int64)
+        """Whose the later rows are."""
 
     def cut(self, share: float) -> None:
         """Have the newest `share` of the rows judge what is learned from the others."""
-        kept = min(self._lines, MOST_ROWS)
-        cut = int(kept * (1 - share))
+        times = np.sort(self._at[self._at != LEFT_OUT])
+        later = self._at >= times[int(len(times) * (1 - share))]
+        self.members = self._members[later]
         rows, earned = np.zeros(self._titles), np.zeros(self._titles)
         with self._whole.open() as text:
-            for line in islice(text, self._lines - kept, self._lines - kept + cut):
-                label, weight, title, _ = _parts(line)
-                rows[title] += weight
-                earned[title] += weight * (label > 0)
+            for line, late, at in zip(text, later.tolist(), self._at.tolist(), strict=True):
+                if not late and at != LEFT_OUT:
+                    label, weight, title, _ = _parts(line)
+                    rows[title] += weight
+                    earned[title] += weight * (label > 0)
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
         base = base_logits(rows, earned)
         self._labels = []
         with (
             self._whole.open() as text, self._early.open("w") as early,
-            self._late.open("w") as late,
+            self._late.open("w") as late_ones,
         ):  # fmt: skip
-            for i, line in enumerate(islice(text, self._lines - kept, None)):
+            for line, late, at in zip(text, later.tolist(), self._at.tolist(), strict=True):
+                if at == LEFT_OUT:
+                    continue
                 label, weight, title, features = _parts(line)
                 begin = f"{label:g} {weight:.7g} {base[title]:.5f}"
-                (early if i < cut else late).write(f"{begin} {features}")
-                if i >= cut:
+                (late_ones if late else early).write(f"{begin} {features}")
+                if late:
                     self._labels.append((label, weight))
 
     def losses(self, priors: Priors) -> Floats:
@@ -221,7 +231,10 @@ def _aged(ageing: float, line: str) -> str:
     return f"{label} {max(float(weight) ** ageing, examples.SMALLEST_WEIGHT):.7g} {rest}"
 
 
-def _surely_less(losses: Floats, others: Floats, sure: float) -> bool:
+def _surely_less(losses: Floats, others: Floats, members: Ints, sure: float) -> bool:
+    """Tell whether the mean difference is so many standard errors above 0; a member's rows are
+    taken together."""
     gain = others - losses
-    error = gain.std() / np.sqrt(len(gain))
+    of = np.unique(members, return_inverse=True)[1]
+    error = np.sqrt(np.square(np.bincount(of, gain - gain.mean())).sum()) / len(gain)
     return bool(gain.mean() > sure * error)

@@ -20,7 +20,7 @@ from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.training import audiences, train
+from artwork_bandit.training import audiences, train, tuning
 from artwork_bandit.training.survey import base_logits
 from tests.samples import NOW
 from tests.taught import GENRES, log, lookup, variants
@@ -183,6 +183,32 @@ def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
     assert made.tuned.rows == 1_000
     assert "choosing priors" in said
     assert made.priors == made.tuned.priors
+
+
+def test_priors_are_judged_on_the_newest_rows_in_whatever_order_the_log_is() -> None:
+    block = log(2_000)
+    # What members like changes at the end, which only the newest rows can say.
+    change = np.arange(2_000) >= 1_500
+    block = replace(block, reward=np.where(change, 1.0 - block.reward, block.reward))
+    rng = np.random.default_rng(3)
+    found = []
+    for order in (np.arange(2_000), rng.permutation(2_000)):
+        made = train.train(InMemory([block.take(order)]), lookup, ARTWORK, train.Settings())
+        assert made.tuned is not None
+        found.append(made.tuned.losses)
+    assert found[0].keys() == found[1].keys()
+    for name, loss in found[0].items():
+        assert found[1][name] == pytest.approx(loss, abs=2e-4), name
+
+
+def test_one_member_who_is_sure_is_no_crowd() -> None:
+    gain = np.full(400, 0.01) + np.random.default_rng(1).normal(0, 0.05, 400)
+    alone, together = np.arange(400), np.repeat([1, 2], 200)
+    assert tuning._surely_less(-gain, np.zeros(400), alone, 2.0)
+    gain[:200] += 0.2
+    gain[200:] -= 0.13
+    assert gain.mean() > 2.0 * gain.std() / 20  # were all rows each other's strangers
+    assert not tuning._surely_less(-gain, np.zeros(400), together, 2.0)
 
 
 def test_communities_of_members_who_are_nearly_all_alike_are_fewer_not_an_error(
