@@ -81,7 +81,7 @@ class Counted:
         """Log of the wealth of bets that the propensities are wrong."""
         used, some = self._rows > 0, self._squares > 0
         n = int(used.sum())
-        if n < FEWEST_BUCKETS:
+        if n < FEWEST_BUCKETS or not some.any():  # nothing was left to chance
             return 0.0
         varies = float(self._buckets[used].var(axis=0)[some].sum()) * n * n / (n - 1)
         like = max(1.0, varies / float(self._squares[some].sum()))

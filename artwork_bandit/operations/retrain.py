@@ -17,15 +17,15 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from artwork_bandit.domain import microseconds
-from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.domain import ModelRecord, microseconds
+from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.results import Judged
@@ -35,7 +35,7 @@ from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.editing import Editor
-from artwork_bandit.operations.going_on import GoingOn, Warm, going_on
+from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
@@ -87,6 +87,8 @@ class Outcome:
     """Of these, rows read now."""
     started_from: int | None
     """The model that was gone on from; None: the whole log was learned from."""
+    why_whole: str | None
+    """Why it was, though trainings may go on."""
     metrics: dict[str, Any]
 
 
@@ -107,9 +109,11 @@ def retrain(
 
     `tune` says whether priors are chosen on the log: `auto` if it is large enough to tell and has
     doubled since they were; `warm` whether to go on from the live model: `auto` as the settings
-    say, on the database's log; `scheduler` is who reads a Parquet log's parts (`cluster`). Raises
-    NotEnoughData if the log is too small to train on.
+    say, on the database's log, and on the whole log where that cannot be; `scheduler` is who reads
+    a Parquet log's parts (`cluster`). Raises NotEnoughData if the log is too small to train on.
     """
+    if (tune, warm) == ("always", "always"):
+        raise InvalidInput("priors are chosen on the whole log: leave out --tune or --warm")
     progress("joining rewards", 0.0)
     joined = join_rewards(store, slot, settings, now)
     source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
@@ -120,10 +124,7 @@ def retrain(
     if split is None:
         raise NotEnoughData(why_empty(store, slot, settings))
     size, tried = source.size, [r.settings for r in before]
-    due = warm == "auto" and (log is not None or priors_for(tune, tried, size or 0) is None)
-    goes_on = going_on(
-        store, slot, settings, "never" if due else warm, incumbent, source, split
-    )  # fmt: skip
+    goes_on, why_whole = _begin(store, slot, settings, before, source, split, tune, warm)
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
@@ -132,12 +133,23 @@ def retrain(
         watched=tune == "auto",
         seed=seed,
     )
-    earlier = source.narrowed(None if goes_on is None else goes_on.since, split)
-    start = None if goes_on is None else goes_on.start
-    with reading(earlier, scheduler, processes=processes(settings)) as to_learn:
-        trained = training.train(to_learn, source.lookup, slot, how, progress, start)
+
+    def learned(goes_on: GoingOn | None) -> Trained:
+        since, start = (None, None) if goes_on is None else (goes_on.since, goes_on.start)
+        earlier = source.narrowed(since, split)
+        with reading(earlier, scheduler, processes=processes(settings)) as to_learn:
+            return training.train(to_learn, source.lookup, slot, how, progress, start)
+
+    try:
+        trained = learned(goes_on)
+    except NotEnoughData as error:
+        if goes_on is None or warm == "always":
+            raise
+        goes_on, why_whole = None, str(error)
+        trained = learned(None)
     progress("judging", 0.0)
-    version = _register(store, slot, trained, how, now, size, goes_on)
+    goes_on_from = None if goes_on is None else goes_on.version
+    version = _register(store, slot, trained, how, now, size, goes_on_from, why_whole)
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -171,8 +183,52 @@ def retrain(
     return Outcome(
         joined=joined, version=version, promoted=verdict == "live", verdict=verdict,
         reason=reason, rows=trained.rows, new_rows=trained.new_rows,
-        started_from=None if goes_on is None else goes_on.version, metrics=metrics,
+        started_from=goes_on_from, why_whole=why_whole, metrics=metrics,
     )  # fmt: skip
+
+
+def goes_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
+    """Tell whether a training now would go on from the live model."""
+    source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
+    split = source.quantile(1 - HELD_OUT_SHARE)
+    with store.read() as connection:
+        before = registry.list_all(connection, slot.name)
+    if split is None:
+        return False
+    found, _ = _begin(store, slot, settings, before, source, split, "auto", "auto")
+    return found is not None
+
+
+def _begin(
+    store: Store, slot: Slot, settings: Settings, before: Sequence[ModelRecord],
+    source: ReplaySource, split: dt.datetime, tune: Tune, warm: Warm,
+) -> tuple[GoingOn | None, str | None]:  # fmt: skip
+    """Return what to go on from, or None and why not, if that was to be expected."""
+    if warm == "never" or (warm == "auto" and (not settings.warm_starts or source.size is None)):
+        return None, None
+    try:
+        if warm == "auto":
+            if (n := in_a_row(before)) >= settings.warm_starts:
+                raise NotEnoughData(f"{n} trainings in a row went on")
+            if priors_for(tune, [r.settings for r in before], _teaching(source, before)) is None:
+                raise NotEnoughData("priors are to be chosen again")
+        found = going_on(store, slot, settings, before, source, split)
+        if tune == "never" and found.start.learned.priors != Priors():
+            raise NotEnoughData(f"the priors of model {found.version} are not the defaults")
+        return found, None
+    except NotEnoughData as why:
+        if warm == "auto":
+            return None, str(why)
+        raise NotEnoughData(f"nothing to go on from: {why}; train without --warm") from why
+
+
+def _teaching(source: ReplaySource, before: Sequence[ModelRecord]) -> int:
+    """Return how many rows a training on the whole log would learn from, about: those before the
+    held-out ones, of which as many teach as did for the newest model."""
+    rows = (source.size or 0) * (1 - HELD_OUT_SHARE)
+    made: Mapping[str, Any] = before[0].settings if before else {}
+    taught, left_out = made.get("new_rows", 1), made.get("rows_left_out", 0)
+    return int(rows * taught / max(taught + left_out, 1))
 
 
 def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
@@ -226,7 +282,7 @@ def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Pr
 
 def _register(
     store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime,
-    log_rows: int | None, goes_on: GoingOn | None,
+    log_rows: int | None, started_from: int | None, why_whole: str | None,
 ) -> int:  # fmt: skip
     """Store a candidate with how it was made; return its version."""
     with store.write() as connection:
@@ -251,8 +307,8 @@ def _register(
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,
                 "log_rows": log_rows,
-                "started_from": None if goes_on is None else goes_on.version,
-                "warm_starts": 0 if goes_on is None else goes_on.in_a_row,
+                "started_from": started_from,
+                "why_whole": why_whole,
                 "new_rows": trained.new_rows,
             },
             now=now,

@@ -265,6 +265,13 @@ def compile_weights(
     return _finite(weights)
 
 
+def compile_affinities(predict: Predictor, form: Form) -> Floats:
+    """Return logit effects [kinds]: of one unit of each affinity, without any crosses."""
+    nothing = predict("|")
+    texts = form.affinity_texts(np.eye(len(form.pairs)))
+    return _finite(np.array([predict(text) - nothing for text in texts]))
+
+
 def compile_own(
     predict: Predictor, form: Form, context_columns: int, numbers: Sequence[int]
 ) -> Floats:

@@ -112,7 +112,7 @@ class _Features:
         self._variants = np.empty((0, 0))
         self._numbers = np.empty(0, np.int64)
         self._variant_texts: list[str] = []
-        self._start = None if found.start is None else ModelPolicy(found.start, GREEDY)
+        self._start = None if found.start is None else ModelPolicy(found.start.model, GREEDY)
         self._bound: BoundModel | None = None
         emphasis = len(found.variants.emphasis)
         self.told = information.nothing(form, len(found.variant_numbers), emphasis)
@@ -142,8 +142,8 @@ class _Features:
         if form.watched is None:
             shares[:] = 0.0
         information.count(
-            self.told, form, contexts[place], self._variants[shown], self._numbers[shown],
-            affinities, shares, curvature,
+            self.told, form, contexts, self._variants, self._numbers, place, shown, affinities,
+            shares, curvature,
         )  # fmt: skip
         parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
         texts = [

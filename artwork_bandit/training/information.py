@@ -21,25 +21,31 @@ def nothing(form: Form, variants: int, emphasis: int) -> Information:
 
 
 def count(
-    told: Information, form: Form, contexts: Floats, variants: Floats, numbers: Ints,
-    affinities: Floats, watched: Floats, curvature: Floats,
+    told: Information, form: Form, contexts: Floats, variants: Floats, numbers: Ints, place: Ints,
+    shown: Ints, affinities: Floats, watched: Floats, curvature: Floats,
 ) -> None:  # fmt: skip
-    """Add what n rows tell: `contexts` [n, columns] and `variants` [n, columns] encoded, the
-    `numbers` of the variants, `affinities` [n, kinds], shares `watched`, and per row the second
-    derivative of its loss, p (1 - p) times its weight."""
+    """Add what n rows tell.
+
+    `contexts` [c, columns] and `variants` [v, columns] are encoded, `numbers` those of the
+    variants; row i showed variant `shown[i]` in context `place[i]`, with `affinities` [n, kinds],
+    a share `watched` of the title and `curvature` p (1 - p) times its weight, the second derivative
+    of its loss.
+    """
+    from scipy.sparse import csr_array
+
     squares = variants**2
     described, emphasis = squares[:, : form.described], squares[:, form.described :]
-
-    def of_contexts(columns: list[int] | range) -> Floats:
-        found: Floats = (contexts[:, columns] ** 2 * curvature[:, None]).T
-        return found
-
-    told.variant[:] += curvature @ described
-    told.own[:] += np.bincount(numbers, curvature, len(told.own))
+    # Rows of a context are summed up first: those of a page have it in common.
+    pairs = csr_array((curvature, (place, shown)), (len(contexts), len(variants)))
+    by_context = pairs @ described
+    told.variant[:] += by_context.sum(axis=0)
+    told.own[:] += np.bincount(numbers[shown], curvature, len(told.own))
     told.affinity[:] += curvature @ affinities**2
-    told.cross[:] += of_contexts(form.crossed) @ described
-    told.watched[:] += (curvature * watched**2) @ described
-    for i, of_factor in enumerate(of_contexts(form.factors)):
-        told.own_cross[:, i] += np.bincount(numbers, of_factor, len(told.own))
+    told.cross[:] += (contexts[:, form.crossed] ** 2).T @ by_context
+    if len(some := np.flatnonzero(watched)):
+        told.watched[:] += (curvature * watched**2)[some] @ described[shown[some]]
+    if form.factors:
+        of_factors = pairs.T @ contexts[:, form.factors] ** 2
+        np.add.at(told.own_cross, numbers, of_factors)
     if form.genre_crosses:
-        told.genre_cross[:] += of_contexts(range(form.genres)) @ emphasis
+        told.genre_cross[:] += (contexts[:, : form.genres] ** 2).T @ (pairs @ emphasis)

@@ -16,6 +16,7 @@ from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import LinearModel
 from artwork_bandit.policies.precision import NAMES, Information, kept
+from artwork_bandit.policies.rendezvous import UInt64s
 from artwork_bandit.policies.vowpal import Form
 
 _DAY = dt.timedelta(days=1) / dt.timedelta(microseconds=1)
@@ -27,8 +28,11 @@ class Start:
 
     model: LinearModel
     """Its scores are logits."""
+    affinity: Floats
+    """Effects of the kinds of affinity, which the model's weights have added to crosses."""
     learned: Learned
     information: Information
+    """Of the model's own keys, or those that it was put `among`."""
 
     @staticmethod
     def of(bundle: Bundle) -> Start:
@@ -44,7 +48,7 @@ class Start:
                 model, weights=model.weights / learned.per_logit,
                 own_effects=model.own_effects / learned.per_logit,
             ),
-            learned=learned,
+            affinity=learned.affinity.array(), learned=learned,
             information=Information(**{n: learned.information[n].array() for n in NAMES}),
         )  # fmt: skip
 
@@ -60,18 +64,29 @@ class Start:
         stays[1 + np.array(form.crossed, np.int64), described] = kept(p.cross, known.cross, share)
         if form.watched is not None:
             stays[1 + form.watched, described] = kept(p.watched, known.watched, share)
-        of_kind = kept(p.affinity, known.affinity, share)
-        for (contexts, variants), stay in zip(form.pairs, of_kind, strict=True):
-            stays[1 + contexts, 1 + variants] = stay
+        if form.genre_crosses:
+            crosses = kept(p.genre_cross, known.genre_cross, share)
+            stays[1 : 1 + form.genres, 1 + form.described :] = crosses
+        affinity = self.affinity * kept(p.affinity, known.affinity, share)
+        weights = model.weights.copy()
+        for (contexts, variants), liked in zip(form.pairs, self.affinity, strict=True):
+            weights[1 + contexts, 1 + variants] -= liked
+        weights *= stays
+        for (contexts, variants), liked in zip(form.pairs, affinity, strict=True):
+            weights[1 + contexts, 1 + variants] += liked
         own = kept(p.own, known.own, share)[:, None]
         if model.own_columns:
             own = np.hstack([own, kept(p.own_cross, known.own_cross, share)])
-        return Start(
-            model=replace(
-                model, weights=model.weights * stays, own_effects=model.own_effects * own
-            ),
-            learned=self.learned, information=known.aged(share),
+        own_effects = model.own_effects * own
+        return replace(
+            self, model=replace(model, weights=weights, own_effects=own_effects),
+            affinity=affinity, information=known.aged(share),
         )  # fmt: skip
+
+    def among(self, keys: UInt64s) -> Start:
+        """Return it with what is known of these variants, all of the model's own among them."""
+        at = np.searchsorted(keys, self.model.own_keys)
+        return replace(self, information=self.information.renumbered(at, len(keys)))
 
     def sums(self) -> dict[str, list[float]]:
         """Return, per title, its rows so far and the sum of their rewards on [0, 1]."""

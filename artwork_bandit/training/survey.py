@@ -19,8 +19,6 @@ from artwork_bandit.domain import Context, Floats, ReplayBlock, Variant, stable_
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
-from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 from artwork_bandit.training.start import Start
@@ -161,10 +159,9 @@ class Survey:
     """Per title number, the sum of their rewards on [0, 1]."""
     new_rows: int
     """Rows that can teach, in this log."""
-    start: LinearModel | None
-    """What examples start from beside their titles' levels, in logits."""
-    known: Information | None
-    """How surely the start is known."""
+    start: Start | None
+    """What examples start from beside their titles' levels, as it has aged, for this log's variants
+    too."""
     hours: dict[int, int]
     """Hour, counted from 1970 -> rows that can teach."""
     left_out: int
@@ -241,7 +238,7 @@ def survey(
         counts += part
     members = counts.sampled()
     shown = [counts.variants[key] for key in sorted(counts.variants)]
-    known, keys, sums = None, set(counts.variants), counts.titles
+    keys, sums = set(counts.variants), counts.titles
     new_rows = int(sum(rows for rows, _ in sums.values()))
     if start is None:
         contexts = ContextEncoder.learn(members)
@@ -254,10 +251,8 @@ def survey(
         sums = start.sums()
         for title, more in counts.titles.items():
             sums[title] = np.add(sums.get(title, [0, 0.0]), more).tolist()
-        before_keys = start.model.own_keys.tolist()
-        keys |= set(before_keys)
-        at = np.searchsorted(sorted(keys), before_keys)
-        known = start.information.renumbered(at, len(keys))
+        keys |= set(start.model.own_keys.tolist())
+        start = start.among(np.array(sorted(keys), np.uint64))
     titles = sorted(sums)
     rows, earned = np.array([sums[t] for t in titles]).reshape(-1, 2).T
     return Survey(
@@ -265,7 +260,7 @@ def survey(
         variant_numbers={key: i for i, key in enumerate(sorted(keys))},
         title_numbers={title: i for i, title in enumerate(titles)},
         title_rows=rows, title_earned=earned, new_rows=new_rows,
-        start=None if start is None else start.model, known=known, hours=counts.hours,
+        start=start, hours=counts.hours,
         left_out=counts.left_out, first=counts.first, last=counts.last,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.precision import NAMES, Information, Spreads, Stored
 from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples, exploring
@@ -96,8 +97,9 @@ def train(
         with_audiences=settings.with_audiences, seed=settings.seed, start=start,
     )  # fmt: skip
     if found.new_rows < FEWEST_ROWS or found.first is None or found.last is None:
+        of = "the log has" if start is None else "after the model's last row the log has"
         raise NotEnoughData(
-            f"the log has {found.new_rows} rows that can teach, of at least {FEWEST_ROWS} needed "
+            f"{of} {found.new_rows} rows that can teach, of at least {FEWEST_ROWS} needed "
             f"({found.left_out} left out: one eligible variant)"
         )
     with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
@@ -111,8 +113,9 @@ def train(
             tuned = tune(trial, progress) if known is None else watch(trial, known, progress)
         priors = tuned.priors if tuned is not None else known or Priors()
         form = Form.of(priors, found.contexts, found.variants)
-        if found.known is not None:
-            form = msgspec.structs.replace(form, spreads=Spreads.of(priors, found.known))
+        if found.start is not None:
+            spreads = Spreads.of(priors, found.start.information)
+            form = msgspec.structs.replace(form, spreads=spreads)
         text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
         progress("writing examples", 0.0)
         half_life = settings.half_life / priors.ageing
@@ -141,11 +144,12 @@ def _learned(
 ) -> Learned:
     assert found.first is not None, "an empty log is refused before"
     assert found.last is not None
-    known = told if found.known is None else found.known + told
+    known = told if found.start is None else found.start.information + told
     return Learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
         last=found.last, per_logit=per_logit, titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
+        affinity=Stored.of(np.empty(0)),
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
     )  # fmt: skip
 
@@ -165,11 +169,15 @@ def _compile(
     scale = learned.per_logit
     with runner.predictor(model) as predict:
         weights = vowpal.compile_weights(predict, form, n_contexts, n_variants)
-        own = vowpal.compile_own(predict, form, n_contexts, range(len(keys)))
+        affinity = vowpal.compile_affinities(predict, form)
+        seen = _seen(found)
+        own = np.zeros((len(keys), 1 + len(form.factors) * form.own_crosses))
+        own[seen] = vowpal.compile_own(predict, form, n_contexts, seen)
         canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
     if (start := found.start) is not None:
-        weights, own = weights + start.weights, own + start.own(keys)
-        canaries = [_beyond(c, start, scale) for c in canaries]
+        weights, own = weights + start.model.weights, own + start.model.own(keys)
+        affinity = affinity + start.affinity
+        canaries = [_beyond(c, start.model, scale) for c in canaries]
     compiled = LinearModel(
         context_encoder=found.contexts,
         variant_encoder=found.variants,
@@ -187,8 +195,14 @@ def _compile(
         canaries=canaries,
         vowpal_model=model.read_bytes(),
         vowpal_arguments=arguments,
-        learned=learned,
+        learned=msgspec.structs.replace(learned, affinity=Stored.of(affinity)),
     )
+
+
+def _seen(found: Survey) -> list[int]:
+    """Return the numbers of the log's variants: nothing was learned of others."""
+    keys = (variant_key(v.title_id, v.slot, v.variant_id) for v in found.shown)
+    return sorted(found.variant_numbers[key] for key in keys)
 
 
 def _beyond(canary: Canary, start: LinearModel, scale: float) -> Canary:

@@ -2,16 +2,19 @@
 
 import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.domain import VariantStatus
+from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.retrain import join_rewards, retrain
 from artwork_bandit.operations.worker import Worker
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import CLICKS
-from artwork_bandit.store import registry, replay
+from artwork_bandit.store import catalog, parquet, registry, replay
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
@@ -78,6 +81,67 @@ def test_so_many_go_on_in_a_row_and_then_the_whole_log_is_learned_from(
     assert retrain(store, ARTWORK, other, simulation.later()).started_from is None
 
 
+def test_the_whole_log_is_learned_from_though_no_candidate_goes_live(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, replace(simulation.settings, warm_starts=2)
+    outcomes = []
+    for visits in (400, 150, 150, 150, 150):
+        simulation.visits(visits)
+        outcomes.append(retrain(store, ARTWORK, settings, simulation.later()))
+        monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    assert [o.started_from for o in outcomes] == [None, 1, 1, None, 1]
+    assert [o.why_whole for o in outcomes] == [
+        "no model is live", None, None, "2 trainings in a row went on", None
+    ]  # fmt: skip
+
+
+def test_where_too_few_new_rows_teach_the_whole_log_is_learned_from(
+    simulation: Simulation,
+) -> None:
+    store, settings = simulation.service.store, replace(simulation.settings, warm_starts=9)
+    simulation.visits(200)
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+    with store.write() as connection:  # one picture of each title is left
+        for variant in catalog.list_variants(connection):
+            if not variant.is_default:
+                retired = replace(variant, status=VariantStatus.RETIRED)
+                catalog.put_variants(connection, [retired], simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(150)
+    second = retrain(store, ARTWORK, settings, simulation.later())  # of the rows held out before
+    assert second.started_from == 1
+    with store.write() as connection:
+        registry.promote(connection, second.version, "for the test", simulation.now)
+    simulation.visits(150)
+    then = retrain(store, ARTWORK, settings, simulation.later())
+    assert then.started_from is None
+    assert "after the model's last row the log has" in then.why_whole
+    with pytest.raises(NotEnoughData, match="rows that can teach"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+
+
+def test_a_log_in_files_can_be_gone_on_with_but_the_database_not_from_files(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(200)
+    first = retrain(store, ARTWORK, settings, simulation.later())
+    simulation.visits(200)
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    path = tmp_path / "log.parquet"
+    parquet.write(path, replay.blocks(store, Window()))
+    then = retrain(store, ARTWORK, settings, simulation.later(), log=path, warm="always")
+    assert then.started_from == first.version
+    with store.write() as connection:
+        registry.promote(connection, then.version, "for the test", simulation.now)
+    simulation.visits(150)
+    with pytest.raises(NotEnoughData, match="learned from files, not from the database"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
+    with pytest.raises(InvalidInput, match="leave out --tune or --warm"):
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always", tune="always")
+
+
 def test_a_worker_goes_on_once_the_log_has_grown_by_a_hundredth(simulation: Simulation) -> None:
     settings = replace(simulation.settings, warm_starts=5, train_seconds=1.0)
     worker = Worker(simulation.service.store, settings)
@@ -86,7 +150,13 @@ def test_a_worker_goes_on_once_the_log_has_grown_by_a_hundredth(simulation: Simu
     assert "model 1 live" in first.trained
     simulation.visits(150)
     (then, _) = worker.once(simulation.later())
-    worker.close()
     assert "model 2" in then.trained
     with simulation.service.store.read() as connection:
         assert registry.get(connection, 2).settings["started_from"] == 1
+    # A hundredth is not enough for the whole log to be learned from.
+    worker.close()
+    worker = Worker(simulation.service.store, replace(settings, warm_starts=1))
+    simulation.visits(30)
+    (last, _) = worker.once(simulation.later())
+    worker.close()
+    assert (last.joined > 100, last.trained) == (True, None)

@@ -146,9 +146,11 @@ def test_new_titles_are_learned_and_old_ones_keep_what_they_had() -> None:
         assert told[name] == pytest.approx(whole.information[name].array().sum(), rel=0.05), name
 
 
-def test_what_is_known_fades_as_rows_do() -> None:
+@pytest.mark.parametrize("genre_cross", [0.0, 0.1])
+def test_what_is_known_fades_as_rows_do(genre_cross: float) -> None:
     block = log(3_000)
-    made = train.train(rows(block, 0, 3_000), lookup, ARTWORK, HOW).bundle
+    how = replace(HOW, priors=lambda rows: Priors(genre_cross=genre_cross))
+    made = train.train(rows(block, 0, 3_000), lookup, ARTWORK, how).bundle
     start = Start.of(made)
     last = int(block.occurred_at[-1])
     same, month, ages = (start.aged(last + days * DAY) for days in (0, 30, 3_000))
