@@ -185,7 +185,10 @@ def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
     assert made.priors == made.tuned.priors
 
 
-def test_priors_are_judged_on_the_newest_rows_in_whatever_order_the_log_is() -> None:
+def test_priors_are_judged_on_the_newest_rows_in_whatever_order_the_log_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tuning, "MOVES", {"own": (2.0,), "affinity": (5.0,)})
     block = log(2_000)
     # What members like changes at the end, which only the newest rows can say.
     change = np.arange(2_000) >= 1_500
