@@ -56,6 +56,7 @@ def test_only_what_came_since_is_read_and_the_model_is_no_worse(simulation: Simu
     assert gained[1] > 0.9 * gained[2] > 0.1
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_so_many_go_on_in_a_row_and_then_the_whole_log_is_learned_from(
     simulation: Simulation,
 ) -> None:
@@ -81,6 +82,7 @@ def test_so_many_go_on_in_a_row_and_then_the_whole_log_is_learned_from(
     assert retrain(store, ARTWORK, other, simulation.later()).started_from is None
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_whole_log_is_learned_from_though_no_candidate_goes_live(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +98,7 @@ def test_the_whole_log_is_learned_from_though_no_candidate_goes_live(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_where_too_few_new_rows_teach_the_whole_log_is_learned_from(
     simulation: Simulation,
 ) -> None:
@@ -121,6 +124,7 @@ def test_where_too_few_new_rows_teach_the_whole_log_is_learned_from(
         retrain(store, ARTWORK, settings, simulation.later(), warm="always")
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_log_in_files_can_be_gone_on_with_but_the_database_not_from_files(
     simulation: Simulation, tmp_path: Path
 ) -> None:

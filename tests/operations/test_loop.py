@@ -56,6 +56,7 @@ def test_a_model_goes_live_and_earns_more(simulation: Simulation) -> None:
     assert record.metrics["difference_lower"] is not None
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_estimates_cover_the_known_value_on_a_log_of_several_cells(
     store: Store, database_url: str
 ) -> None:
@@ -112,6 +113,7 @@ def test_training_twice_on_the_same_log_gives_the_same_bytes(simulation: Simulat
     assert len(hashes) == 1
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> None:
     store, settings = simulation.service.store, simulation.settings
     simulation.visits(1500)
@@ -125,6 +127,7 @@ def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> 
         assert registry.live(connection, "artwork").version == first.version
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     def judged(lower: float, estimate: float, upper: float) -> tuple[str, str]:
         value = Estimate(estimate=0.1, lower=0.09, upper=0.11)
@@ -357,6 +360,7 @@ def test_unknown_targets_are_refused_in_words(simulation: Simulation, name: str)
         judge(source(simulation), [name])
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_recent_rows_weigh_more(simulation: Simulation) -> None:
     """The world turns round half-way; a short half-life follows, a long one lags."""
     store = simulation.service.store

@@ -38,6 +38,7 @@ def running(store: Store, database_url: str, tmp_path: Path) -> Iterator[tuple[i
     assert "raised an exception" not in log, log[-5000:]
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_schemathesis_finds_nothing(running: tuple[int, int], tmp_path: Path) -> None:
     port, _ = running
     arguments = [
