@@ -187,7 +187,7 @@ def retrain(
     )  # fmt: skip
 
 
-def goes_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
+def would_go_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
     """Tell whether a training now would go on from the live model."""
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
     split = source.quantile(1 - HELD_OUT_SHARE)

@@ -26,7 +26,7 @@ from pathlib import Path
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.reporting import keep_latest
-from artwork_bandit.operations.retrain import goes_on, join_rewards, retrain
+from artwork_bandit.operations.retrain import join_rewards, retrain, would_go_on
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
@@ -152,7 +152,7 @@ class Worker:
         seen = newest.settings.get("log_rows") or newest.rows
         if age < self._settings.train_seconds or rows < (1 + GROWN_WARM) * seen:
             return False
-        return rows >= (1 + GROWN) * seen or goes_on(self._store, slot, self._settings, now)
+        return rows >= (1 + GROWN) * seen or would_go_on(self._store, slot, self._settings, now)
 
     def _train(self, slot: Slot, now: dt.datetime) -> str:
         try:
