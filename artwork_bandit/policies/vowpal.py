@@ -233,15 +233,20 @@ def columns_texts(values: Floats) -> list[str]:
     return ["".join(row) for row in texts.tolist()]
 
 
-def labels(reward: float, weight: float, base: float) -> list[str]:
-    """Return the labels of one row: a reward strictly between 0 and 1 is a part of each class.
+def labels(reward: Floats, weight: Floats, base: Floats) -> list[list[str]]:
+    """Return the labels of each row: a reward strictly between 0 and 1 is a part of each class.
 
-    `base` is the logit that the example starts from.
+    `base` is the logit that the example starts from. Raises ValueError for what is none.
     """
-    if not 0 <= reward <= 1 or not 0 < weight < np.inf or not np.isfinite(base):
-        raise ValueError(f"label with reward {reward}, weight {weight} and base {base}")
-    parts = (("1", reward * weight), ("-1", (1 - reward) * weight))
-    return [f"{label} {part:.7g} {base:.5f}" for label, part in parts if part > 0]
+    right = (reward >= 0) & (reward <= 1) & (weight > 0) & (weight < np.inf) & np.isfinite(base)
+    if not right.all():
+        i = int(np.argmin(right))
+        raise ValueError(f"label with reward {reward[i]}, weight {weight[i]} and base {base[i]}")
+    parts = (reward * weight).tolist(), ((1 - reward) * weight).tolist(), base.tolist()
+    return [
+        [f"{label} {part:.7g} {b:.5f}" for label, part in (("1", won), ("-1", lost)) if part > 0]
+        for won, lost, b in zip(*parts, strict=True)
+    ]
 
 
 def compile_weights(

@@ -32,6 +32,8 @@ FEWEST_WATCHERS = 5
 """A title that fewer members watched says nothing about who is alike."""
 FEWEST_MEMBERS, MOST_MEMBERS = 50, 10_000
 SMALLEST_SPREAD = 1e-6
+FEWEST_ITERATED = 200
+"""Columns of a table from which on its leading directions are found without all others."""
 
 
 def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Audiences | None:
@@ -97,12 +99,20 @@ def _leading(products: Floats, k: int) -> Floats:
     """Return the k leading directions [columns, k] of a table, from the products of its columns,
     each with its largest part above 0."""
     from scipy.linalg import eigh
+    from scipy.sparse.linalg import ArpackError, eigsh
 
     n = len(products)
-    directions: Floats = eigh(products, subset_by_index=(n - k, n - 1))[1][:, ::-1]
-    largest = np.abs(directions).argmax(axis=0)
-    directions *= np.sign(directions[largest, np.arange(k)])
-    return directions
+    found: Floats | None = None
+    if n >= FEWEST_ITERATED:
+        start = np.random.default_rng(1).normal(size=n)  # the same directions every time
+        with suppress(ArpackError):
+            values, directions = eigsh(products, k, v0=start)
+            found = directions[:, np.argsort(values)[::-1]]
+    if found is None:
+        found = eigh(products, subset_by_index=(n - k, n - 1))[1][:, ::-1]
+    largest = np.abs(found).argmax(axis=0)
+    signed: Floats = found * np.sign(found[largest, np.arange(k)])
+    return signed
 
 
 def _centroids(factors: Floats, seed: int) -> Floats:

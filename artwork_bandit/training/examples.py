@@ -86,11 +86,12 @@ def _texts(
         at = base[title][block.set_of_row]
         texts, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
         begin = [form.title_text(t) for t in title]
-        rows = zip(block.set_of_row.tolist(), share, weight, (at + start).tolist(), strict=True)
-        lines: list[str] = []
-        for i, (of, reward, heavy, logit) in enumerate(rows):
-            end = f"{begin[of]} {texts[i]}\n"
-            lines += [f"{la} {end}" for la in vowpal.labels(reward, heavy, logit)]
+        labels = vowpal.labels(share, weight, at + start)
+        lines = [
+            f"{label} {begin[of]} {text}\n"
+            for of, text, parts in zip(block.set_of_row.tolist(), texts, labels, strict=True)
+            for label in parts
+        ]
         origins = _origins(block, np.where((share > 0) & (share < 1), 2, 1)) if whose else ()
         yield Written("".join(lines), len(lines), None, *origins)
     yield Written("", 0, features.told)

@@ -88,7 +88,7 @@ def train(
 ) -> Trained:  # fmt: skip
     """Return a trained model; raises NotEnoughData for fewer than 200 rows that can teach.
 
-    Memory does not grow with the log: it is read in blocks, and VW reads text from a file. With a
+    Memory does not grow with the log: it is read in blocks, and VW reads text as it is made. With a
     `start` the log is what came after it; products, audiences and priors are the start's.
     """
     progress("reading the log", 0.0)
@@ -116,14 +116,13 @@ def train(
         if found.start is not None:
             spreads = Spreads.of(priors, found.start.information)
             form = msgspec.structs.replace(form, spreads=spreads)
-        text, model = Path(folder, "examples.txt"), Path(folder, "model.vw")
-        progress("writing examples", 0.0)
+        model = Path(folder, "model.vw")
         half_life = settings.half_life / priors.ageing
-        with text.open("w", encoding="ascii") as out:
-            told = examples.write(out, log, lookup, found, form, slot, half_life).told
-        progress("training", 0.0)
         arguments = f"{settings.arguments} {form.interactions}".strip()
-        runner.train(text, model, arguments, settings.seed, runner.bits(found.features))
+        progress("training", 0.0)
+        bits = runner.bits(found.features)
+        with runner.training(model, arguments, settings.seed, bits) as out:
+            told = examples.write(out, log, lookup, found, form, slot, half_life).told
         progress("compiling", 0.0)
         assert told is not None, "an empty log is refused before"
         learned = _learned(found, told, priors, half_life, _reward_per_logit(found, slot))

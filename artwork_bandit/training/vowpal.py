@@ -1,9 +1,9 @@
 """Running Vowpal Wabbit: training through its own parser, and predicting while probing.
 
-Training runs in a process of its own: VW holds the interpreter's lock for as long as it trains,
-and ends the process on some errors. The model file is written to a temporary name, read back,
-checked, and only then taken: VW's save to a full disk raises nothing, and it often loads truncated
-files.
+Training runs in a process of its own, which reads examples while they are made: VW holds the
+interpreter's lock for as long as it trains, and ends the process on some errors. The model file is
+written to a temporary name, read back, checked, and only then taken: VW's save to a full disk
+raises nothing, and it often loads truncated files.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import vowpalwabbit
@@ -45,11 +47,52 @@ def train(examples: Path, model: Path, arguments: str, seed: int, table_bits: in
 
     Raises BrokenModel if no model came out.
     """
-    partial, cache = model.with_suffix(".partial"), model.with_suffix(".cache")
-    partial.unlink(missing_ok=True)
+    with _finished(model) as partial:
+        asked, files = _training(partial, arguments, seed, table_bits)
+        _run(asked, files | {"-d": examples})
+
+
+@contextmanager
+def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterator[IO[str]]:
+    """Give what examples are to be written to, while they are read; at the end leave the model as
+    `train` does. Raises BrokenModel if no model came out."""
+    with _finished(model) as partial, tempfile.TemporaryFile("w+") as said:
+        asked, files = _training(partial, arguments, seed, table_bits)
+        # Read from a pipe, it has to be named: without `-d` Vowpal Wabbit reads nothing.
+        line = _line(asked, files | {"-d": Path("/dev/stdin")})
+        done = subprocess.Popen(
+            line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True
+        )
+        assert done.stdin is not None
+        try:
+            with suppress(BrokenPipeError):  # its own words say why
+                yield done.stdin
+                done.stdin.flush()
+        except BaseException:
+            done.kill()
+            raise
+        finally:
+            with suppress(BrokenPipeError):
+                done.stdin.close()
+            done.wait()
+        said.seek(0)
+        _check(done.returncode, said.read())
+
+
+def _training(
+    partial: Path, arguments: str, seed: int, table_bits: int
+) -> tuple[str, dict[str, Path]]:
     asked = f"{arguments} --bit_precision {table_bits} --random_seed {seed} --quiet --kill_cache"
-    _run(asked, {"--cache_file": cache, "-d": examples, "-f": partial})
-    cache.unlink(missing_ok=True)
+    return asked, {"--cache_file": partial.with_suffix(".cache"), "-f": partial}
+
+
+@contextmanager
+def _finished(model: Path) -> Iterator[Path]:
+    """Give the name to write a model to, then put it in its place if it is whole."""
+    partial = model.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    yield partial
+    partial.with_suffix(".cache").unlink(missing_ok=True)
     if not partial.exists() or partial.stat().st_size == 0:
         raise BrokenModel(f"Vowpal Wabbit wrote no model to {partial}; is the disk full?")
     with partial.open("rb") as file:
@@ -93,9 +136,16 @@ def predictor(model: Path) -> Iterator[Predictor]:
 
 
 def _run(arguments: str, files: Mapping[str, Path]) -> None:
+    done = subprocess.run(_line(arguments, files), capture_output=True, text=True, check=False)
+    _check(done.returncode, done.stderr)
+
+
+def _line(arguments: str, files: Mapping[str, Path]) -> list[str]:
     named = [part for name, path in files.items() for part in (name, str(path))]
-    line = [sys.executable, "-m", "vowpalwabbit", *arguments.split(), *named]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-4:]
-        raise BrokenModel(f"Vowpal Wabbit ended with {done.returncode}: {' / '.join(said)[:400]}")
+    return [sys.executable, "-m", "vowpalwabbit", *arguments.split(), *named]
+
+
+def _check(code: int, stderr: str) -> None:
+    if code:
+        said = stderr.strip().splitlines()[-4:]
+        raise BrokenModel(f"Vowpal Wabbit ended with {code}: {' / '.join(said)[:400]}")

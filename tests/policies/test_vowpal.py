@@ -34,7 +34,7 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         reward = float(
             rng.random() < 1 / (1 + np.exp(-(u[0] * x[1] + u[6] * (own - 10) / 5 - 0.5)))
         )
-        label = vowpal.labels(reward, 1.0, -0.2)[0]
+        label = vowpal.labels(*np.array([[reward], [1.0], [-0.2]]))[0][0]
         lines.append(f"{label} {form.title_text(1)} {form.line(u, x, own)}\n")
     text, model = tmp_path / "examples.txt", tmp_path / "model.vw"
     text.write_text("".join(lines))
@@ -76,12 +76,27 @@ def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
 )
 def test_labels_out_of_range_never_reach_vw(reward: float, weight: float, base: float) -> None:
     with pytest.raises(ValueError, match="label"):
-        vowpal.labels(reward, weight, base)
+        vowpal.labels(*np.array([[0.5, reward], [1, weight], [0, base]], float))
 
 
 def test_a_reward_between_0_and_1_is_a_part_of_each_class() -> None:
-    assert vowpal.labels(0.25, 2.0, -1.5) == ["1 0.5 -1.50000", "-1 1.5 -1.50000"]
-    assert vowpal.labels(0.0, 1.0, 0.0) == ["-1 1 0.00000"]
+    rows = np.array([[0.25, 0.0], [2.0, 1.0], [-1.5, 0.0]])
+    assert vowpal.labels(*rows) == [["1 0.5 -1.50000", "-1 1.5 -1.50000"], ["-1 1 0.00000"]]
+
+
+def test_a_training_that_fails_while_it_is_told_says_why(tmp_path: Path) -> None:
+    model = tmp_path / "model.vw"
+    many = ["1 |a b:1\n"] * 100_000
+    wrong = "--no_such_option"
+    with pytest.raises(BrokenModel, match=wrong), runner.training(model, wrong, 1, 18) as out:
+        out.writelines(many)
+    with pytest.raises(ZeroDivisionError), runner.training(model, runner.ARGUMENTS, 1, 18) as out:
+        out.write(f"{1 / 0}")
+    assert not model.exists()
+    with runner.training(model, runner.ARGUMENTS, 1, 18) as out:
+        out.writelines(f"{1 if i % 2 else -1} 1 0 |a {i % 2}\n" for i in range(100))
+    with runner.predictor(model) as predict:
+        assert predict("|a 1") > 1 > -1 > predict("|a 0")
 
 
 def test_a_model_with_numbers_that_are_not_finite_is_refused() -> None:
