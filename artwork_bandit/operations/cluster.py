@@ -96,8 +96,9 @@ class _Here:
                 )  # fmt: skip
             except BrokenExecutor as error:
                 raise StoreUnavailable(
-                    "a process that read a part of the log was ended, for want of memory perhaps; "
-                    "fewer training_processes need less"
+                    "a process that read a part of the log was ended: for want of memory, or "
+                    'because the script that trains lacks `if __name__ == "__main__":`; '
+                    "training_processes=1 starts none"
                 ) from error
             return
 
