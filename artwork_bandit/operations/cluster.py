@@ -50,7 +50,8 @@ def reading(
     that cannot be.
     """
     if scheduler is None:
-        others = processes > 1 and (source.size or 0) >= LARGE
+        shared = os.path.isdir("/proc/self/fd")  # how others read the log's copy
+        others = shared and processes > 1 and (source.size or 0) >= LARGE
         pools = _pool(processes) if others else nullcontext()
         with pools as pool, source.again(with_contexts=with_contexts) as log:
             yield _Here(log, progress, pool, processes)
@@ -69,12 +70,26 @@ def _pool(processes: int) -> Iterator[Executor]:
     # read, and end when it was read for the last time.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, spawn, _end_with_parent) as pool:
-        for _ in range(processes):
-            pool.submit(_run, _nothing, None, "all", ())
         try:
+            with _told():
+                for _ in range(processes):
+                    pool.submit(_run, _nothing, None, "all", ())
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in words that another process has ended."""
+    try:
+        yield
+    except (BrokenExecutor, MemoryError) as error:
+        raise StoreUnavailable(
+            "a process that read a part of the log was ended: for want of memory, or because the "
+            'script that trains lacks `if __name__ == "__main__":`; training_processes=1 starts '
+            "none"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +103,12 @@ class _Here:
         self, function: PartFunction[Made], *arguments: Any, detail: Detail = "all"
     ) -> Iterator[Made]:
         if self.pool is not None and len(parts := self.log.parts()) > 1:
-            submit, most = self.pool.submit, AHEAD * self.processes
-            try:
+            submit = self.pool.submit
+            with _told():
                 yield from _in_order(
                     lambda part: submit(_run, function, part, detail, arguments),
-                    parts, most, self.progress,
+                    parts, self.processes + 1, self.progress,
                 )  # fmt: skip
-            except BrokenExecutor as error:
-                raise StoreUnavailable(
-                    "a process that read a part of the log was ended: for want of memory, or "
-                    'because the script that trains lacks `if __name__ == "__main__":`; '
-                    "training_processes=1 starts none"
-                ) from error
             return
 
         def blocks() -> Iterator[ReplayBlock]:

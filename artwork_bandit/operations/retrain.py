@@ -189,6 +189,8 @@ def retrain(
 
 def would_go_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
     """Tell whether a training now would go on from the live model."""
+    if not settings.warm_starts:
+        return False
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
     split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:

@@ -71,6 +71,8 @@ class Worker:
         self._journal = _journal(store, settings)
         self._tried: dict[str, dt.datetime] = {}
         """Slot -> when training last failed: what cannot succeed is not tried at every join."""
+        self._asked: dict[str, int] = {}
+        """Slot -> rows of the log when it was last asked whether a training would go on."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
         self._training: dict[str, Future[str]] = {}
         """Slot -> its training, until it was told what came of it."""
@@ -150,9 +152,14 @@ class Worker:
         newest = models[0]
         age = (now - newest.created_at).total_seconds()
         seen = newest.settings.get("log_rows") or newest.rows
-        if age < self._settings.train_seconds or rows < (1 + GROWN_WARM) * seen:
+        if age < self._settings.train_seconds:
             return False
-        return rows >= (1 + GROWN) * seen or would_go_on(self._store, slot, self._settings, now)
+        if rows >= (1 + GROWN) * seen:
+            return True
+        if rows < (1 + GROWN_WARM) * max(seen, self._asked.get(slot.name, 0)):
+            return False
+        self._asked[slot.name] = rows
+        return would_go_on(self._store, slot, self._settings, now)
 
     def _train(self, slot: Slot, now: dt.datetime) -> str:
         try:

@@ -43,10 +43,10 @@ class Learned(msgspec.Struct, frozen=True):
     """Per title, the rows it learned from, ever."""
     title_earned: Stored
     """Per title, the sum of their rewards on [0, 1]."""
-    affinity: Stored
-    """Effects of the kinds of affinity, in logits: in the weights they are added to crosses."""
     information: dict[str, Stored]
     """`precision.Information`, variants in the order of the model's own keys."""
+    affinity: Stored | None = None
+    """Effects of the kinds of affinity, in logits: in the weights they are added to crosses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

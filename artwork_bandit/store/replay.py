@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import marshal
 import os
 import tempfile
@@ -95,8 +94,8 @@ class Copy:
         self._sets: dict[int, ActionSet] = {}
         self._file = tempfile.TemporaryFile(prefix="artwork-bandit-")  # noqa: SIM115 (`close`)
         self._whole = False
-        self._ends: list[tuple[int, int]] = []
-        """Per page, the rows up to its end and where it ends in the file."""
+        self._ends: list[tuple[int, int, set[int]]] = []
+        """Per page, the rows up to its end, where it ends in the file, and its action sets."""
 
     def close(self) -> None:
         self._file.close()
@@ -113,15 +112,15 @@ class Copy:
         if not self._whole or not os.path.exists(path):
             return []
         self._file.flush()
-        cuts, rows = [0], 0
-        for until, end in self._ends:
+        parts: list[CopiedPart] = []
+        rows, start, ids = 0, 0, set[int]()
+        for until, end, of_page in self._ends:
+            ids |= of_page
             if until - rows >= PART or until == self._ends[-1][0]:
-                cuts.append(end)
-                rows = until
-        return [
-            CopiedPart(path, start, end, self._sets)
-            for start, end in itertools.pairwise(cuts)
-        ]  # fmt: skip
+                used = {set_id: self._sets[set_id] for set_id in ids}
+                parts.append(CopiedPart(path, start, end, used))
+                rows, start, ids = until, end, set()
+        return parts
 
     def _first(self) -> Iterator[_Page]:
         self._file.seek(0)
@@ -137,7 +136,8 @@ class Copy:
                     f"the log's copy in {tempfile.gettempdir()} cannot be written: {error}; let "
                     "TMPDIR name a folder with more room"
                 ) from error
-            self._ends.append((rows := rows + len(page.chosen), self._file.tell()))
+            rows += len(page.chosen)
+            self._ends.append((rows, self._file.tell(), set(np.unique(page.set_ids).tolist())))
             yield page
         self._whole = True
 

@@ -37,7 +37,7 @@ class Start:
     @staticmethod
     def of(bundle: Bundle) -> Start:
         """Return the start that a model is; raises NotEnoughData if it does not say enough."""
-        if (learned := bundle.learned) is None:
+        if (learned := bundle.learned) is None or learned.affinity is None:
             raise NotEnoughData(
                 "the model was trained by an earlier release, which kept too little of what it "
                 "had learned to go on from; train on the whole log once"

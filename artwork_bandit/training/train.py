@@ -148,7 +148,6 @@ def _learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
         last=found.last, per_logit=per_logit, titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
-        affinity=Stored.of(np.empty(0)),
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
     )  # fmt: skip
 

@@ -164,8 +164,10 @@ class Trial:
 
     def cut(self, share: float) -> None:
         """Have the newest `share` of the rows judge what is learned from the others."""
-        times = np.sort(self._at[self._at != LEFT_OUT])
-        later = self._at >= times[int(len(times) * (1 - share))]
+        newest = np.argsort(self._at, kind="stable")[::-1]
+        newest = newest[: np.count_nonzero(self._at != LEFT_OUT)]
+        later = np.zeros(len(self._at), bool)
+        later[newest[: max(1, round(len(newest) * share))]] = True
         self.members = self._members[later]
         rows, earned = np.zeros(self._titles), np.zeros(self._titles)
         with self._whole.open() as text:
@@ -239,5 +241,8 @@ def _surely_less(losses: Floats, others: Floats, members: Ints, sure: float) -> 
     taken together."""
     gain = others - losses
     of = np.unique(members, return_inverse=True)[1]
-    error = np.sqrt(np.square(np.bincount(of, gain - gain.mean())).sum()) / len(gain)
+    n, groups = len(gain), int(of.max()) + 1
+    # A few members' sums tell little of how much sums vary; rows' own noise is the least there is.
+    summed = np.square(np.bincount(of, gain - gain.mean())).sum() * groups / max(groups - 1, 1)
+    error = max(np.sqrt(summed) / n, gain.std() / np.sqrt(n))
     return bool(gain.mean() > sure * error)

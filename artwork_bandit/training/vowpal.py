@@ -64,10 +64,12 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
             line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True
         )
         assert done.stdin is not None
+        broken = False
         try:
-            with suppress(BrokenPipeError):  # its own words say why
-                yield done.stdin
-                done.stdin.flush()
+            yield done.stdin
+            done.stdin.flush()
+        except BrokenPipeError:
+            broken = True
         except BaseException:
             done.kill()
             raise
@@ -77,6 +79,8 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
             done.wait()
         said.seek(0)
         _check(done.returncode, said.read())
+        if broken:
+            raise BrokenModel("Vowpal Wabbit stopped reading examples before their end")
 
 
 def _training(

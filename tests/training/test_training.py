@@ -212,6 +212,11 @@ def test_one_member_who_is_sure_is_no_crowd() -> None:
     gain[200:] -= 0.13
     assert gain.mean() > 2.0 * gain.std() / 20  # were all rows each other's strangers
     assert not tuning._surely_less(-gain, np.zeros(400), together, 2.0)
+    noise = np.random.default_rng(2).normal(0, 1, (200, 400))
+    for few in (1, 3):
+        of = np.arange(400) % few
+        wrong = sum(tuning._surely_less(x, np.zeros(400), of, 3.0) for x in noise)
+        assert wrong <= 3, few
 
 
 def test_communities_of_members_who_are_nearly_all_alike_are_fewer_not_an_error(
