@@ -281,6 +281,7 @@ def test_a_log_that_is_read_again_is_what_it_was_when_it_was_read_first(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "WITH_CONTEXTS", 100)
+    monkeypatch.setattr(replay, "PART", 300)
     simulation.visits(300)
     join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
 
@@ -294,13 +295,17 @@ def test_a_log_that_is_read_again_is_what_it_was_when_it_was_read_first(
             )
         ]  # fmt: skip
 
-    with source(simulation).again(with_contexts=True) as blocks:
-        next(iter(blocks("plain")))  # not read to its end: not copied either
-        first = rows(blocks("all"))
+    with source(simulation).again(with_contexts=True) as log:
+        next(iter(log.blocks("plain")))  # not read to its end: not copied either
+        assert log.parts() == []
+        first = rows(log.blocks("all"))
         simulation.visits(100)
         join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
-        assert rows(blocks("all")) == first
-        plain = rows(blocks("plain"))
+        assert rows(log.blocks("all")) == first
+        parts = log.parts()
+        assert len(parts) > 2
+        assert [row for part in parts for row in rows(part.blocks("all"))] == first
+        plain = rows(log.blocks("plain"))
         assert [(*row[:7], *row[8:]) for row in plain] == [(*r[:7], *r[8:]) for r in first]
         assert all(row[7] == Context() for row in plain)
     assert len(rows(source(simulation).blocks())) > len(first)
