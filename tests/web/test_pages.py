@@ -142,6 +142,7 @@ def test_a_long_name_is_broken_not_scrolled_to(browser: Browser, address: str) -
     page.get_by_label("or its address").fill("/media/none.svg")
     page.get_by_label("Your name").fill("Ann")
     page.get_by_role("button", name="Add").click()
+    page.wait_for_url("**/titles/dark?*")  # with its styles
     for width in (390, 768, 1280):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width, width
