@@ -21,14 +21,11 @@ from rich.table import Table
 from artwork_bandit.domain import Context, Contexts, Floats
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import ModelPolicy
-from artwork_bandit.policies.priors import Priors
-from artwork_bandit.policies.segments import first_maximum
 from artwork_bandit.training import train as training
 from simulations.going_on import GREEDY
-from simulations.learning import OURS, SLOT, encoded, interval
+from simulations.learning import OURS, SLOT, interval, liked_most
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
 
 KNOWN = (0, 1, 3, 10, 50)
@@ -66,19 +63,6 @@ def by_known(log: UniformLog, at: np.ndarray, chosen: Floats) -> list[float]:
     return shares
 
 
-def affinity(log: UniformLog) -> Floats:
-    """Return per row the true value of the variant whose genre the member likes most."""
-    found, actions, contexts, variants = encoded(log)
-    form = vowpal.Form.of(Priors(), found.contexts, found.variants)
-    row = np.repeat(np.arange(len(log.block)), np.diff(actions.offsets))
-    liked = np.empty(len(row))
-    for some in np.array_split(np.arange(len(row)), max(1, len(row) // 200_000)):
-        kinds = form.affinities(contexts[row[some]], variants[actions.rows[some]])
-        liked[some] = kinds[:, :2].sum(axis=1)
-    best: Floats = log.truth[first_maximum(liked, actions.offsets)]
-    return best
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--movielens", type=Path, required=True)
@@ -107,7 +91,7 @@ def main() -> None:
             shares[name] = np.array(by_known(log, at, chosen))
         found[names[0]].append(shares[with_them].tolist())
         found[names[1]].append((shares[with_them] - shares[without]).tolist())
-        found[names[2]].append(by_known(log, at, affinity(log)))
+        found[names[2]].append(by_known(log, at, liked_most(log)))
     table = Table(
         title=f"Share of headroom by titles known of a member, world {arguments.world}, "
         f"{arguments.rows:,} decisions, {arguments.seeds} seeds, 95% intervals"

@@ -78,8 +78,9 @@ def encoded(log: UniformLog) -> tuple[Survey, Actions, Floats, Floats]:
     return found, actions, contexts, found.variants.encode(actions.columns.features)
 
 
-def affinity_value(log: UniformLog) -> float:
-    """Return the true value of the variant whose genre the member likes most: no training."""
+def liked_most(log: UniformLog) -> Floats:
+    """Return, per row, the true value of the variant whose genre the member likes most: no
+    training."""
     found, actions, contexts, variants = encoded(log)
     form = vowpal.Form.of(Priors(), found.contexts, found.variants)
     row = np.repeat(np.arange(len(log.block)), np.diff(actions.offsets))
@@ -87,7 +88,13 @@ def affinity_value(log: UniformLog) -> float:
     for some in np.array_split(np.arange(len(row)), max(1, len(row) // 200_000)):
         kinds = form.affinities(contexts[row[some]], variants[actions.rows[some]])
         liked[some] = kinds[:, :2].sum(axis=1)  # every tag alike
-    return float(log.truth[first_maximum(liked, actions.offsets)].mean())
+    best: Floats = log.truth[first_maximum(liked, actions.offsets)]
+    return best
+
+
+def affinity_value(log: UniformLog) -> float:
+    """Return the true value of ranking by affinity."""
+    return float(liked_most(log).mean())
 
 
 def cb_adf_value(log: UniformLog, arguments: str) -> float:
