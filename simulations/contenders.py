@@ -228,6 +228,8 @@ def _mabwiser(name: str) -> Callable[[Stream, int], Contender]:
 ALPHA = {"LinUCB": 0.1, "LinTS": 0.1}
 """Not MABWiser's default, 1, with which they captured half to two thirds as much in the world of
 seed 1; with 0.03 and 0.01 LinTS captured a little less, LinUCB a little more."""
+PACKAGES = ("MABWiser", "contextualbandits")
+"""Whose contenders, named after them, take part where they are installed."""
 CONTENDERS: dict[str, Callable[[Stream, int], Contender]] = {
     "artwork-bandit, live cell": Ours,
     "affinity, no training": Affinity,

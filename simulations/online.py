@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from artwork_bandit.operations.audience import WorldSettings
-from simulations.contenders import CONTENDERS, Contender
+from simulations.contenders import CONTENDERS, PACKAGES, Contender
 from simulations.learning import PLOTS, interval
 from simulations.streams import Stream, stream
 from simulations.worlds import START, movielens
@@ -143,6 +144,9 @@ def main() -> None:
         name: make for name, make in CONTENDERS.items()
         if not arguments.only or name in arguments.only
     }  # fmt: skip
+    for package in (p for p in PACKAGES if find_spec(p.lower()) is None):
+        chosen = {name: make for name, make in chosen.items() if not name.startswith(package)}
+        print(f"{package} is not installed: left out (pip install {package.lower()})")
     curves: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
     console = Console(width=120)
     with Progress(console=console) as progress:
