@@ -35,6 +35,7 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import examples
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import survey
 from simulations.worlds import START, Setting, UniformLog, uniform_log
 
@@ -188,7 +189,8 @@ def write_examples(path: Path, log: UniformLog, how: training.Settings) -> Form:
     found = survey(InMemory([log.block]), log.lookup, SLOT.reward.bounds, how.products)
     form = Form.of(Priors(), found.contexts, found.variants)
     with path.open("w") as out:
-        examples.write(out, InMemory([log.block]), log.lookup, found, form, SLOT, how.half_life)
+        ageing = Ageing(half_life=how.half_life)
+        examples.write(out, InMemory([log.block]), log.lookup, found, form, SLOT, ageing)
     return form
 
 

@@ -23,6 +23,8 @@ from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train as training
+from artwork_bandit.training.change import looked_for
+from artwork_bandit.training.start import Start
 from simulations.streams import Stream
 
 SLOT = SLOTS["artwork"]
@@ -42,6 +44,8 @@ class Ours:
         self._s, self._seed = s, seed
         self._policy: Policy = Uniform()
         self._settings: list[dict[str, Any]] = []
+        self._made: list[Start] = []
+        self._changed_at: int | None = None
         self._chosen = np.zeros(len(s), np.int64)
         self._propensity, self._reward = np.zeros(len(s)), np.zeros(len(s))
 
@@ -59,17 +63,26 @@ class Ours:
         return pmf
 
     def _train(self, seen: Ints) -> None:
+        columns = (c[seen] for c in (self._chosen, self._propensity, self._reward))
+        log, lookup = InMemory([self._s.block(seen, *columns)]), self._s.lookup
+        # Not by the newest: as behind the gate, some rows came since it learned.
+        if len(self._made) > 1:
+            change = looked_for(log, lookup, self._made[-2], SLOT.reward.bounds)
+            if change is not None:
+                self._changed_at, self._made = change.at, []
         how = training.Settings(
-            priors=lambda n: priors_for("auto", self._settings, n), watched=True, seed=self._seed
-        )
-        log = self._s.block(
-            seen, *(c[seen] for c in (self._chosen, self._propensity, self._reward))
-        )
-        made = training.train(InMemory([log]), self._s.lookup, SLOT, how)
+            priors=lambda n: priors_for("auto", self._settings, n, self._changed_at), watched=True,
+            changed_at=self._changed_at, seed=self._seed,
+        )  # fmt: skip
+        made = training.train(log, lookup, SLOT, how)
         tuned = None if made.tuned is None else made.rows
         self._settings.insert(
-            0, {"tuned_on_rows": tuned, "priors": msgspec.to_builtins(made.priors)}
-        )
+            0, {
+                "tuned_on_rows": tuned, "priors": msgspec.to_builtins(made.priors),
+                "changed_at": self._changed_at,
+            },
+        )  # fmt: skip
+        self._made.append(Start.of(made.bundle))
         self._policy = made.bundle.policy(1)
 
 

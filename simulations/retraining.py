@@ -47,6 +47,7 @@ from artwork_bandit.store.tables import rewards
 from artwork_bandit.training import examples
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import survey
 from simulations.worlds import START, movielens, uniform_log
 
@@ -135,7 +136,8 @@ def prepared(url: str, folder: Path) -> str:
         found = survey(log, source.lookup, SLOT.reward.bounds)
         form = Form.of(Priors(), found.contexts, found.variants)
         with Path(folder, "x.txt").open("w") as out:
-            examples.write(out, log, source.lookup, found, form, SLOT, HOW.half_life)
+            ageing = Ageing(half_life=HOW.half_life)
+            examples.write(out, log, source.lookup, found, form, SLOT, ageing)
     return f"{runner.ARGUMENTS} {form.interactions}"
 
 

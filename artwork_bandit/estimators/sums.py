@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-from scipy.special import stdtrit
 
 from artwork_bandit.domain import MEMBER_BUCKETS, Floats, Ints
 
@@ -155,4 +154,6 @@ def t_quantile(probability: float, degrees: float) -> float:
     >>> round(t_quantile(0.975, 255), 4)
     1.9693
     """
+    from scipy.special import stdtrit  # slow to load, and whoever trains may not ask
+
     return float(stdtrit(degrees, probability))

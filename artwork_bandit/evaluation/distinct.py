@@ -8,7 +8,6 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from pandas.util import hash_array
 
 from artwork_bandit.domain import Objects
 
@@ -19,6 +18,8 @@ MOST_KEPT = 1_000_000
 
 def hashed(names: Objects) -> Hashes:
     """Return a 64-bit hash of each name, the same on every machine and run."""
+    from pandas.util import hash_array  # slow to load, and most commands count no names
+
     found: Hashes = hash_array(names, categorize=False)
     return found
 

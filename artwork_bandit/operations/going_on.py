@@ -15,6 +15,7 @@ from typing import Literal
 
 from artwork_bandit.domain import ModelRecord, instant
 from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.operations import changes
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
@@ -49,15 +50,21 @@ def in_a_row(before: Sequence[ModelRecord]) -> int:
 
 def going_on(
     store: Store, slot: Slot, settings: Settings, before: Sequence[ModelRecord], log: ReplaySource,
-    until: dt.datetime,
+    until: dt.datetime, changed_at: dt.datetime | None,
 ) -> GoingOn:  # fmt: skip
     """Return what to go on from when learning from the log's rows before `until`.
 
-    `before` are the slot's models, the newest first. Raises NotEnoughData where there is nothing.
+    `before` are the slot's models, the newest first, `changed_at` when what they had learned last
+    ceased to be true. Raises NotEnoughData where there is nothing.
     """
     live = next((r for r in before if r.status == "live"), None)
     if live is None:
         raise NotEnoughData("no model is live")
+    if changes.changed_at(live) != changed_at:
+        raise NotEnoughData(
+            f"what model {live.version} had learned ceased to be true "
+            f"at {changed_at:%Y-%m-%d %H:%M}Z"
+        )
     found = GoingOn(version=live.version, start=_start(store, slot, settings, live, log))
     rows = log.narrowed(found.since, until).size or 0
     if log.size is not None and rows < FEWEST_ROWS:

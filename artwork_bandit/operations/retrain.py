@@ -1,16 +1,8 @@
 """Retraining: join rewards, train a candidate, judge it on log it has not seen, promote or not.
 
-The gate, a first simple one: the candidate is trained on the earlier part of the log and valued
-on the later part against what serves now (the live model, or uniform before there is one), by the
-paired doubly robust difference clustered by member:
-
-    rejected    if the log does not support the comparison (verdict REFUSE), if the estimated
-                difference is below -margin x the incumbent's value, or if it is surely not above 0
-    live        if the difference is above 0 and its 95% interval above -margin x the incumbent's
-                value (non-inferiority)
-    challenger  otherwise: it may be better, and the challenger cell can tell, if it has members
-
-The promoted model is the one that was judged: it is not trained again on all of the log.
+The candidate is trained on the earlier part of the log and judged on the later part against what
+serves now (`gate`). The promoted model is the one that was judged: it is not trained again on all
+of the log.
 """
 
 from __future__ import annotations
@@ -28,18 +20,17 @@ from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
-from artwork_bandit.evaluation.results import Judged
 from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.evaluation.verdict import Verdict
-from artwork_bandit.operations import judge
+from artwork_bandit.operations import changes, judge
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.gate import GATE, gate
 from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Uniform
-from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, replay, rewards
@@ -52,21 +43,12 @@ from artwork_bandit.training.tuning import Progress
 
 HELD_OUT_SHARE = 0.25
 """Share of the log, at its end, that judges the candidate."""
-MARGIN = 0.1
-"""Non-inferiority: the candidate may be worse by at most this share of the incumbent's value.
-
-At 2% the noise of a few ten thousand held-out rows kept a better model, trained on three times the
-rows, from going live (`simulations.loop`)."""
-
-
 FEWEST_TUNED = 20_000
 """Rows below which a log cannot tell one prior from another."""
 TUNED_AGAIN = 2
 """Priors are chosen again when the log has grown by this factor."""
 MOST_PROCESSES = 4
 """Processes that make examples, if not told otherwise: each holds a part of the log in memory."""
-GATE = "gate"
-"""Who promotes a model that the held-out log speaks for, in the record of changes."""
 Tune = Literal["auto", "always", "never"]
 
 
@@ -89,6 +71,8 @@ class Outcome:
     """The model that was gone on from; None: the whole log was learned from."""
     why_whole: str | None
     """Why it was, though trainings may go on."""
+    changed_at: dt.datetime | None
+    """When what had been learned ceased to be true, if it did: rows before weigh little."""
     metrics: dict[str, Any]
 
 
@@ -117,19 +101,24 @@ def retrain(
     progress("joining rewards", 0.0)
     joined = join_rewards(store, slot, settings, now)
     source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
-    split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:
         incumbent = registry.live(connection, slot.name)
         before = registry.list_all(connection, slot.name)
+    progress("looking for a change", 0.0)
+    changed_at = changes.looked_for(store, slot, before, source, scheduler)
+    split = _split(source, changed_at)
     if split is None:
         raise NotEnoughData(why_empty(store, slot, settings))
     size, tried = source.size, [r.settings for r in before]
-    goes_on, why_whole = _begin(store, slot, settings, before, source, split, tune, warm)
+    goes_on, why_whole = _begin(
+        store, slot, settings, before, source, split, changed_at, tune, warm
+    )  # fmt: skip
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
-        priors=lambda rows: priors_for(tune, tried, rows),
+        priors=lambda rows: priors_for(tune, tried, rows, text(changed_at)),
+        changed_at=None if changed_at is None else microseconds(changed_at),
         watched=tune == "auto",
         seed=seed,
     )
@@ -149,7 +138,9 @@ def retrain(
         trained = learned(None)
     progress("judging", 0.0)
     goes_on_from = None if goes_on is None else goes_on.version
-    version = _register(store, slot, trained, how, now, size, goes_on_from, why_whole)
+    version = _register(
+        store, slot, trained, how, now, size, goes_on_from, why_whole, changed_at
+    )  # fmt: skip
     candidate = Target(
         name="candidate",
         policy=trained.bundle.policy(version),
@@ -183,7 +174,7 @@ def retrain(
     return Outcome(
         joined=joined, version=version, promoted=verdict == "live", verdict=verdict,
         reason=reason, rows=trained.rows, new_rows=trained.new_rows,
-        started_from=goes_on_from, why_whole=why_whole, metrics=metrics,
+        started_from=goes_on_from, why_whole=why_whole, changed_at=changed_at, metrics=metrics,
     )  # fmt: skip
 
 
@@ -192,18 +183,19 @@ def would_go_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) 
     if not settings.warm_starts:
         return False
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
-    split = source.quantile(1 - HELD_OUT_SHARE)
     with store.read() as connection:
         before = registry.list_all(connection, slot.name)
-    if split is None:
+    changed_at = changes.known(before)
+    if (split := _split(source, changed_at)) is None:
         return False
-    found, _ = _begin(store, slot, settings, before, source, split, "auto", "auto")
+    found, _ = _begin(store, slot, settings, before, source, split, changed_at, "auto", "auto")
     return found is not None
 
 
 def _begin(
     store: Store, slot: Slot, settings: Settings, before: Sequence[ModelRecord],
-    source: ReplaySource, split: dt.datetime, tune: Tune, warm: Warm,
+    source: ReplaySource, split: dt.datetime, changed_at: dt.datetime | None, tune: Tune,
+    warm: Warm,
 ) -> tuple[GoingOn | None, str | None]:  # fmt: skip
     """Return what to go on from, or None and why not, if that was to be expected."""
     if warm == "never" or (warm == "auto" and (not settings.warm_starts or source.size is None)):
@@ -212,9 +204,11 @@ def _begin(
         if warm == "auto":
             if (n := in_a_row(before)) >= settings.warm_starts:
                 raise NotEnoughData(f"{n} trainings in a row went on")
-            if priors_for(tune, [r.settings for r in before], _teaching(source, before)) is None:
+            teaching = _teaching(source.narrowed(changed_at, None), before)
+            tried = [r.settings for r in before]
+            if priors_for(tune, tried, teaching, text(changed_at)) is None:
                 raise NotEnoughData("priors are to be chosen again")
-        found = going_on(store, slot, settings, before, source, split)
+        found = going_on(store, slot, settings, before, source, split, changed_at)
         if tune == "never" and found.start.learned.priors != Priors():
             raise NotEnoughData(f"the priors of model {found.version} are not the defaults")
         return found, None
@@ -222,6 +216,19 @@ def _begin(
         if warm == "auto":
             return None, str(why)
         raise NotEnoughData(f"nothing to go on from: {why}; train without --warm") from why
+
+
+def _split(source: ReplaySource, changed_at: dt.datetime | None) -> dt.datetime | None:
+    """Return the instant from which on rows judge a candidate, None for an empty log: after a
+    change, so that most of what came since can be learned from."""
+    since = None if changed_at is None else source.narrowed(changed_at, None)
+    found = None if since is None else since.quantile(1 - HELD_OUT_SHARE)
+    return source.quantile(1 - HELD_OUT_SHARE) if found is None else found
+
+
+def text(changed_at: dt.datetime | None) -> str | None:
+    """Return how the instant of a change stands in a model's settings."""
+    return None if changed_at is None else changed_at.isoformat()
 
 
 def _teaching(source: ReplaySource, before: Sequence[ModelRecord]) -> int:
@@ -266,16 +273,20 @@ def processes(settings: Settings) -> int:
     return settings.training_processes or min(MOST_PROCESSES, cores)
 
 
-def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Priors | None:
+def priors_for(
+    tune: Tune, before: Iterable[Mapping[str, Any]], rows: int, changed_at: str | None = None
+) -> Priors | None:
     """Return the priors to train with; None to choose them on the log.
 
-    `before`: the settings of earlier models, the newest first.
+    `before`: the settings of earlier models, the newest first; `rows`, since the last change.
     """
     if tune == "always":
         return None
     if tune == "never" or rows < FEWEST_TUNED:
-        return Priors()
+        return Priors() if changed_at is None else AFTER_CHANGE
     for settings in before:
+        if settings.get("changed_at") != changed_at:
+            break
         if (tuned := settings.get("tuned_on_rows")) is not None:
             known = msgspec.convert(settings["priors"], Priors)
             return known if rows < TUNED_AGAIN * tuned else None
@@ -285,6 +296,7 @@ def priors_for(tune: Tune, before: Iterable[Mapping[str, Any]], rows: int) -> Pr
 def _register(
     store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime,
     log_rows: int | None, started_from: int | None, why_whole: str | None,
+    changed_at: dt.datetime | None,
 ) -> int:  # fmt: skip
     """Store a candidate with how it was made; return its version."""
     with store.write() as connection:
@@ -304,7 +316,9 @@ def _register(
                 "context_products": list(how.products),
                 "exploration": how.form,
                 "strength": trained.bundle.strength,
-                "exploration_cost": exploring.cost_share(trained.rows),
+                "exploration_cost": exploring.cost_share(trained.effective_rows),
+                "effective_rows": round(trained.effective_rows),
+                "changed_at": text(changed_at),
                 "explored_share": how.explored_share,
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,
@@ -315,52 +329,3 @@ def _register(
             },
             now=now,
         )
-
-
-def gate(
-    candidate: Judged, incumbent: Judged, incumbent_name: str
-) -> tuple[str, str, dict[str, Any]]:
-    """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on)."""
-    value = candidate.estimators["dr"]
-    before = incumbent.estimators["dr"].estimate
-    difference = candidate.difference
-    metrics = {
-        "value": value.estimate,
-        "lower": value.lower,
-        "upper": value.upper,
-        "incumbent": incumbent_name,
-        "incumbent_value": before,
-        "difference": difference.estimate,
-        "difference_lower": difference.lower,
-        "difference_upper": difference.upper,
-        "held_out_rows": candidate.support.rows,
-        "effective_sample_size": candidate.support.effective_sample_size,
-    }
-    refused = next((j for j in (candidate, incumbent) if j.verdict is Verdict.REFUSE), None)
-    if refused is not None or difference.estimate is None or difference.lower is None:
-        because = refused and next(
-            (c.message for c in refused.checks if c.status is Verdict.REFUSE), "the log is refused"
-        )
-        return (
-            "rejected",
-            f"the held-out log cannot judge it: {because or difference.reason}",
-            metrics,
-        )
-    margin = -MARGIN * abs(before or 0.0)
-    seen = (
-        f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
-        f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
-    )
-    if difference.estimate < margin:
-        return "rejected", f"{seen}: worse by more than {-margin:.4f}", metrics
-    if difference.estimate == 0 and not difference.standard_error:
-        return "rejected", f"it earns on every held-out row what {incumbent_name} does", metrics
-    if difference.upper is not None and difference.upper <= 0:
-        return "rejected", f"{seen}: no better", metrics
-    if difference.lower < margin:
-        because = f"could be worse by more than {-margin:.4f}"
-    elif difference.estimate <= 0:
-        because = "no better"
-    else:
-        return "live", seen, metrics
-    return "challenger", f"{seen}: {because}; the challenger cell may tell", metrics

@@ -27,3 +27,8 @@ class Priors(msgspec.Struct, frozen=True):
     """Of one unit of log-lift of one genre, on variants that emphasise another."""
     ageing: float = 1.0
     """What the half-life of rows is divided by."""
+
+
+AFTER_CHANGE = Priors(genre_cross=0.1)
+"""Where what was learned before has ceased to be true: that members like what they watch is not
+taken for granted."""

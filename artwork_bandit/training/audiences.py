@@ -11,15 +11,15 @@ anyway, and loads in a third of the time that scikit-learn takes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Context, Floats
-from artwork_bandit.policies.audiences import Audiences, BoundAudiences, title_shares
+from artwork_bandit.policies.audiences import FARTHEST, Audiences, title_shares
 from artwork_bandit.policies.encoding import ContextEncoder
 
 if TYPE_CHECKING:
@@ -54,23 +54,22 @@ def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Au
     shares = csr_array((watched.values, (watched.rows, watched.numbers)), (len(told), len(row)))
     with threadpool_limits(1):  # sums in one order: the same log gives the same bytes
         of_genres, of_titles = _directions(lifts, shares)
-        made = lifts @ of_genres + shares @ of_titles
-        spread = made.std(axis=0)
+        spread = (lifts @ of_genres + shares @ of_titles).std(axis=0)
         kept = spread > SMALLEST_SPREAD
         if not kept.any():
             return None
         of_genres, of_titles = (
             np.round(d[:, kept] / spread[kept], 6) for d in (of_genres, of_titles)
         )
-        plain = Audiences(
-            genres=of_genres.tolist(),
-            titles={title: of_titles[i].tolist() for title, i in row.items()},
-            center=np.round((made.mean(axis=0) / np.where(kept, spread, 1))[kept], 6).tolist(),
-            communities=[],
-        )
-        factors = BoundAudiences(plain).encode(lifts, [c.played for c in told])
-    communities = np.round(_centroids(factors, seed), 6)
-    return msgspec.structs.replace(plain, communities=communities.tolist())
+        factors = lifts @ of_genres + shares @ of_titles
+        center = np.round(factors.mean(axis=0), 6)
+        communities = _centroids(np.clip(factors - center, -FARTHEST, FARTHEST), seed)
+    return Audiences(
+        genres=of_genres.tolist(),
+        titles={title: of_titles[i].tolist() for title, i in row.items()},
+        center=center.tolist(),
+        communities=np.round(communities, 6).tolist(),
+    )
 
 
 def _directions(lifts: Floats, shares: csr_array) -> tuple[Floats, Floats]:
@@ -82,34 +81,41 @@ def _directions(lifts: Floats, shares: csr_array) -> tuple[Floats, Floats]:
     of_titles = np.zeros((shares.shape[1], k_genres + k_titles))
     if k_genres:
         centered = lifts - lifts.mean(axis=0)
-        of_genres[:, :k_genres] = _leading(centered.T @ centered, k_genres)
+        gram = centered.T @ centered
+        of_genres[:, :k_genres] = _leading(lambda d: gram @ d, len(gram), k_genres)
     if k_titles:
         scale = 1.0 / np.sqrt(shares.mean(axis=0))
         onto = shares.T @ known
         fitted = np.linalg.pinv(known.T @ known, hermitian=True) @ onto.T
-        # Of what the fit leaves, which is at right angles to what is known.
-        beyond = (shares.T @ shares).toarray() - onto @ fitted
-        directions = _leading(scale[:, None] * beyond * scale, k_titles)
+
+        def beyond(directions: Floats) -> Floats:
+            # Of what the fit leaves, which is at right angles to what is known.
+            scaled = scale[:, None] * directions
+            left: Floats = shares.T @ (shares @ scaled) - onto @ (fitted @ scaled)
+            left *= scale[:, None]
+            return left
+
+        directions = _leading(beyond, len(scale), k_titles)
         of_titles[:, k_genres:] = scale[:, None] * directions
         of_genres[:, k_genres:] = -fitted[1:] @ of_titles[:, k_genres:]
     return of_genres, of_titles
 
 
-def _leading(products: Floats, k: int) -> Floats:
-    """Return the k leading directions [columns, k] of a table, from the products of its columns,
-    each with its largest part above 0."""
+def _leading(times: Callable[[Floats], Floats], n: int, k: int) -> Floats:
+    """Return the k leading directions [n, k] of a table of n columns, each with its largest part
+    above 0; `times` multiplies the products of its columns [n, n] with directions [n, m]."""
     from scipy.linalg import eigh
-    from scipy.sparse.linalg import ArpackError, eigsh
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-    n = len(products)
     found: Floats | None = None
     if n >= FEWEST_ITERATED:
         start = np.random.default_rng(1).normal(size=n)  # the same directions every time
+        products = LinearOperator((n, n), lambda x: times(x.reshape(n, 1)), dtype=np.float64)
         with suppress(ArpackError):
             values, directions = eigsh(products, k, v0=start)
             found = directions[:, np.argsort(values)[::-1]]
     if found is None:
-        found = eigh(products, subset_by_index=(n - k, n - 1))[1][:, ::-1]
+        found = eigh(times(np.eye(n)), subset_by_index=(n - k, n - 1))[1][:, ::-1]
     largest = np.abs(found).argmax(axis=0)
     signed: Floats = found * np.sign(found[largest, np.arange(k)])
     return signed
@@ -134,6 +140,8 @@ def _centroids(factors: Floats, seed: int) -> Floats:
 
 def _titles(contexts: Sequence[Context]) -> dict[str, int]:
     """Return the most watched titles, numbered."""
-    seen = Counter(t for c in contexts for t, weight in c.played.items() if weight > 0)
+    seen = Counter(chain.from_iterable(c.played for c in contexts))
+    for played in (c.played for c in contexts if c.played and min(c.played.values()) <= 0):
+        seen.subtract(title for title, weight in played.items() if weight <= 0)
     common = sorted(seen.items(), key=lambda s: (-s[1], s[0]))[:MOST_TITLES]
     return {title: i for i, (title, n) in enumerate(common) if n >= FEWEST_WATCHERS}

@@ -1,14 +1,11 @@
 """The second pass over the log: Vowpal Wabbit's text, one example per row, of what was shown, and
 what those rows tell of each effect.
 
-Rows with one eligible variant teach nothing about choosing and are left out, and counted. Recent
-behaviour weighs more: a row that is h half-lives older than the newest weighs 2^-h.
+Rows with one eligible variant teach nothing about choosing and are left out, and counted.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import IO, NamedTuple
@@ -25,10 +22,8 @@ from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import information
-from artwork_bandit.training.survey import Survey, shares, teaches
-
-SMALLEST_WEIGHT = 1e-6
-
+from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.survey import Survey, member_numbers, shares, teaches
 
 GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1.0)
 
@@ -46,30 +41,41 @@ class Written(NamedTuple):
     """Per line, microseconds of its row, if that was asked for."""
     members: Ints = NOBODY
     """Per line, a number of its row's member."""
+    weight: float = 0.0
+    """Sum of the rows' weights, and of their squares."""
+    squared: float = 0.0
+
+    @property
+    def effective_rows(self) -> float:
+        """How many rows that weigh alike would tell as much (Kish 1965)."""
+        return self.weight**2 / self.squared if self.squared else 0.0
 
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    half_life: dt.timedelta, since: int = 0, *, whose: bool = False,
+    ageing: Ageing, since: int = 0, *, whose: bool = False,
 ) -> Written:  # fmt: skip
     """Write every row that can teach, from microsecond `since` on; return how many lines that were
     and what they tell, and `whose` they were and when."""
     lines, told = 0, None
+    weight = squared = 0.0
     origins = [(NOBODY, NOBODY)]
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
     bounds = slot.reward.bounds
-    for made in log.map(_texts, lookup, found, form, bounds, half_life, since, whose):
+    for made in log.map(_texts, lookup, found, form, bounds, ageing, since, whose):
         out.write(made.text)
         lines += made.lines
+        weight, squared = weight + made.weight, squared + made.squared
         origins += [(made.occurred_at, made.members)] if whose else []
         if made.told is not None:
             told = made.told if told is None else told + made.told
-    return Written("", lines, told, *map(np.concatenate, zip(*origins, strict=True)))
+    occurred_at, members = map(np.concatenate, zip(*origins, strict=True))
+    return Written("", lines, told, occurred_at, members, weight, squared)
 
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], half_life: dt.timedelta, since: int, whose: bool,
+    bounds: tuple[float, float], ageing: Ageing, since: int, whose: bool,
 ) -> Iterator[Written]:  # fmt: skip
     """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
@@ -79,8 +85,7 @@ def _texts(
         block = whole.take(teaches(whole) & (whole.occurred_at >= since))
         if not len(block):
             continue
-        age = (found.last - block.occurred_at) / (half_life / dt.timedelta(microseconds=1))
-        weight = np.maximum(np.exp2(-age), SMALLEST_WEIGHT)
+        weight = ageing.weights(block.occurred_at, found.last)
         share = shares(block.reward, bounds)
         title = np.array([found.title_numbers[s.title_id] for s in block.action_sets])
         at = base[title][block.set_of_row]
@@ -92,15 +97,16 @@ def _texts(
             for of, text, parts in zip(block.set_of_row.tolist(), texts, labels, strict=True)
             for label in parts
         ]
-        origins = _origins(block, np.where((share > 0) & (share < 1), 2, 1)) if whose else ()
-        yield Written("".join(lines), len(lines), None, *origins)
+        parted = np.where((share > 0) & (share < 1), 2, 1)
+        origins = _origins(block, parted) if whose else (NOBODY, NOBODY)
+        summed = float(weight.sum()), float(np.square(weight).sum())
+        yield Written("".join(lines), len(lines), None, *origins, *summed)
     yield Written("", 0, features.told)
 
 
 def _origins(block: ReplayBlock, lines: Ints) -> tuple[Ints, Ints]:
     """Return per line when its row was and whose, rows having so many lines each."""
-    members = [zlib.crc32(member.encode()) for member in block.member_ids.tolist()]
-    return np.repeat(block.occurred_at, lines), np.repeat(np.array(members, np.int64), lines)
+    return np.repeat(block.occurred_at, lines), np.repeat(member_numbers(block), lines)
 
 
 class _Features:

@@ -31,13 +31,15 @@ DECISIONS = 5_000
 COST, MOST_COST = 3.0, 0.1
 
 
-def cost_share(rows: int) -> float:
+def cost_share(rows: float) -> float:
     """Return the share of what a model gains that exploring may cost, after so many rows."""
     return min(MOST_COST, COST / math.sqrt(rows))
 
 
-def strength(model: LinearModel, found: Survey, form: exploration.Form, seed: int) -> float:
-    """Return the strength of exploration for a model of this log."""
+def strength(
+    model: LinearModel, found: Survey, rows: float, form: exploration.Form, seed: int
+) -> float:
+    """Return the strength of exploration for a model of this log, worth so many rows."""
     columns = VariantColumns.of(found.shown)
     sizes = np.bincount(columns.title_of)
     order = np.argsort(columns.title_of, kind="stable")
@@ -45,10 +47,11 @@ def strength(model: LinearModel, found: Survey, form: exploration.Form, seed: in
     rng = np.random.default_rng(seed)
     title = rng.choice(len(sizes), DECISIONS, p=weight / weight.sum())
     title = title[sizes[title] > 1]
-    rows = order[ranges((np.cumsum(sizes) - sizes)[title], sizes[title])]
+    shown = order[ranges((np.cumsum(sizes) - sizes)[title], sizes[title])]
     offsets = np.concatenate([[0], np.cumsum(sizes[title])]).astype(np.int64)
     member = rng.integers(len(found.members), size=len(title))
     greedy = Exploration(form="greedy", strength=0.0, explored_share=1.0)
     bound = ModelPolicy(model, greedy).bind(columns)
-    scores = bound.scores(found.members, member, rows, offsets)
-    return exploration.strength_that_costs(cost_share(found.rows), form, scores, offsets)
+    asked, place = np.unique(member, return_inverse=True)
+    scores = bound.scores([found.members[i] for i in asked.tolist()], place, shown, offsets)
+    return exploration.strength_that_costs(cost_share(rows), form, scores, offsets)

@@ -8,14 +8,16 @@ with the log.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import Context, Floats, ReplayBlock, Variant, stable_hash
+from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
@@ -38,7 +40,9 @@ class Seen(NamedTuple):
     """Of the member."""
     at: int
     """Microseconds since 1970 UTC."""
-    context: Context
+    context: bytes
+    """Packed: most are replaced or left out before they are looked at, and a history of fifty
+    titles takes a tenth of the room."""
 
 
 @dataclass(slots=True)
@@ -109,7 +113,8 @@ class Counts:
         self._expect(hashes)
         for member, row in latest.items():
             if hashes[member] <= self.largest:
-                seen = Seen(hashes[member], int(block.occurred_at[row]), block.contexts[row])
+                packed = msgspec.msgpack.encode(block.contexts[row])
+                seen = Seen(hashes[member], int(block.occurred_at[row]), packed)
                 self._see(member, seen)
 
     def _hash(self, member: str) -> int:
@@ -133,7 +138,8 @@ class Counts:
     def sampled(self) -> list[Context]:
         """Return the contexts of the members of smallest hash, in its order."""
         ordered = sorted((seen.hashed, member) for member, seen in self.members.items())
-        return [self.members[member].context for _, member in ordered[:MOST_MEMBERS]]
+        unpacked = msgspec.msgpack.Decoder(Context).decode
+        return [unpacked(self.members[member].context) for _, member in ordered[:MOST_MEMBERS]]
 
     def _within(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(self.first, first)
@@ -198,6 +204,12 @@ class Survey:
                 return hour * HOUR
         return 0
 
+    def rows_since(self, changed_at: int | None) -> int:
+        """Return the rows that could teach since a change, to the hour."""
+        if changed_at is None:
+            return self.rows
+        return sum(n for hour, n in self.hours.items() if (hour + 1) * HOUR > changed_at)
+
     def base_logits(self) -> Floats:
         """Return per title number the logit of its shrunken mean reward."""
         return base_logits(self.title_rows, self.title_earned)
@@ -215,6 +227,12 @@ def base_logits(rows: npt.NDArray[Any], earned: Floats) -> Floats:
 def teaches(block: ReplayBlock) -> npt.NDArray[np.bool_]:
     """Return which rows can teach: those where several variants were eligible."""
     return np.asarray(block.sizes > 1)
+
+
+def member_numbers(block: ReplayBlock) -> Ints:
+    """Return per row a number of its member, the same in every block."""
+    found = [zlib.crc32(member.encode()) for member in block.member_ids.tolist()]
+    return np.array(found, np.int64)
 
 
 def shares(reward: Floats, bounds: tuple[float, float]) -> Floats:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -23,12 +23,13 @@ from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
 from artwork_bandit.policies.precision import NAMES, Information, Spreads, Stored
-from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples, exploring
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
 from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
@@ -44,12 +45,15 @@ class Settings:
     arguments: str = runner.ARGUMENTS
     """Vowpal Wabbit's, without the interactions that the priors ask for."""
     priors: Callable[[int], Priors | None] = lambda rows: None
-    """From the number of rows to the priors; None chooses them on the log (`training.tuning`)."""
+    """From the number of rows, since a change if there was one, to the priors; None chooses them on
+    the log (`training.tuning`)."""
     watched: bool = False
     """Look at the newest rows whether the world has changed since the priors were chosen, and
     choose them anew if it has."""
     half_life: dt.timedelta = dt.timedelta(days=30)
     """After this long a row weighs half, unless priors chosen on the log say sooner."""
+    changed_at: int | None = None
+    """Microsecond of the last abrupt change (`training.change`): what was before weighs less."""
     products: tuple[str, ...] = ()
     """Pairs of context fields whose products are columns too, such as `device*genre`."""
     with_audiences: bool = True
@@ -73,6 +77,8 @@ class Trained:
     window_from: dt.datetime
     window_to: dt.datetime
     """Instant of the last row."""
+    effective_rows: float
+    """Rows that weigh alike which would tell as much."""
     priors: Priors
     tuned: Tuned | None
     """How the priors were chosen; None if they were given."""
@@ -103,50 +109,59 @@ def train(
             f"({found.left_out} left out: one eligible variant)"
         )
     with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
-        tuned, known = None, settings.priors(found.rows) if start is None else start.learned.priors
-        may_change = start is None and settings.watched and found.rows >= FEWEST_WATCHED
+        since = found.rows_since(settings.changed_at)
+        tuned, known = None, settings.priors(since) if start is None else start.learned.priors
+        may_change = start is None and settings.watched and since >= FEWEST_WATCHED
+        ageing = Ageing(half_life=settings.half_life, changed_at=settings.changed_at)
         if known is None or may_change:
             trial = Trial(
-                Path(folder), log, lookup, found, slot, settings.half_life, settings.arguments,
-                settings.seed,
+                Path(folder), log, lookup, found, slot, ageing, settings.arguments, settings.seed
+            )
+            start_at = Priors() if settings.changed_at is None else AFTER_CHANGE
+            tuned = (
+                tune(trial, start_at, progress) if known is None
+                else watch(trial, known, progress)
             )  # fmt: skip
-            tuned = tune(trial, progress) if known is None else watch(trial, known, progress)
         priors = tuned.priors if tuned is not None else known or Priors()
         form = Form.of(priors, found.contexts, found.variants)
         if found.start is not None:
             spreads = Spreads.of(priors, found.start.information)
             form = msgspec.structs.replace(form, spreads=spreads)
         model = Path(folder, "model.vw")
-        half_life = settings.half_life / priors.ageing
+        ageing = replace(ageing, times=priors.ageing)
         arguments = f"{settings.arguments} {form.interactions}".strip()
         progress("training", 0.0)
         bits = runner.bits(found.features)
         with runner.training(model, arguments, settings.seed, bits) as out:
-            told = examples.write(out, log, lookup, found, form, slot, half_life).told
+            written = examples.write(out, log, lookup, found, form, slot, ageing)
         progress("compiling", 0.0)
+        told = written.told
         assert told is not None, "an empty log is refused before"
-        learned = _learned(found, told, priors, half_life, _reward_per_logit(found, slot))
+        # A start's own rows have aged by nobody knows what since each was new.
+        worth = written.effective_rows if start is None else float(found.rows)
+        half_life = settings.half_life / priors.ageing
+        learned = _learned(found, told, priors, half_life, slot)
         if start is not None:
             learned = msgspec.structs.replace(learned, first=start.learned.first)
-        made = _compile(model, found, form, slot, settings, arguments, learned)
+        made = _compile(model, found, form, slot, settings, arguments, learned, worth)
     bundle.check_canaries(made.model, made.canaries)
     progress("trained", 1.0)
     return Trained(
         bundle=made, rows=found.rows, new_rows=found.new_rows, left_out=found.left_out,
-        window_from=instant(learned.first), window_to=instant(learned.last), priors=priors,
-        tuned=tuned,
+        window_from=instant(learned.first), window_to=instant(learned.last),
+        effective_rows=worth, priors=priors, tuned=tuned,
     )  # fmt: skip
 
 
 def _learned(
-    found: Survey, told: Information, priors: Priors, half_life: dt.timedelta, per_logit: float
+    found: Survey, told: Information, priors: Priors, half_life: dt.timedelta, slot: Slot
 ) -> Learned:
     assert found.first is not None, "an empty log is refused before"
     assert found.last is not None
     known = told if found.start is None else found.start.information + told
     return Learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
-        last=found.last, per_logit=per_logit, titles=list(found.title_numbers),
+        last=found.last, per_logit=_reward_per_logit(found, slot), titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
     )  # fmt: skip
@@ -154,7 +169,7 @@ def _learned(
 
 def _compile(
     model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str,
-    learned: Learned,
+    learned: Learned, worth: float,
 ) -> Bundle:  # fmt: skip
     n_contexts, n_variants = len(found.contexts.columns), len(found.variants.columns)
     key_of = {number: key for key, number in found.variant_numbers.items()}
@@ -188,7 +203,7 @@ def _compile(
         slot=slot.name,
         model=compiled,
         form=settings.form,
-        strength=exploring.strength(compiled, found, settings.form, settings.seed),
+        strength=exploring.strength(compiled, found, worth, settings.form, settings.seed),
         explored_share=settings.explored_share,
         canaries=canaries,
         vowpal_model=model.read_bytes(),

@@ -11,7 +11,6 @@ slowly.
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
+from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
 from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
@@ -36,10 +36,8 @@ LEFT_OUT = -(2**63)
 """In the place of the time of a line that is too old."""
 FEWEST_WATCHED = 20_000
 """Rows below which the newest are too few to tell of a change."""
-FASTER, SLOWER = (9.0, 3.0), 1 / 3
-"""What ageing is multiplied with. The largest first: after a sudden change a third of the half-life
-still leaves most of what was true before, and helps too little to be seen for a quarter of the
-stream (`simulations.online`)."""
+FASTER, SLOWER = 3.0, 1 / 3
+"""What ageing is multiplied with."""
 LEAST_AGEING, MOST_AGEING = 1.0, 100.0
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
@@ -69,9 +67,9 @@ class Tuned:
     """Rows it was judged on."""
 
 
-def tune(trial: Trial, progress: Progress) -> Tuned:
-    """Return the best priors."""
-    found = Tuned(priors=Priors(), losses={}, rows=0)
+def tune(trial: Trial, start: Priors, progress: Progress) -> Tuned:
+    """Return the best priors, looked for from a start."""
+    found = Tuned(priors=start, losses={}, rows=0)
     return watch(trial, found.priors, progress) or _moved(trial, found, progress)
 
 
@@ -81,8 +79,7 @@ def watch(trial: Trial, priors: Priors, progress: Progress) -> Tuned | None:
     progress("looking for changes", 0.0)
     trial.cut(WATCHED_SHARE)
     search = _Search(trial, priors, SURE_OF_CHANGE)
-    faster = [search.step("ageing", factor) for factor in FASTER]
-    if not any(faster) and not search.step("ageing", SLOWER):
+    if not search.step("ageing", FASTER) and not search.step("ageing", SLOWER):
         return None
     # Whatever is old news is no help in judging priors either: the same rows judge them.
     found = Tuned(priors=search.best, losses=search.losses, rows=len(search.least))
@@ -142,7 +139,7 @@ class Trial:
 
     def __init__(
         self, folder: Path, log: Log, lookup: Lookup, found: Survey, slot: Slot,
-        half_life: dt.timedelta, arguments: str, seed: int,
+        ageing: Ageing, arguments: str, seed: int,
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
@@ -153,21 +150,24 @@ class Trial:
         with self._whole.open("w", encoding="ascii") as out:
             since = found.since(MOST_ROWS)
             written = examples.write(
-                out, log, lookup, found, self.form, slot, half_life, since, whose=True
+                out, log, lookup, found, self.form, slot, ageing, since, whose=True
             )  # fmt: skip
         self._at, self._members = written.occurred_at, written.members
         self._at = np.where(self._at >= np.sort(self._at)[-MOST_ROWS:][0], self._at, LEFT_OUT)
+        self._changed_at = ageing.changed_at
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         self._labels: list[tuple[float, float]] = []
         self.members = np.empty(0, np.int64)
         """Whose the later rows are."""
 
     def cut(self, share: float) -> None:
-        """Have the newest `share` of the rows judge what is learned from the others."""
+        """Have the newest `share` of the rows, since a change if there was one, judge what is
+        learned from the others."""
         newest = np.argsort(self._at, kind="stable")[::-1]
-        newest = newest[: np.count_nonzero(self._at != LEFT_OUT)]
+        first = LEFT_OUT + 1 if self._changed_at is None else self._changed_at
+        judging = np.count_nonzero(self._at >= first)
         later = np.zeros(len(self._at), bool)
-        later[newest[: max(1, round(len(newest) * share))]] = True
+        later[newest[: max(1, round(judging * share))]] = True
         self.members = self._members[later]
         rows, earned = np.zeros(self._titles), np.zeros(self._titles)
         with self._whole.open() as text:
@@ -233,7 +233,7 @@ def _logistic_losses(chance: Floats, labels: list[tuple[float, float]]) -> Float
 
 def _aged(ageing: float, line: str) -> str:
     label, weight, rest = line.split(" ", 2)
-    return f"{label} {max(float(weight) ** ageing, examples.SMALLEST_WEIGHT):.7g} {rest}"
+    return f"{label} {max(float(weight) ** ageing, SMALLEST_WEIGHT):.7g} {rest}"
 
 
 def _surely_less(losses: Floats, others: Floats, members: Ints, sure: float) -> bool:
