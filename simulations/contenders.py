@@ -64,18 +64,18 @@ class Ours:
 
     def _train(self, seen: Ints) -> None:
         columns = (c[seen] for c in (self._chosen, self._propensity, self._reward))
-        log, lookup = InMemory([self._s.block(seen, *columns)]), self._s.lookup
+        block, lookup = self._s.block(seen, *columns), self._s.lookup
         # Not by the newest: as behind the gate, some rows came since it learned.
         if len(self._made) > 1:
-            change = looked_for(log, lookup, self._made[-2], SLOT.reward.bounds)
+            change = looked_for([block], lookup, self._made[-2], SLOT.reward.bounds)
             if change is not None:
                 self._changed_at, self._made = change.at, []
         how = training.Settings(
             priors=lambda n: priors_for("auto", self._settings, n, self._changed_at), watched=True,
             changed_at=self._changed_at, seed=self._seed,
         )  # fmt: skip
-        made = training.train(log, lookup, SLOT, how)
-        tuned = None if made.tuned is None else made.rows
+        made = training.train(InMemory([block]), lookup, SLOT, how)
+        tuned = None if made.tuned is None else made.rows_since
         self._settings.insert(
             0, {
                 "tuned_on_rows": tuned, "priors": msgspec.to_builtins(made.priors),

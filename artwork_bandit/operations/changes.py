@@ -1,7 +1,8 @@
 """Abrupt changes of what members like: looked for before each training, and remembered.
 
-A change is found by a model that did not know of it (`training.change`), and is kept in the
-settings of every model trained since, so that later trainings weigh rows as the first did.
+What serves is asked whether it is still true (`training.change`). When it ceased to be is kept in
+the settings of every model trained since, so that later trainings weigh rows alike; as long as none
+of them serves, it is asked again, and may say another instant, or that nothing has changed.
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
-from artwork_bandit.domain import ModelRecord, instant
+from artwork_bandit.domain import ModelRecord, instant, microseconds
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry
@@ -19,36 +19,55 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.training import change
 from artwork_bandit.training.start import Start
 
-
-def known(before: Sequence[ModelRecord]) -> dt.datetime | None:
-    """Return when the last change was that models know of; `before` has the newest first."""
-    return changed_at(before[0]) if before else None
+MOST_ROWS = 100_000
+"""The newest, which are looked at."""
 
 
-def changed_at(model: ModelRecord) -> dt.datetime | None:
+def alike(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> list[ModelRecord]:
+    """Return the models that learned from earlier states of this very log, under the slot's rule:
+    what others were told is another story."""
+    told = {"log": log.name, "reward_rule": slot.reward.version}
+    return [r for r in before if told.items() <= r.settings.items()]
+
+
+def changed_at(model: ModelRecord | None) -> dt.datetime | None:
     """Return when the last change was that a model knows of."""
-    text = model.settings.get("changed_at")
+    text = None if model is None else model.settings.get("changed_at")
     return None if text is None else dt.datetime.fromisoformat(text)
 
 
+def known(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> dt.datetime | None:
+    """Return when the last change was that models know of; `before` has the newest first."""
+    return changed_at(next(iter(alike(before, slot, log)), None))
+
+
+def unlearned(before: Sequence[ModelRecord]) -> dt.datetime | None:
+    """Return when the change was that the newest model knows of and what serves does not."""
+    newest = changed_at(next(iter(before), None))
+    return None if newest == changed_at(live(before)) else newest
+
+
+def live(before: Sequence[ModelRecord]) -> ModelRecord | None:
+    """Return the model that serves."""
+    return next((r for r in before if r.status == "live"), None)
+
+
 def looked_for(
-    store: Store, slot: Slot, before: Sequence[ModelRecord], log: ReplaySource,
-    scheduler: str | None = None,
-) -> dt.datetime | None:  # fmt: skip
+    store: Store, slot: Slot, before: Sequence[ModelRecord], log: ReplaySource
+) -> dt.datetime | None:
     """Return when the last change was, whether found now or known."""
-    last = known(before)
-    live = next((r for r in before if r.status == "live"), None)
-    if live is None or changed_at(live) != last:
-        return last  # what serves does not know of the last one yet: it would find the same
-    from_files = live.settings.get("log_rows") is None
-    if from_files != (log.size is None) or live.settings.get("reward_rule") != slot.reward.version:
-        return last  # what it was told is another story
+    same = alike(before, slot, log)
+    last, serving = known(before, slot, log), live(same)
+    if serving is None:
+        return last
     try:
         with store.read() as connection:
-            start = Start.of(registry.load(connection, live.version))
+            start = Start.of(registry.load(connection, serving.version))
     except NotEnoughData:
         return last
-    newer = log.narrowed(instant(start.learned.last + 1), None)
-    with reading(newer, scheduler) as rows:
-        found = change.looked_for(rows, log.lookup, start, slot.reward.bounds)
-    return last if found is None else instant(found.at)
+    since = instant(start.learned.last + 1)
+    blocks = log.narrowed(since, None).newest(MOST_ROWS).blocks()
+    serves = changed_at(serving)
+    again = None if last is None or last == serves else microseconds(last)
+    found = change.looked_for(blocks, log.lookup, start, slot.reward.bounds, again)
+    return serves if found is None else instant(found.at)

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from artwork_bandit.domain import ReplayBlock, microseconds
 from artwork_bandit.errors import InvalidInput
@@ -45,6 +46,11 @@ class DatabaseSource(ReplaySource):
     def quantile(self, share: float) -> dt.datetime | None:
         with self._database.read() as connection:
             return replay.quantile(connection, self.window, share)
+
+    def newest(self, rows: int) -> Self:
+        size = self.size or 0
+        since = self.quantile(1 - rows / size) if size > rows else None
+        return self if since is None else self.narrowed(since, self.window.until)
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         yield from replay.blocks(self._database, self.window, detail=detail)

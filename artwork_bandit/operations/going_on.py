@@ -57,14 +57,14 @@ def going_on(
     `before` are the slot's models, the newest first, `changed_at` when what they had learned last
     ceased to be true. Raises NotEnoughData where there is nothing.
     """
-    live = next((r for r in before if r.status == "live"), None)
-    if live is None:
+    if (live := changes.live(before)) is None:
         raise NotEnoughData("no model is live")
     if changes.changed_at(live) != changed_at:
         raise NotEnoughData(
-            f"what model {live.version} had learned ceased to be true "
+            f"model {live.version} weighs rows by a change that was none" if changed_at is None
+            else f"what model {live.version} had learned ceased to be true "
             f"at {changed_at:%Y-%m-%d %H:%M}Z"
-        )
+        )  # fmt: skip
     found = GoingOn(version=live.version, start=_start(store, slot, settings, live, log))
     rows = log.narrowed(found.since, until).size or 0
     if log.size is not None and rows < FEWEST_ROWS:

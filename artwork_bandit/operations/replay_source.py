@@ -101,6 +101,10 @@ class ReplaySource(ABC):
         """Return the instant before which `share` of the rows lie; None for an empty log."""
 
     @abstractmethod
+    def newest(self, rows: int) -> Self:
+        """Return the log's newest rows, about so many."""
+
+    @abstractmethod
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         """Yield the log's blocks, in time order if it is the database's."""
 
@@ -140,6 +144,12 @@ class FileSource(ReplaySource):
     def quantile(self, share: float) -> dt.datetime | None:
         times = np.sort(np.concatenate([np.empty(0, np.int64), *self._times()]))
         return instant(int(times[int(len(times) * share)])) if len(times) else None
+
+    def newest(self, rows: int) -> Self:
+        times = np.concatenate([np.empty(0, np.int64), *self._times()])
+        if len(times) <= rows:
+            return self
+        return self.narrowed(instant(int(np.partition(times, -rows)[-rows])), self.window.until)
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         of = None if self.part is None else [self.part]

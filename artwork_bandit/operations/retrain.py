@@ -105,7 +105,7 @@ def retrain(
         incumbent = registry.live(connection, slot.name)
         before = registry.list_all(connection, slot.name)
     progress("looking for a change", 0.0)
-    changed_at = changes.looked_for(store, slot, before, source, scheduler)
+    changed_at = changes.looked_for(store, slot, before, source)
     split = _split(source, changed_at)
     if split is None:
         raise NotEnoughData(why_empty(store, slot, settings))
@@ -139,7 +139,7 @@ def retrain(
     progress("judging", 0.0)
     goes_on_from = None if goes_on is None else goes_on.version
     version = _register(
-        store, slot, trained, how, now, size, goes_on_from, why_whole, changed_at
+        store, slot, source, trained, how, now, size, goes_on_from, why_whole, changed_at
     )  # fmt: skip
     candidate = Target(
         name="candidate",
@@ -178,14 +178,17 @@ def retrain(
     )  # fmt: skip
 
 
-def would_go_on(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
-    """Tell whether a training now would go on from the live model."""
-    if not settings.warm_starts:
-        return False
+def would_train(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> bool:
+    """Tell whether a little more log is worth a training: because what serves has ceased to be
+    true, or as the training would go on from it."""
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
     with store.read() as connection:
         before = registry.list_all(connection, slot.name)
-    changed_at = changes.known(before)
+    changed_at = changes.looked_for(store, slot, before, source)
+    if changed_at != changes.known(before, slot, source):
+        return True
+    if not settings.warm_starts:
+        return False
     if (split := _split(source, changed_at)) is None:
         return False
     found, _ = _begin(store, slot, settings, before, source, split, changed_at, "auto", "auto")
@@ -286,7 +289,7 @@ def priors_for(
         return Priors() if changed_at is None else AFTER_CHANGE
     for settings in before:
         if settings.get("changed_at") != changed_at:
-            break
+            continue
         if (tuned := settings.get("tuned_on_rows")) is not None:
             known = msgspec.convert(settings["priors"], Priors)
             return known if rows < TUNED_AGAIN * tuned else None
@@ -294,8 +297,8 @@ def priors_for(
 
 
 def _register(
-    store: Store, slot: Slot, trained: Trained, how: training.Settings, now: dt.datetime,
-    log_rows: int | None, started_from: int | None, why_whole: str | None,
+    store: Store, slot: Slot, source: ReplaySource, trained: Trained, how: training.Settings,
+    now: dt.datetime, log_rows: int | None, started_from: int | None, why_whole: str | None,
     changed_at: dt.datetime | None,
 ) -> int:  # fmt: skip
     """Store a candidate with how it was made; return its version."""
@@ -309,7 +312,7 @@ def _register(
             settings={
                 "vowpal_arguments": trained.bundle.vowpal_arguments,
                 "priors": msgspec.to_builtins(trained.priors),
-                "tuned_on_rows": None if trained.tuned is None else trained.rows,
+                "tuned_on_rows": None if trained.tuned is None else trained.rows_since,
                 "tuning_losses": None if trained.tuned is None else trained.tuned.losses,
                 "reward_rule": slot.reward.version,
                 "half_life_days": how.half_life / dt.timedelta(days=1) / trained.priors.ageing,
@@ -319,6 +322,8 @@ def _register(
                 "exploration_cost": exploring.cost_share(trained.effective_rows),
                 "effective_rows": round(trained.effective_rows),
                 "changed_at": text(changed_at),
+                "log": source.name,
+                "log_rows_since_change": changed_at and source.narrowed(changed_at, None).size,
                 "explored_share": how.explored_share,
                 "seed": how.seed,
                 "rows_left_out": trained.left_out,

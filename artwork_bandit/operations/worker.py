@@ -24,9 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
+from artwork_bandit.operations import changes
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.reporting import keep_latest
-from artwork_bandit.operations.retrain import join_rewards, retrain, would_go_on
+from artwork_bandit.operations.retrain import join_rewards, retrain, would_train
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
@@ -43,8 +44,9 @@ from artwork_bandit.training.train import FEWEST_ROWS
 log = logging.getLogger(__name__)
 
 GROWN, GROWN_WARM = 0.1, 0.01
-"""Shares by which the log must have grown since the newest model, to train again: on the whole log,
-and going on."""
+"""Shares by which the log, or what came since a change that no live model knows, must have grown
+since the newest model, to train again; and to look whether a training would go on, or whether there
+was a change."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -145,8 +147,7 @@ class Worker:
             return False
         with self._store.read() as connection:
             models = registry.list_all(connection, slot.name)
-            span = replay.span(connection, Window(slot=slot.name, settled_by=now))
-        rows = 0 if span is None else span[0]
+        rows = self._rows(slot, now)
         if not models:
             return rows >= FEWEST_ROWS
         newest = models[0]
@@ -156,10 +157,19 @@ class Worker:
             return False
         if rows >= (1 + GROWN) * seen:
             return True
+        changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
+        if changed_at is not None and known:
+            return self._rows(slot, now, changed_at) >= (1 + GROWN) * int(known)
         if rows < (1 + GROWN_WARM) * max(seen, self._asked.get(slot.name, 0)):
             return False
         self._asked[slot.name] = rows
-        return would_go_on(self._store, slot, self._settings, now)
+        return would_train(self._store, slot, self._settings, now)
+
+    def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
+        with self._store.read() as connection:
+            window = Window(slot=slot.name, since=since, settled_by=now)
+            span = replay.span(connection, window)
+        return 0 if span is None else span[0]
 
     def _train(self, slot: Slot, now: dt.datetime) -> str:
         try:

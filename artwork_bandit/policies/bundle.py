@@ -47,6 +47,17 @@ class Learned(msgspec.Struct, frozen=True):
     """`precision.Information`, variants in the order of the model's own keys."""
     affinity: Stored | None = None
     """Effects of the kinds of affinity, in logits: in the weights they are added to crosses."""
+    weight: float = 0.0
+    """Sum of the weights of all rows it learned from, ever, as they were at its last."""
+    squared: float = 0.0
+    """Sum of their squares."""
+
+    @property
+    def effective_rows(self) -> float:
+        """How many rows that weigh alike would tell as much (Kish 1965)."""
+        if not self.squared:  # a model of an earlier release
+            return float(self.title_rows.array().sum())
+        return self.weight**2 / self.squared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

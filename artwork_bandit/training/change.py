@@ -2,37 +2,49 @@
 
 An abrupt change — members take to other genres, a new layout lets other compositions stand out —
 makes a model wrong at once, while rows age by half-lives. Each new row is asked how much likelier
-its reward is if what the model says of the variant shown counts for nothing than if it is true;
-both know the title's level, and how high rewards are in all. The sum of these log-likelihood ratios
-from some row on to the newest falls as long as the model is true, and rises from the row on where
-it ceased to be: the largest such sum is the evidence of a change, and where it begins the instant
-(CUSUM; Page 1954). Of a model that is true it ever exceeds c with a probability of at most exp(-c),
-one look at the log (Ville's inequality), and of one that is half true or more hardly ever.
+its reward is if what the model says of the variant shown counts for nothing than if four fifths of
+it are true. The sum of these log-likelihood ratios from some row on to the newest falls as long as
+the model is about true, and rises from the row on where it ceased to be: the largest such sum is
+the evidence of a change, and where it begins the instant (CUSUM; Page 1954). At one look it exceeds
+c with a probability of at most exp(-c) where four fifths are true (Ville's inequality), and of
+about exp(-(2.5 s - 1) c) where a share s is: one in eight thousand for a true model and c = 6, one
+in ninety where seven tenths are, one in twenty where six are (`simulations.changes`).
+
+How much a title is played in all is no matter of its variants, and may change by itself: the levels
+of titles are found on these very rows, each quarter of them apart, under both hypotheses. And a few
+members whom the model does not know are no change: without the loudest there must be evidence left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
-from artwork_bandit.policies.block import ActionTable, Log, Lookup
+from artwork_bandit.policies.block import ActionTable, Lookup
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import base_logits, member_numbers, shares, teaches
 
-MOST_ROWS = 100_000
-"""The newest, which are looked at."""
 EVIDENCE = 6.0
 """Nats from which on a change is taken for one."""
-SURE = 2.0
-"""Standard errors, members' rows taken together, by which it must be above 0 as well: a few
-members whom the model does not know are no change."""
-FEWEST_ROWS = 500
+MOSTLY = 0.8
+"""Share of what a model says by which it is taken for true: a little less with time is no abrupt
+change."""
+AS_LIKELY = 3.0
+"""Nats of evidence less by which another instant is as good."""
+FEWEST_ROWS = 1_000
+"""Since a change: fewer could not be learned from and judge as well."""
+LOUDEST = 10
+"""Members without whom there must be evidence left."""
+LEVEL = 0.5
+"""Prior standard deviation of a title's level about its mean reward, in logits."""
+PIECES = 4
+"""Levels are found on each of so many parts of the rows."""
 STEPS = 20
 
 
@@ -48,14 +60,14 @@ class Change:
     """In nats."""
 
 
-class _Seen(NamedTuple):
-    """Of rows that came after what a model had learned."""
+class Seen(NamedTuple):
+    """Rows that came after what a model had learned."""
 
     at: Ints
     member: Ints
     title: Ints
     base: Floats
-    """Logit of the title's mean reward."""
+    """Logit of the title's mean reward, as the model knows it."""
     said: Floats
     """What the model says of the variant shown, in logits."""
     share: Floats
@@ -63,70 +75,84 @@ class _Seen(NamedTuple):
 
 
 def looked_for(
-    log: Log, lookup: Lookup, model: Start, bounds: tuple[float, float]
-) -> Change | None:
-    """Return the change that rows after a model's last tell of, if they do."""
-    parts = [p for p in log.map(_seen, lookup, model, bounds) if len(p.at)]
-    if not parts:
+    blocks: Iterable[ReplayBlock], lookup: Lookup, model: Start, bounds: tuple[float, float],
+    known: int | None = None,
+) -> Change | None:  # fmt: skip
+    """Return the change that the rows after a model's last tell of, if they do; `known` is where it
+    was found before, which stays where the rows say so too."""
+    known_titles = {title: i for i, title in enumerate(model.learned.titles)}
+    table = ActionTable(lookup)
+    policy = ModelPolicy(model.model, Exploration(form="greedy", strength=0.0, explored_share=1.0))
+    parts = [_seen(b, table, policy, model, known_titles, bounds) for b in blocks]
+    if not any(len(p.at) for p in parts):
         return None
     at, member, title, base, said, share = map(np.concatenate, zip(*parts, strict=True))
-    newest = np.argsort(at, kind="stable")[-MOST_ROWS:]
-    return told(_Seen(*(c[newest] for c in (at, member, title, base, said, share))))
+    o = np.argsort(at, kind="stable")
+    return told(Seen(at[o], member[o], title[o], base[o], said[o], share[o]), known)
 
 
-def told(seen: _Seen) -> Change | None:
+def told(seen: Seen, known: int | None = None) -> Change | None:
     """Return the change that rows in order of time tell of."""
-    if len(seen.at) < FEWEST_ROWS:
+    n = len(seen.at)
+    if n < FEWEST_ROWS:
         return None
-    # What is said of a title's variants is beside its level, wherever that is.
-    rows = np.bincount(seen.title)
-    said = seen.said - (np.bincount(seen.title, seen.said) / np.maximum(rows, 1))[seen.title]
-    ratio = _log_likelihoods(seen.share, seen.base) - _log_likelihoods(seen.share, seen.base + said)
+    of = np.unique(seen.title * PIECES + np.arange(n) * PIECES // n, return_inverse=True)[1]
+    # What is said of variants is beside the title's level, wherever that is.
+    said = seen.said - (np.bincount(of, seen.said) / np.bincount(of))[of]
+    ratio = _log_likelihoods(seen.share, seen.base, of) - _log_likelihoods(
+        seen.share, seen.base + MOSTLY * said, of
+    )
     since = np.cumsum(ratio[::-1])[::-1]
     first = int(since.argmax())
+    if known is not None:
+        before = min(int(np.searchsorted(seen.at, known)), n - 1)
+        first = before if since[before] >= since[first] - AS_LIKELY else first
     member = np.unique(seen.member[first:], return_inverse=True)[1]
-    of_member = np.bincount(member, ratio[first:])
-    evidence = float(since[first])
-    if evidence < EVIDENCE or evidence < SURE * float(np.sqrt(np.square(of_member).sum())):
+    summed = np.sort(np.bincount(member, ratio[first:]))
+    if n - first < FEWEST_ROWS or since[first] < EVIDENCE or summed[:-LOUDEST].sum() <= 0:
         return None
-    return Change(at=int(seen.at[first]), rows=len(ratio) - first, evidence=evidence)
+    return Change(at=int(seen.at[first]), rows=n - first, evidence=float(since[first]))
 
 
-def _log_likelihoods(share: Floats, logit: Floats) -> Floats:
-    """Return each row's, with the logits moved to where rewards are in all."""
-    level = 0.0
+def _log_likelihoods(share: Floats, logit: Floats, of: Ints) -> Floats:
+    """Return each row's, with the levels of all rows and of each group where they are likeliest."""
+    level, levels = 0.0, np.zeros(int(of.max()) + 1)
     for _ in range(STEPS):
-        chance = 1 / (1 + np.exp(-(logit + level)))
-        step = (share - chance).sum() / max((chance * (1 - chance)).sum(), 1e-9)
-        level += float(np.clip(step, -1.0, 1.0))
-        if abs(step) < 1e-9:
+        chance = 1 / (1 + np.exp(-(logit + level + levels[of])))
+        level += _step((share - chance).sum(), (chance * (1 - chance)).sum())
+        chance = 1 / (1 + np.exp(-(logit + level + levels[of])))
+        slope = np.bincount(of, share - chance) - levels / LEVEL**2
+        curve = np.bincount(of, chance * (1 - chance)) + 1 / LEVEL**2
+        levels += np.clip(slope / curve, -1.0, 1.0)
+        if np.abs(slope / curve).max() < 1e-6:
             break
-    found: Floats = share * (logit + level) - np.logaddexp(0.0, logit + level)
+    at = logit + level + levels[of]
+    found: Floats = share * at - np.logaddexp(0.0, at)
     return found
 
 
+def _step(slope: float, curve: float) -> float:
+    return float(np.clip(slope / max(curve, 1e-9), -1.0, 1.0))
+
+
 def _seen(
-    blocks: Iterable[ReplayBlock], lookup: Lookup, start: Start, bounds: tuple[float, float]
-) -> Iterator[_Seen]:
-    known = start.learned
-    base = base_logits(known.title_rows.array(), known.title_earned.array())
-    number = {title: i for i, title in enumerate(known.titles)}
-    table = ActionTable(lookup)
-    greedy = Exploration(form="greedy", strength=0.0, explored_share=1.0)
-    policy = ModelPolicy(start.model, greedy)
-    for whole in blocks:
-        titles = np.array([number.get(s.title_id, -1) for s in whole.action_sets], np.int64)
-        of = titles[whole.set_of_row]
-        asked = teaches(whole) & (whole.occurred_at > known.last) & (of >= 0)
-        block, title = whole.take(asked), of[asked]
-        if not len(block):
-            continue
+    whole: ReplayBlock, table: ActionTable, policy: ModelPolicy, model: Start,
+    known_titles: dict[str, int], bounds: tuple[float, float],
+) -> Seen:  # fmt: skip
+    """Return a block's rows of titles that the model knows."""
+    learned = model.learned
+    numbers = [known_titles.get(s.title_id, -1) for s in whole.action_sets]
+    title = np.array(numbers, np.int64)[whole.set_of_row]
+    asked = teaches(whole) & (whole.occurred_at > learned.last) & (title >= 0)
+    block, title = whole.take(asked), title[asked]
+    base = base_logits(learned.title_rows.array(), learned.title_earned.array())[title]
+    said = np.empty(0)
+    if len(block):
         actions = table.of(block)
         contexts, place = block.contexts.used()
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
         bound = policy.bind(actions.columns)
         said = bound.scores(contexts, place, shown, np.arange(len(block) + 1))
-        yield _Seen(
-            block.occurred_at, member_numbers(block), title, base[title], said,
-            shares(block.reward, bounds),
-        )  # fmt: skip
+    return Seen(
+        block.occurred_at, member_numbers(block), title, base, said, shares(block.reward, bounds)
+    )

@@ -45,11 +45,6 @@ class Written(NamedTuple):
     """Sum of the rows' weights, and of their squares."""
     squared: float = 0.0
 
-    @property
-    def effective_rows(self) -> float:
-        """How many rows that weigh alike would tell as much (Kish 1965)."""
-        return self.weight**2 / self.squared if self.squared else 0.0
-
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats
@@ -78,9 +79,15 @@ class Start:
         if model.own_columns:
             own = np.hstack([own, kept(p.own_cross, known.own_cross, share)])
         own_effects = model.own_effects * own
+        weight, squared = self.learned.weight, self.learned.squared
+        if not squared:  # a model of an earlier release
+            weight = squared = self.learned.effective_rows
+        learned = msgspec.structs.replace(
+            self.learned, weight=share * weight, squared=share**2 * squared
+        )
         return replace(
             self, model=replace(model, weights=weights, own_effects=own_effects),
-            affinity=affinity, information=known.aged(share),
+            affinity=affinity, information=known.aged(share), learned=learned,
         )  # fmt: skip
 
     def among(self, keys: UInt64s) -> Start:

@@ -206,7 +206,7 @@ class Survey:
 
     def rows_since(self, changed_at: int | None) -> int:
         """Return the rows that could teach since a change, to the hour."""
-        if changed_at is None:
+        if changed_at is None or self.start is not None:  # which knows of the change
             return self.rows
         return sum(n for hour, n in self.hours.items() if (hour + 1) * HOUR > changed_at)
 

@@ -30,11 +30,14 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples, exploring
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.examples import Written
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
 from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
 
 FEWEST_ROWS = 200
+FEWEST_SINCE = 2_000
+"""Rows since a change below which they cannot judge priors."""
 CANARIES = 32
 
 
@@ -77,6 +80,8 @@ class Trained:
     window_from: dt.datetime
     window_to: dt.datetime
     """Instant of the last row."""
+    rows_since: int
+    """Of all rows, those since the last change if there was one, to the hour."""
     effective_rows: float
     """Rows that weigh alike which would tell as much."""
     priors: Priors
@@ -112,7 +117,9 @@ def train(
         since = found.rows_since(settings.changed_at)
         tuned, known = None, settings.priors(since) if start is None else start.learned.priors
         may_change = start is None and settings.watched and since >= FEWEST_WATCHED
-        ageing = Ageing(half_life=settings.half_life, changed_at=settings.changed_at)
+        if settings.changed_at is not None and known is None and since < FEWEST_SINCE:
+            known = AFTER_CHANGE
+        ageing = Ageing.since(settings.changed_at, settings.half_life, found.rows - since, since)
         if known is None or may_change:
             trial = Trial(
                 Path(folder), log, lookup, found, slot, ageing, settings.arguments, settings.seed
@@ -137,39 +144,42 @@ def train(
         progress("compiling", 0.0)
         told = written.told
         assert told is not None, "an empty log is refused before"
-        # A start's own rows have aged by nobody knows what since each was new.
-        worth = written.effective_rows if start is None else float(found.rows)
         half_life = settings.half_life / priors.ageing
-        learned = _learned(found, told, priors, half_life, slot)
+        learned = _learned(found, written, told, priors, half_life, slot)
         if start is not None:
             learned = msgspec.structs.replace(learned, first=start.learned.first)
-        made = _compile(model, found, form, slot, settings, arguments, learned, worth)
+        made = _compile(model, found, form, slot, settings, arguments, learned)
     bundle.check_canaries(made.model, made.canaries)
     progress("trained", 1.0)
     return Trained(
         bundle=made, rows=found.rows, new_rows=found.new_rows, left_out=found.left_out,
         window_from=instant(learned.first), window_to=instant(learned.last),
-        effective_rows=worth, priors=priors, tuned=tuned,
+        rows_since=since, effective_rows=learned.effective_rows, priors=priors, tuned=tuned,
     )  # fmt: skip
 
 
 def _learned(
-    found: Survey, told: Information, priors: Priors, half_life: dt.timedelta, slot: Slot
-) -> Learned:
+    found: Survey, written: Written, told: Information, priors: Priors, half_life: dt.timedelta,
+    slot: Slot,
+) -> Learned:  # fmt: skip
     assert found.first is not None, "an empty log is refused before"
     assert found.last is not None
-    known = told if found.start is None else found.start.information + told
+    known, weight, squared = told, written.weight, written.squared
+    if (start := found.start) is not None:
+        known, before = start.information + told, start.learned
+        weight, squared = before.weight + weight, before.squared + squared
     return Learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
         last=found.last, per_logit=_reward_per_logit(found, slot), titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
-        information={name: Stored.of(getattr(known, name)) for name in NAMES},
+        information={name: Stored.of(getattr(known, name)) for name in NAMES}, weight=weight,
+        squared=squared,
     )  # fmt: skip
 
 
 def _compile(
     model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str,
-    learned: Learned, worth: float,
+    learned: Learned,
 ) -> Bundle:  # fmt: skip
     n_contexts, n_variants = len(found.contexts.columns), len(found.variants.columns)
     key_of = {number: key for key, number in found.variant_numbers.items()}
@@ -203,7 +213,9 @@ def _compile(
         slot=slot.name,
         model=compiled,
         form=settings.form,
-        strength=exploring.strength(compiled, found, worth, settings.form, settings.seed),
+        strength=exploring.strength(
+            compiled, found, learned.effective_rows, settings.form, settings.seed
+        ),
         explored_share=settings.explored_share,
         canaries=canaries,
         vowpal_model=model.read_bytes(),

@@ -3,14 +3,20 @@
 import datetime as dt
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.operations import retrain as retraining
+from artwork_bandit.operations import worker as working
+from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.worker import Worker
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import registry
+from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -39,11 +45,85 @@ def test_a_change_is_found_remembered_and_learned_from(simulation: Simulation) -
         )
     assert record.settings["changed_at"] == then.changed_at.isoformat()
     assert record.settings["effective_rows"] < record.rows
+    assert record.settings["log_rows_since_change"] == pytest.approx(1_900, abs=200)
     assert record.settings["priors"]["genre_cross"] > 0
     assert simulation.true_value(after) > 1.05 * simulation.true_value(before)
-    simulation.visits(100)
-    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == then.changed_at
     where = ("--database", settings.database_url)
     command = [sys.executable, "-m", "artwork_bandit", *where, "train"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert f"before {then.changed_at:%Y-%m-%d %H:%M}Z has ceased to be true" in said
+    with store.write() as connection:  # a model that knows of it serves: it is remembered
+        registry.promote(connection, then.version, "for the test", simulation.now)
+    simulation.visits(350)
+    outcomes = [
+        retrain(store, ARTWORK, settings, simulation.later(), warm=warm)
+        for warm in ("always", "never")
+    ]
+    assert [o.changed_at for o in outcomes] == [then.changed_at] * 2
+    with store.read() as connection:
+        warm, whole = (registry.get(connection, o.version).settings for o in outcomes)
+    assert warm["effective_rows"] == pytest.approx(whole["effective_rows"], rel=0.5)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_change_that_passes_by_is_forgotten_where_no_model_serves_that_knows_it(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    world = simulation.world
+    simulation.world = world.swapped(np.random.default_rng(4))
+    simulation.visits(450)
+    found = retrain(store, ARTWORK, settings, simulation.later()).changed_at
+    assert found is not None
+    simulation.visits(100)
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == found
+    simulation.world = world
+    simulation.visits(1_200)
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at is None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_what_another_log_was_told_is_another_story(simulation: Simulation, tmp_path: Path) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    files = tmp_path / "log.parquet"
+    parquet.write(files, replay.blocks(store, Window(slot="artwork")))
+    simulation.world = simulation.world.swapped(np.random.default_rng(4))
+    simulation.visits(500)
+    known = retrain(store, ARTWORK, settings, simulation.later()).changed_at
+    assert known is not None
+    elsewhere = retrain(store, ARTWORK, settings, simulation.later(), log=files)
+    assert elsewhere.changed_at is None
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == known
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_the_worker_trains_sooner_where_what_serves_has_ceased_to_be_true(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again when what came since the change has grown, not the log."""
+    worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=60))
+    monkeypatch.setattr(working, "GROWN", 0.6)
+
+    def trained() -> str | None:
+        done = worker.once(simulation.later())
+        assert done is not None
+        return done[0].trained
+
+    simulation.visits(900)
+    assert str(trained()).startswith("model 1 live")
+    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    simulation.visits(60)
+    assert trained() is None  # a little more, and nothing has changed
+    simulation.world = simulation.world.swapped(np.random.default_rng(4))
+    simulation.visits(450)
+    assert trained() == "model 2 rejected: for the test"
+    simulation.visits(60)
+    assert trained() is None
+    simulation.visits(450)
+    assert trained() == "model 3 rejected: for the test"
