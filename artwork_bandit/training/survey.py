@@ -255,6 +255,7 @@ def survey(
     for part in log.map(_counts, lookup, bounds):
         counts += part
     members = counts.sampled()
+    counts.members.clear()  # twice as many, perhaps
     shown = [counts.variants[key] for key in sorted(counts.variants)]
     keys, sums = set(counts.variants), counts.titles
     new_rows = int(sum(rows for rows, _ in sums.values()))
