@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from artwork_bandit.estimators.sums import t_quantile
+from artwork_bandit.estimators.tails import t_quantile
 
 FEWEST_TITLES = 8
 """Titles with and without a feature, before anything is said of it."""

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtrc
 
 from artwork_bandit.domain import ActionSet, Floats
 from artwork_bandit.estimators.betting import log_evidence
+from artwork_bandit.estimators.tails import chi_square_tail
 from artwork_bandit.store.rollups import Rollup
 
 ALARM = 1e-4
@@ -55,7 +55,7 @@ class SampleRatio:
     @property
     def p_value(self) -> float | None:
         """Probability of so much by chance, or None where too little was shown to tell."""
-        found = [float(chdtrc(self.degrees, self.statistic))] if self.degrees else []
+        found = [chi_square_tail(self.statistic, self.degrees)] if self.degrees else []
         found += [] if self.log_evidence is None else [math.exp(-max(0.0, self.log_evidence))]
         return min(1.0, len(found) * min(found)) if found else None
 
@@ -63,7 +63,7 @@ class SampleRatio:
     def broken(self) -> bool:
         if self.log_evidence is not None and self.log_evidence > -math.log(ALARM):
             return True
-        certain = self.degrees > 0 and float(chdtrc(self.degrees, self.statistic)) < ALARM
+        certain = self.degrees > 0 and chi_square_tail(self.statistic, self.degrees) < ALARM
         return certain and self.statistic > SLACK * self.degrees
 
 

@@ -28,10 +28,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.estimators import sequence
+from artwork_bandit.estimators.tails import t_quantile, t_quantiles
 
 SHRINKAGE = 20.0
 """Rows by which a variant's q is drawn towards its title's."""
@@ -187,7 +187,7 @@ def contrast(drawn: Drawn) -> Contrast:
         log_ratio += unseen * relative**2 + unseen.T * relative.T**2
 
     used = np.count_nonzero(np.einsum("vvcb->vb", weight), axis=1)
-    inflation = stdtrit(np.maximum(used - 1, 1), 0.975) / stdtrit(1e9, 0.975)
+    inflation = t_quantiles(0.975, np.maximum(used - 1, 1)) / t_quantile(0.975, 1e9)
     both_inflated = np.maximum(inflation, inflation[:, None])
     return Contrast(
         value=values,

@@ -31,7 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from artwork_bandit.domain import Floats
-from artwork_bandit.estimators.sums import BucketSums, Estimate, t_quantile
+from artwork_bandit.estimators.sums import BucketSums, Estimate
+from artwork_bandit.estimators.tails import t_quantile
 
 NAME = "Cressie-Read, clustered by member"
 SMALLEST_VARIANCE = 1e-18

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artwork_bandit.domain import Floats
-from artwork_bandit.estimators.sums import t_quantile
+from artwork_bandit.estimators.tails import t_quantile
 
 FEWEST_GROUPS = 20
 """With fewer member buckets the clustered variance is too uncertain to be used."""

@@ -22,6 +22,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from artwork_bandit.domain import MEMBER_BUCKETS, Floats, Ints
+from artwork_bandit.estimators.tails import t_quantile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,14 +147,3 @@ def estimate(estimator: Estimator, sums: BucketSums, level: float = 0.95) -> Est
         interval="delta, clustered by member",
         level=level,
     )
-
-
-def t_quantile(probability: float, degrees: float) -> float:
-    """Return Student's t quantile.
-
-    >>> round(t_quantile(0.975, 255), 4)
-    1.9693
-    """
-    from scipy.special import stdtrit  # slow to load, and whoever trains may not ask
-
-    return float(stdtrit(degrees, probability))

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from flask import Blueprint, Response, render_template
 from markupsafe import Markup
-from scipy.special import chdtrc
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.domain import CellShare
 from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.estimators.tails import chi_square_tail
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.editing import CELLS_SET
 from artwork_bandit.operations.reporting import AUTHOR
@@ -186,4 +186,4 @@ def members(seen: dict[str, int], shares: tuple[CellShare, ...]) -> Members:
     if counts.sum() < FEWEST_MEMBERS or len(counts) < 2 or expected.min() < 5:
         return Members(rows=rows, p_value=None)
     statistic = float(np.sum((counts - expected) ** 2 / expected))
-    return Members(rows=rows, p_value=float(chdtrc(len(counts) - 1, statistic)))
+    return Members(rows=rows, p_value=chi_square_tail(statistic, len(counts) - 1))
