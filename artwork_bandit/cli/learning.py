@@ -85,11 +85,6 @@ def train(
                 f"{outcome.new_rows:,} new rows after model {outcome.started_from} ({rows} in all)"
             )
         click.echo(f"model {outcome.version}, trained on {rows}: {outcome.verdict}")
-        if outcome.changed_at is not None:
-            click.echo(
-                f"what had been learned before {outcome.changed_at:%Y-%m-%d %H:%M}Z has ceased to "
-                "be true: rows from before weigh little"
-            )
         click.echo(outcome.reason)
 
 

@@ -161,6 +161,11 @@ def retrain(
         report.targets["incumbent"],
         "uniform" if incumbent is None else f"model {incumbent.version}",
     )
+    if changed_at is not None and changed_at != changes.changed_at(changes.live(before)):
+        reason = (
+            f"what had been learned ceased to be true at {changed_at:%Y-%m-%d %H:%M}Z, rows from "
+            f"before weigh little; {reason}"
+        )
     with store.write() as connection:
         if verdict == "live":
             Editor(connection=connection, author=GATE, now=now).promote(
