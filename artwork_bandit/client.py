@@ -7,12 +7,14 @@
     client.close()
 
 Choosing never fails the page: whatever is wrong with the service, within `timeout_seconds` there
-are default pictures. Events are sent in batches by a thread, again and again with the same event
-ids until they are acknowledged, so that none counts twice. Standard library only.
+are default pictures; what is wrong with the question itself raises Refused. Events are sent in
+batches by a thread, again and again with the same event ids until they are acknowledged, so that
+none counts twice. Standard library only.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime as dt
 import http.client
@@ -37,10 +39,17 @@ LARGEST_BYTES = 2_000_000
 """The service takes 4 MiB."""
 LONGEST_PAUSE = 30.0
 EVENTS_SECONDS = 15.0
+LAST_SECONDS = 2.0
+"""How long the end of the process waits for events, if nobody has closed the client."""
 
 
 class Refused(Exception):
     """The service says that the request breaks a rule: the caller's mistake, no use repeating."""
+
+
+def _log_rejected(events: list[dict[str, Any]]) -> None:
+    for event in events:
+        log.warning("event rejected: %s %s", event.get("event_id"), event["reason"])
 
 
 class Unavailable(Exception):
@@ -91,13 +100,16 @@ class Client:
     def __init__(
         self, address: str, *, timeout_seconds: float = 0.5, flush_seconds: float = 1.0,
         most_waiting: int = 100_000, default_uri: Callable[[str], str | None] = lambda _title: None,
-        on_rejected: Callable[[list[dict[str, Any]]], None] = lambda _rejected: None,
+        on_rejected: Callable[[list[dict[str, Any]]], None] | None = None,
     ) -> None:  # fmt: skip
-        """`on_rejected` is told of events that the service will never take, in the sender thread.
+        """`address` is like `http://HOST:8800`, else ValueError. `on_rejected` is told of events
+        that the service will never take, in the sender thread; they are logged without.
 
         Events beyond `most_waiting` are dropped, the newest first, and counted in `dropped`.
         """
         url = urlsplit(address)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError(f"the service's address {address!r} is not like http://HOST:8800")
         self._host, self._port = url.hostname or "", url.port
         self._kind = (
             http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
@@ -106,7 +118,7 @@ class Client:
         self._timeout = timeout_seconds
         self._flush_seconds = flush_seconds
         self._default_uri = default_uri
-        self._on_rejected = on_rejected
+        self._on_rejected = on_rejected or _log_rejected
         self._local = threading.local()
         self._connections: list[http.client.HTTPConnection] = []
         """One per thread, kept open."""
@@ -116,6 +128,8 @@ class Client:
         self._unsent = 0
         self.dropped = 0
         """Events given up because too many waited or the client was closed before they got out."""
+        self.rejected = 0
+        """Events that the service will never take."""
         self._sender: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -177,6 +191,7 @@ class Client:
             if self._sender is None:
                 self._sender = threading.Thread(target=self._send, name="events", daemon=True)
                 self._sender.start()
+                atexit.register(self.close, LAST_SECONDS)
             try:
                 self._waiting.put_nowait((whole, size))
                 self._unsent += 1
@@ -201,6 +216,7 @@ class Client:
 
     def close(self, seconds: float = 10.0) -> None:
         """Send what waits, for so long at most."""
+        atexit.unregister(self.close)
         self.flush(seconds)
         self._stopped.set()
         if self._sender is not None:
@@ -212,27 +228,34 @@ class Client:
 
     def _send(self) -> None:
         while not self._stopped.is_set():
-            batch = self._gather()
-            failures = 0
-            while batch and not self._stopped.is_set():
+            waiting, failures = [self._gather()], 0
+            while waiting and not self._stopped.is_set():
+                batch = waiting.pop()
                 try:
-                    rejected = self.send(batch).rejected
+                    rejected = self.send(batch).rejected if batch else []
                 except Unavailable as error:
+                    waiting.append(batch)
                     pause = min(LONGEST_PAUSE, 0.2 * 2**failures) * random.uniform(0.5, 1.0)
                     self._stopped.wait(max(pause, error.retry_after or 0.0))
                     failures += 1
                     continue
                 except Refused as error:
-                    rejected = [{"index": i, "reason": str(error)} for i in range(len(batch))]
+                    if len(batch) > 1:  # because of a few of them, perhaps
+                        half = len(batch) // 2
+                        waiting += [batch[half:], batch[:half]]
+                        continue
+                    rejected = [{"index": 0, "reason": str(error)}]
                 if rejected:
-                    told = [batch[r["index"]] | {"reason": r["reason"]} for r in rejected]
-                    try:
-                        self._on_rejected(told)
-                    except Exception:  # the caller's; the events after these must still go
-                        log.exception("on_rejected_failed")
+                    self._reject([batch[r["index"]] | {"reason": r["reason"]} for r in rejected])
                 with self._starting:
                     self._unsent -= len(batch)
-                batch = []
+
+    def _reject(self, events: list[dict[str, Any]]) -> None:
+        self.rejected += len(events)
+        try:
+            self._on_rejected(events)
+        except Exception:  # the caller's; the events after these must still go
+            log.exception("on_rejected_failed")
 
     def _gather(self) -> list[dict[str, Any]]:
         batch: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import tomllib
@@ -17,6 +18,9 @@ from urllib.parse import urlsplit
 from artwork_bandit.errors import InvalidInput
 
 PREFIX = "ARTWORK_BANDIT_"
+NEAR = 0.85
+"""Likeness of names from which on one is taken for the other, mistyped; other variables of such a
+beginning may be anybody's."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -118,6 +122,9 @@ def load(
     file = file or environment.get(PREFIX + "CONFIG")
     if file:
         merged.update(_read_file(Path(file), kinds))
+    for name in environment:
+        if name.startswith(PREFIX) and (near := _meant(name.removeprefix(PREFIX).lower(), kinds)):
+            raise InvalidInput(f"{name} is no setting; {PREFIX}{near.upper()} is")
     for name in kinds:
         if (text := environment.get(PREFIX + name.upper())) is not None:
             merged[name] = _convert(name, text, kinds[name], "environment")
@@ -156,6 +163,12 @@ def _read_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(table) - set(kinds)):
         raise InvalidInput(f"settings file {path}: unknown {unknown}; known are {sorted(kinds)}")
     return {name: _convert(name, value, kinds[name], str(path)) for name, value in table.items()}
+
+
+def _meant(name: str, kinds: Mapping[str, Any]) -> str | None:
+    """Return the setting that somebody meant who wrote another name much like it."""
+    near = [] if name in kinds else difflib.get_close_matches(name, kinds, 1, NEAR)
+    return near[0] if near else None
 
 
 def _convert(name: str, value: Any, kind: type, source: str) -> Any:

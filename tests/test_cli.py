@@ -53,6 +53,22 @@ def write(path: Path, table: pa.Table) -> str:
     return str(path)
 
 
+def test_what_was_mistyped_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = tmp_path / "typo.db"
+    database = f"sqlite:///{missing}"
+    assert f"no database {missing}" in run("models", "list", database=database, code=2)
+    assert not missing.exists()
+    wrong = run("models", "list", database="postgresql://u@h:notaport/x", code=2)
+    assert "is not valid" in wrong
+    assert "Traceback" not in wrong
+    monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", "nothing")
+    assert "reward rule 'nothing' is unknown" in run("serve", database=database, code=2)
+    monkeypatch.setenv("ARTWORK_BANDIT_SERVICE_HOST", "10.0.0.1")  # an orchestrator's own
+    run("config", "show")
+    monkeypatch.setenv("ARTWORK_BANDIT_WARMSTARTS", "4")
+    assert "ARTWORK_BANDIT_WARM_STARTS is" in run("config", "show", code=2)
+
+
 def test_help_everywhere_and_fast() -> None:
     for command in ([], ["demo"], ["evaluate"], ["catalog", "import"], ["models", "list"]):
         assert "Usage: artwork-bandit" in run(*command, "--help") or "Usage:" in run(
@@ -294,6 +310,18 @@ def test_broken_files_are_refused_in_words(tmp_path: Path, sqlite_url: str) -> N
     for path, said in cases.items():
         assert said in run("evaluate", "--log", path, "--target", "uniform", code=2)
         assert said in run("import-log", path, database=sqlite_url, code=2)
+    empty = str(tmp_path / "empty.parquet")
+    assert f"{empty} holds no rows" in run("train", "--log", empty, database=sqlite_url, code=1)
+
+
+def test_imported_rows_keep_their_rewards_under_any_rule(tmp_path: Path, sqlite_url: str) -> None:
+    run("import-log", write(tmp_path / "log.parquet", log_table()), database=sqlite_url)
+    as_it_is, other = (
+        run("evaluate", "--target", "uniform", *rule, database=sqlite_url)
+        for rule in ((), ("--rule", "clicks-1"))
+    )
+    assert "imported rows" not in as_it_is
+    assert "4,000 imported rows keep the reward they came with" in " ".join(other.split())
 
 
 def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_url: str) -> None:

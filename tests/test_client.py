@@ -2,6 +2,8 @@
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -135,6 +137,48 @@ def test_a_batch_nobody_will_ever_take_is_told_and_not_repeated(flaky: str) -> N
     assert [t["event_id"] for t in told] == ["e1"]
     assert len(Flaky.seen) == 1
     client.close()
+
+
+def test_an_event_that_has_its_batch_refused_is_found(flaky: str) -> None:
+    Flaky.failures = [422, 422, None, 422]  # all four, the first two, then each of them
+    told: list[dict[str, Any]] = []
+    client = Client(flaky, flush_seconds=0.2, on_rejected=told.extend)
+    for i in range(4):
+        client.report({"event_id": f"e{i}", "type": "play"})
+    assert client.flush(10)
+    sizes = [len(batch) for batch in Flaky.seen]
+    assert sizes == [4, 2, 1, 1, 2]
+    assert [t["event_id"] for t in told] == ["e1"]
+    assert (client.rejected, client.dropped) == (1, 0)
+    client.close()
+
+
+def test_what_is_rejected_is_logged_if_nobody_asks(
+    flaky: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Flaky.failures = [422]
+    client = Client(flaky, flush_seconds=0.05)
+    client.report({"event_id": "e1", "type": "play"})
+    assert client.flush(10)
+    assert "event rejected: e1" in caplog.text
+    client.close()
+
+
+def test_events_get_there_though_nobody_closes_the_client(flaky: str) -> None:
+    program = (
+        "from artwork_bandit.client import Client\n"
+        f"client = Client({flaky!r}, flush_seconds=0.5)\n"
+        "client.report({'event_id': 'last', 'type': 'play'})\n"
+        "raise SystemExit(3)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 3
+    assert ["last"] in Flaky.seen
+
+
+def test_an_address_without_a_scheme_is_refused_at_once() -> None:
+    for address in ("localhost:8800", "bandit.internal", "ftp://x", "http://"):
+        with pytest.raises(ValueError, match="not like http://HOST:8800"):
+            Client(address)
 
 
 def test_more_than_fits_is_dropped_and_counted(flaky: str) -> None:

@@ -96,7 +96,11 @@ class ReportFile(click.File):
 @click.option("--seed", default=1, show_default=True, help="Of the bootstrap and the self-test.")
 @rule_option
 @scheduler_option
-@click.option("--self-test", is_flag=True, help="Do the intervals cover on logs of this shape?")
+@click.option(
+    "--self-test",
+    is_flag=True,
+    help="Do the intervals cover on logs of this shape, simulated in this process?",
+)
 @click.option("--json", "json_file", type=ReportFile("w", "utf-8", atomic=True),
               help="Report; - prints it.")  # fmt: skip
 @click.option("--html", "html_file", type=ReportFile("w", "utf-8", atomic=True),

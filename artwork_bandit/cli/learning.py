@@ -105,6 +105,8 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
     if as_json:
         print_json([asdict(r) for r in records])
         return
+    if not records:
+        click.echo("no models yet: `artwork-bandit train` makes one")
     for r in records:
         click.echo(f"{r.version:>4}  {r.slot:<8} {r.status:<9} {r.created_at:%Y-%m-%d %H:%M}Z"
                    f"  {r.rows:>9,} rows  {r.reason}")  # fmt: skip
@@ -204,6 +206,8 @@ def models_compare(load: Callable[..., Settings], version: int, other: int) -> N
     from artwork_bandit.operations.replay_source import ReplaySource
     from artwork_bandit.store import registry
 
+    if version == other:
+        raise InvalidInput(f"model {version} is compared with another model, not with itself")
     store = open_store(load())
     with store.read() as connection:
         slots = {registry.get(connection, v).slot for v in (version, other)}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,8 +25,7 @@ json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
 scheduler_option = click.option(
     "--scheduler", envvar="DASK_SCHEDULER_ADDRESS",
-    help="Dask scheduler to read the log's part files; `local` starts processes here. "
-    "A self-test is simulated here.",
+    help="Dask scheduler to read the log's part files; `local` starts processes here.",
 )  # fmt: skip
 rule_option = click.option(
     "--rule", help="Reward rule that outcomes are read under: a version, or a TOML file."
@@ -76,9 +76,11 @@ def scheduler_for(log: Path | None, scheduler: str | None) -> str | None:
 
 def open_store(chosen: Settings) -> Store:
     """Return the migrated database's store."""
-    from artwork_bandit.store.engine import Store
+    from artwork_bandit.store.engine import Store, missing_file
     from artwork_bandit.store.migrate import require_current
 
+    if (file := missing_file(chosen.database_url)) is not None:
+        raise InvalidInput(f"there is no database {file}; `artwork-bandit migrate` makes one")
     store = Store(chosen.database_url)
     require_current(store)
     return store

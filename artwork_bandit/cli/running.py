@@ -59,9 +59,13 @@ def serve(
     load: Callable[..., Settings], host: str | None, port: int | None, workers: int | None
 ) -> None:
     """Answer over HTTP until told to stop."""
+    from artwork_bandit.operations.rules import slot_of
+    from artwork_bandit.slots import SLOTS
     from artwork_bandit.web.server import serve as run
 
     chosen = load(host=host, port=port, workers=workers)
+    for name in SLOTS:
+        slot_of(chosen, name)  # its reward rule is one, or who joins rewards would find out later
     open_store(chosen).close()
     run(chosen)
 

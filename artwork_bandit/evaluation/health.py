@@ -211,6 +211,16 @@ def _fingerprint(ids: Hashes, block: ReplayBlock) -> npt.NDArray[np.uint64]:
     return lanes
 
 
+def imported_checks(rows: int, rule: str) -> list[Check]:
+    """Return how many rows keep the reward they were imported with, whatever the rule."""
+    message = f"{rows:,} imported rows keep the reward they came with, which rule {rule!r} is not"
+    known = Check(
+        name="imported_rewards", value=float(rows), limit=math.inf, status=Verdict.CAUTION,
+        message=message,
+    )  # fmt: skip
+    return [known] if rows else []
+
+
 def event_checks(events: int, late: int, early: int) -> list[Check]:
     """Return what the times of the events say: how many came when their reward was settled, and how
     many happened before what they followed was shown."""

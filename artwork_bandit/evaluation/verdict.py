@@ -88,6 +88,8 @@ def support_checks(
     more = max(0, round(rows * (fewest / ess - 1))) if ess else 0
     rewarded = support.effective_rewarded
     more_rewarded = max(0, round(rows * (fewest_rewarded / rewarded - 1))) if rewarded else 0
+    # No advice that would still leave too few.
+    more, more_rewarded = (max(n, FEWEST_ROWS - rows) if n else 0 for n in (more, more_rewarded))
     checks = [
         _below(
             "rows", rows, FEWEST_ROWS, FEWEST_ROWS,
@@ -181,7 +183,7 @@ def outside(found: Mapping[str, Estimate]) -> list[Check]:
     allow, which was widened to hold it."""
     names = [
         name for name, e in found.items()
-        if e.estimate is not None and e.interval and e.estimate in (e.lower, e.upper)
+        if e.estimate is not None and e.lower != e.upper and e.estimate in (e.lower, e.upper)
     ]  # fmt: skip
     told = ", ".join(names)
     message = (

@@ -10,13 +10,14 @@ from typing import Self
 
 from artwork_bandit.domain import ReplayBlock, microseconds
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.evaluation.health import event_checks
+from artwork_bandit.evaluation.health import event_checks, imported_checks
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.replay_source import Readable, ReplaySource
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.policies.communities import Communities
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import events, registry, replay
 from artwork_bandit.store.engine import Store
 
@@ -65,7 +66,10 @@ class DatabaseSource(ReplaySource):
         window = self.window
         with self._database.read() as connection:
             found = events.timing(connection, window.slot, window.since, window.until)
-        return event_checks(found.events, found.late, found.early)
+            timing = event_checks(found.events, found.late, found.early)
+            if (rule := window.rule) in (None, slot_named(window.slot).reward):
+                return timing
+            return timing + imported_checks(replay.imported_rows(connection, window), rule.version)
 
     @property
     def _database(self) -> Store:

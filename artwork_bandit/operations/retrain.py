@@ -108,7 +108,8 @@ def retrain(
     changed_at = changes.looked_for(store, slot, before, source)
     split = _split(source, changed_at)
     if split is None:
-        raise NotEnoughData(why_empty(store, slot, settings))
+        empty = why_empty(store, slot, settings) if log is None else f"{log} holds no rows"
+        raise NotEnoughData(empty)
     size, tried = source.size, [r.settings for r in before]
     goes_on, why_whole = _begin(
         store, slot, settings, before, source, split, changed_at, tune, warm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -260,11 +261,17 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
     return postgresql_insert(table)
 
 
+def missing_file(database_url: str) -> str | None:
+    """Return the file of a SQLite database that is not there: to read it would make an empty
+    one."""
+    file = _url(database_url).database if _url(database_url).get_backend_name() == "sqlite" else ""
+    if not file or file == ":memory:" or file.startswith("file:") or os.path.exists(file):
+        return None
+    return file
+
+
 def _engine(database_url: str) -> sa.Engine:
-    try:
-        url = sa.make_url(database_url)
-    except sa.exc.ArgumentError as error:
-        raise InvalidInput(f"database address {database_url!r} is not valid: {error}") from error
+    url = _url(database_url)
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
@@ -291,6 +298,13 @@ def _engine(database_url: str) -> sa.Engine:
         ) from error
     sa.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _url(database_url: str) -> sa.URL:
+    try:
+        return sa.make_url(database_url)
+    except (sa.exc.ArgumentError, ValueError) as error:  # a port that is no number
+        raise InvalidInput(f"database address {database_url!r} is not valid: {error}") from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

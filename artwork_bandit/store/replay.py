@@ -55,6 +55,13 @@ def span(connection: Connection, window: Window) -> tuple[int, dt.datetime, dt.d
     return None if not count else (int(count), first, last)
 
 
+def imported_rows(connection: Connection, window: Window) -> int:
+    """Return how many of the window's rows came with a reward of their own."""
+    of_window = (*_conditions(window), rewards.c.rule == imported.RULE)
+    count = sa.select(sa.func.count()).select_from(rewards).where(*of_window)
+    return int(connection.execute(count).scalar_one())
+
+
 def ends(connection: Connection, window: Window) -> tuple[dt.datetime, dt.datetime] | None:
     """Return when the first and the last row happened, or None if there is none."""
     first, last = (

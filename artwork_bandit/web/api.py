@@ -15,7 +15,7 @@ from artwork_bandit.comparison import segments as segment_comparison
 from artwork_bandit.comparison import variants as variant_comparison
 from artwork_bandit.comparison.segments import SegmentRow
 from artwork_bandit.comparison.variants import Comparison
-from artwork_bandit.domain import Variant
+from artwork_bandit.domain import EventType, Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
 from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.operations import catalog_forms
@@ -36,6 +36,7 @@ api = Blueprint("api", __name__)
 PAGE_SIZE = 200
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _event = msgspec.json.Decoder(schema.EventBody)
+_raw_events = msgspec.json.Decoder(schema.RawEventsBody)
 
 
 def parts() -> Choices:
@@ -65,14 +66,20 @@ def decision(decision_id: str) -> Response:
 
 @api.post("/v1/events")
 def events() -> Response:
-    sent = bodies.read(schema.RawEventsBody).events
+    data = request.get_data(cache=False)
+    try:
+        sent = bodies.decode(data, _raw_events).events
+    except bodies.Malformed:
+        if (apart := schema.events_apart(data)) is None:
+            raise
+        sent = apart
     sound: list[Incoming] = []
     rejected: list[Rejected] = []
     for index, raw in enumerate(sent):
         try:
             sound.append(_event.decode(raw).to_domain(index))
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-            reason = str(error)[: bodies.LONGEST_DETAIL]
+            reason = str(error)[: bodies.LONGEST_DETAIL] + _known_types(error)
             rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=reason))
     report = service().take_in(sound, now())
     parts().metrics.taken_in(report, len(rejected))
@@ -299,6 +306,13 @@ def _variant(variant: Variant) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(variant)
     del shown["revision_id"]  # a database key, nobody's business
     return shown
+
+
+def _known_types(error: Exception) -> str:
+    """Return what an event's type can be, if that was wrong."""
+    if not str(error).endswith("`$.type`"):
+        return ""
+    return f"; types are {', '.join(kind.value for kind in EventType)}"
 
 
 def _id_of(raw: msgspec.Raw) -> str | None:

@@ -50,7 +50,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     except msgspec.ValidationError as error:
         raise InvalidInput(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Malformed(f"the body is not JSON: {error}") from error
+        raise Malformed(f"the body is not JSON: {error}") from error
 
 
 def write(value: Any, status: int = 200) -> Response:
@@ -69,7 +69,7 @@ def problem(status: int, title: str, detail: str = "") -> Response:
 def refusal(error: Exception, path: str) -> Response:
     """Return the answer to a request that failed; what is our fault is logged."""
     match error:
-        case _Malformed():
+        case Malformed():
             return problem(400, "The body is not JSON", str(error))
         case ArtworkBanditError():
             status, title = _STATUS.get(type(error), (500, "Internal error"))
@@ -85,5 +85,5 @@ def refusal(error: Exception, path: str) -> Response:
             return problem(500, "Internal error", "this is our fault and has been logged")
 
 
-class _Malformed(InvalidInput):
+class Malformed(InvalidInput):
     """A body that is not JSON at all."""

@@ -76,7 +76,7 @@ def page() -> str:
         promoted = registry.promoted(connection, slot)
         marked = marks(connection, slot)
         models = registry.list_all(connection, slot)[:MODELS_SHOWN]
-        challenger = registry.challenger(connection, slot)
+        challenger, serving = registry.challenger(connection, slot), registry.live(connection, slot)
         # Who was seen under the shares before says nothing of these.
         since = changes.last(connection, CELLS_SET)
         seen = aggregates.members_by_cell(connection, slot, since)
@@ -90,7 +90,8 @@ def page() -> str:
     expected = [Markup(reports_chart(kept, width)) for width in charts.NAMES]
     return render_template(
         "policies.html", slot=slot, compared=compared, chart=drawn, models=models,
-        challenger=challenger, last_promotion=last, members=members(seen, shares), warned=warned,
+        challenger=challenger, serving=serving, last_promotion=last,
+        members=members(seen, shares), warned=warned,
         paused=slot in paused, reports=kept[:REPORTS_SHOWN], expected=expected, done=done,
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip

@@ -6,6 +6,7 @@ Titles and variants are in `operations.catalog_forms`, which files share.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -29,7 +30,7 @@ from artwork_bandit.serving.decision_ids import REQUEST_ID
 from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.slots import slot_named
 
-MOST_EXPLAINED = 50
+MOST_EXPLAINED, MOST_EVENTS = 50, 5_000
 RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}" + END)]
 Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
@@ -230,13 +231,28 @@ class EventBody(Struct, forbid_unknown_fields=True):
 class EventsBody(Struct, forbid_unknown_fields=True):
     """Up to 5,000 events; each is judged by itself."""
 
-    events: Annotated[list[EventBody], Meta(max_length=5000)]
+    events: Annotated[list[EventBody], Meta(max_length=MOST_EVENTS)]
 
 
 class RawEventsBody(Struct, forbid_unknown_fields=True):
     """The same, undecoded: one bad event must not lose its neighbours."""
 
-    events: Annotated[list[msgspec.Raw], Meta(max_length=5000)]
+    events: Annotated[list[msgspec.Raw], Meta(max_length=MOST_EVENTS)]
+
+
+def events_apart(data: bytes) -> list[msgspec.Raw] | None:
+    """Return each event of a body of which only some parts are not JSON, such as half of an emoji,
+    or NaN; None where events cannot be told apart."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or set(body) != {"events"}:
+        return None
+    events = body["events"]
+    if not isinstance(events, list) or len(events) > MOST_EVENTS:
+        return None
+    return [msgspec.Raw(json.dumps(event).encode()) for event in events]
 
 
 class RejectedBody(Struct):

@@ -135,7 +135,9 @@ def assert_same(found: object, expected: object) -> None:
 def test_a_target_against_itself_differs_by_nothing() -> None:
     block, _ = simulate(np.random.default_rng(4), 2_000, 0.5)
     report = evaluate([block], [TARGET], names_only, TARGET.name)
-    assert report.targets[TARGET.name].difference.estimate == 0
+    judged = report.targets[TARGET.name]
+    assert judged.difference.estimate == 0
+    assert "at_the_end" not in {check.name for check in judged.checks}
 
 
 def test_duplicated_rows_are_refused() -> None:

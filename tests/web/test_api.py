@@ -101,6 +101,19 @@ def test_events_roundtrip(client: FlaskClient) -> None:
     assert all(r["reason"] for r in report["rejected"])
 
 
+@pytest.mark.parametrize("query", [r'"pizza \ud83d"', "NaN", "-Infinity", "1e999"])
+def test_what_is_no_json_in_one_event_loses_no_other(client: FlaskClient, query: str) -> None:
+    sound = {"event_id": "fine", "type": "search", "member_id": "m1", "occurred_at": now()}
+    bad = json.dumps(sound | {"event_id": "bad", "query": "?"}).replace('"?"', query)
+    for i, whole in enumerate((f"[{bad}, %s]", f"[%s, {bad}]")):
+        good = json.dumps(sound | {"event_id": f"fine {query} {i}"})
+        answer = client.post("/v1/events", data=f'{{"events": {whole % good}}}').get_json()
+        assert answer["accepted"] == 1
+        assert [(r["index"], bool(r["reason"])) for r in answer["rejected"]] == [(i, True)]
+    for body in (f'{{"events": [{bad}}}', f"[{bad}]", f'{{"event": [{bad}]}}'):
+        assert client.post("/v1/events", data=body).status_code in (400, 422)
+
+
 def test_catalogue_changes_reach_serving_without_a_restart(client: FlaskClient, app: Flask) -> None:
     title = {"name": "New", "genres": ["TV Horror"]}
     assert client.put("/v1/titles/new", data=json.dumps(title)).status_code == 200
