@@ -28,7 +28,7 @@ from artwork_bandit.store.window import Window
 BLOCK = 65_536
 WITH_CONTEXTS = 16_384
 """Rows of a page with contexts, of which every row may have its own, some kilobytes large."""
-PART = 25_000
+PART = WITH_CONTEXTS
 """Rows, about, of a part of the log's copy: what processes make of some parts is held in memory."""
 SIZE = 8
 """Bytes that say how long a page is."""
