@@ -172,8 +172,9 @@ def _learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
         last=found.last, per_logit=_reward_per_logit(found, slot), titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
-        information={name: Stored.of(getattr(known, name)) for name in NAMES}, weight=weight,
-        squared=squared,
+        information={name: Stored.of(getattr(known, name)) for name in NAMES},
+        # To seven digits: the others hang on how the log was cut into blocks.
+        weight=float(f"{weight:.7g}"), squared=float(f"{squared:.7g}"),
     )  # fmt: skip
 
 
