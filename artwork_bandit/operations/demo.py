@@ -41,9 +41,10 @@ TRAILER_EVERY = 4
 """Every so many visits the member also browses trailers."""
 SHARES = {"explore": 0.3, "baseline": 0.1, "live": 0.6}
 WORLD = WorldSettings(base=-2.2, beta=1.0, quality_sd=0.2, composition_sd=0.15)
-FIRST_TRAINING, TRAINING_EVERY = 500, 800
-"""Visits before the first training, and between trainings."""
-VISITS_ONCE = 2_000
+FIRST_TRAINING, TRAINING_EVERY = 900, 800
+"""Visits before the first training, and between trainings. Of fewer than some 800 the newest
+quarter, of as many members as visits, is refused as too few to judge a model."""
+VISITS_ONCE = 2_600
 """Visits of a bounded run; fixed, so that its verdict is one look, not the luckiest of many."""
 VISITORS = 2
 REFRESH_SECONDS = 2.0
