@@ -118,7 +118,7 @@ def retrain(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
         products=tuple(p for p in settings.context_products.split(",") if p),
-        priors=lambda rows: priors_for(tune, tried, rows, text(changed_at)),
+        priors=lambda rows: priors_for(tune, tried, rows, _stored(changed_at)),
         changed_at=None if changed_at is None else microseconds(changed_at),
         watched=tune == "auto",
         seed=seed,
@@ -215,7 +215,7 @@ def _begin(
                 raise NotEnoughData(f"{n} trainings in a row went on")
             teaching = _teaching(source.narrowed(changed_at, None), before)
             tried = [r.settings for r in before]
-            if priors_for(tune, tried, teaching, text(changed_at)) is None:
+            if priors_for(tune, tried, teaching, _stored(changed_at)) is None:
                 raise NotEnoughData("priors are to be chosen again")
         found = going_on(store, slot, settings, before, source, split, changed_at)
         if tune == "never" and found.start.learned.priors != Priors():
@@ -235,7 +235,7 @@ def _split(source: ReplaySource, changed_at: dt.datetime | None) -> dt.datetime 
     return source.quantile(1 - HELD_OUT_SHARE) if found is None else found
 
 
-def text(changed_at: dt.datetime | None) -> str | None:
+def _stored(changed_at: dt.datetime | None) -> str | None:
     """Return how the instant of a change stands in a model's settings."""
     return None if changed_at is None else changed_at.isoformat()
 
@@ -327,7 +327,7 @@ def _register(
                 "strength": trained.bundle.strength,
                 "exploration_cost": exploring.cost_share(trained.effective_rows),
                 "effective_rows": round(trained.effective_rows),
-                "changed_at": text(changed_at),
+                "changed_at": _stored(changed_at),
                 "log": source.name,
                 "log_rows_since_change": changed_at and source.narrowed(changed_at, None).size,
                 "explored_share": how.explored_share,

@@ -264,7 +264,8 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
 def missing_file(database_url: str) -> str | None:
     """Return the file of a SQLite database that is not there: to read it would make an empty
     one."""
-    file = _url(database_url).database if _url(database_url).get_backend_name() == "sqlite" else ""
+    url = _url(database_url)
+    file = url.database if url.get_backend_name() == "sqlite" else None
     if not file or file == ":memory:" or file.startswith("file:") or os.path.exists(file):
         return None
     return file

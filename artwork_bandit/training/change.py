@@ -83,12 +83,14 @@ def looked_for(
     known_titles = {title: i for i, title in enumerate(model.learned.titles)}
     table = ActionTable(lookup)
     policy = ModelPolicy(model.model, Exploration(form="greedy", strength=0.0, explored_share=1.0))
-    parts = [_seen(b, table, policy, model, known_titles, bounds) for b in blocks]
+    learned = model.learned
+    base = base_logits(learned.title_rows.array(), learned.title_earned.array())
+    parts = [_seen(b, table, policy, learned.last, known_titles, base, bounds) for b in blocks]
     if not any(len(p.at) for p in parts):
         return None
-    at, member, title, base, said, share = map(np.concatenate, zip(*parts, strict=True))
+    at, member, title, level, said, share = map(np.concatenate, zip(*parts, strict=True))
     o = np.argsort(at, kind="stable")
-    return told(Seen(at[o], member[o], title[o], base[o], said[o], share[o]), known)
+    return told(Seen(at[o], member[o], title[o], level[o], said[o], share[o]), known)
 
 
 def told(seen: Seen, known: int | None = None) -> Change | None:
@@ -136,16 +138,15 @@ def _step(slope: float, curve: float) -> float:
 
 
 def _seen(
-    whole: ReplayBlock, table: ActionTable, policy: ModelPolicy, model: Start,
-    known_titles: dict[str, int], bounds: tuple[float, float],
+    whole: ReplayBlock, table: ActionTable, policy: ModelPolicy, last: int,
+    known_titles: dict[str, int], base: Floats, bounds: tuple[float, float],
 ) -> Seen:  # fmt: skip
-    """Return a block's rows of titles that the model knows."""
-    learned = model.learned
+    """Return a block's rows after microsecond `last`, of titles that the model knows; `base` has
+    their levels."""
     numbers = [known_titles.get(s.title_id, -1) for s in whole.action_sets]
     title = np.array(numbers, np.int64)[whole.set_of_row]
-    asked = teaches(whole) & (whole.occurred_at > learned.last) & (title >= 0)
+    asked = teaches(whole) & (whole.occurred_at > last) & (title >= 0)
     block, title = whole.take(asked), title[asked]
-    base = base_logits(learned.title_rows.array(), learned.title_earned.array())[title]
     said = np.empty(0)
     if len(block):
         actions = table.of(block)
@@ -154,5 +155,6 @@ def _seen(
         bound = policy.bind(actions.columns)
         said = bound.scores(contexts, place, shown, np.arange(len(block) + 1))
     return Seen(
-        block.occurred_at, member_numbers(block), title, base, said, shares(block.reward, bounds)
-    )
+        block.occurred_at, member_numbers(block), title, base[title], said,
+        shares(block.reward, bounds),
+    )  # fmt: skip
