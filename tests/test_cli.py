@@ -285,7 +285,8 @@ def test_the_self_test_measures_coverage_on_logs_of_this_shape(tmp_path: Path) -
 @pytest.mark.parametrize(
     "wrong",
     [["--reward-bounds", "1,0"], ["--reward-bounds", "x"], ["--interval", "magic"],
-     ["--cluster", "shoe"], ["--by", "shoe"], ["--level", "2"]],
+     ["--cluster", "shoe"], ["--by", "shoe"], ["--level", "2"],
+     ["--from", "2026-02-01", "--to", "2026-01-01"]],
 )  # fmt: skip
 def test_wrong_options_are_refused_in_words(tmp_path: Path, wrong: list[str]) -> None:
     path = write(tmp_path / "log.parquet", log_table(300))
@@ -344,6 +345,10 @@ def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_ur
     path.write_text(json.dumps(title | {"variants": [variant | {"uri": "/new.svg"}]}) + "\n")
     report = json.loads(run("catalog", "import", str(path), "--json", database=sqlite_url))
     assert (report["titles_same"], report["variants_revised"]) == (1, 1)
+    for text in (json.dumps([title], indent=2), "\x00\x01\n\x02", json.dumps([title])):
+        path.write_text(text)
+        said = run("catalog", "import", str(path), database=sqlite_url, code=2)
+        assert "is not JSON Lines" in said
 
 
 def test_history_import_from_csv_and_movielens(tmp_path: Path, sqlite_url: str) -> None:

@@ -7,6 +7,7 @@ import getpass
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +50,18 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
 
 
 def window_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for name, text in (("--to", "Before this time (UTC)."), ("--from", "From this time on (UTC).")):
-        target = {"--from": "since", "--to": "until"}[name]
-        command = click.option(name, target, type=Instant(), help=text)(command)
-    return command
+    """Give a command `--from` and `--to`, as `since` and `until`, in that order."""
+
+    @wraps(command)
+    def ordered(*args: Any, **given: Any) -> Any:
+        from artwork_bandit.store.window import require_order
+
+        require_order(given["since"], given["until"])
+        return command(*args, **given)
+
+    until = click.option("--to", "until", type=Instant(), help="Before this time (UTC).")
+    since = click.option("--from", "since", type=Instant(), help="From this time on (UTC).")
+    return since(until(ordered))
 
 
 def slot_under(chosen: Settings, slot: str, rule: str | None, log: Path | None = None) -> Slot:

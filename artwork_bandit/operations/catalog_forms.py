@@ -23,14 +23,41 @@ END = r"$(?!\n)"
 _TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
 _IN_ADDRESS = r"^(?!\.{1,2}$)[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]*" + END
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_TEXT)]
-Id = Annotated[str, Meta(min_length=1, max_length=200, pattern=_IN_ADDRESS)]
-Text = Annotated[str, Meta(max_length=2000, pattern=_TEXT)]
-Short = Annotated[str, Meta(min_length=1, max_length=100, pattern=_TEXT)]
-Country = Annotated[str, Meta(pattern="^[A-Z]{2}" + END)]
-Language = Annotated[str, Meta(pattern="^[a-z]{2,3}" + END)]
+_said: dict[str, str] = {}
+"""What msgspec says of a text that breaks a pattern -> what the pattern asks for."""
+
+
+def worded(pattern: str, words: str) -> Meta:
+    """Return the constraint; `explained` puts its breach in words."""
+    _said[f"`str` matching regex {pattern!r}"] = words
+    return Meta(pattern=pattern)
+
+
+def explained(error: Exception) -> str:
+    """Return what a form's error says, in words instead of patterns."""
+    text = str(error)
+    for regex, words in _said.items():
+        text = text.replace(regex, words)
+    return text
+
+
+_Plain = Annotated[str, worded(_TEXT, "text without control characters")]
+_Addressable = Annotated[
+    str, worded(_IN_ADDRESS, "an id without slashes and control characters, not `.` or `..`")
+]
+Name = Annotated[_Plain, Meta(min_length=1, max_length=200)]
+Id = Annotated[_Addressable, Meta(min_length=1, max_length=200)]
+Text = Annotated[_Plain, Meta(max_length=2000)]
+Short = Annotated[_Plain, Meta(min_length=1, max_length=100)]
+Country = Annotated[str, worded("^[A-Z]{2}" + END, "a country of two capital letters, such as US")]
+Language = Annotated[
+    str, worded("^[a-z]{2,3}" + END, "a language of two or three small letters, such as en")
+]
 Moment = Annotated[dt.datetime, Meta(tz=True)]
-Maturity = Annotated[str, Meta(pattern=f"^({'|'.join(MATURITY_LEVELS)})" + END)]
+Maturity = Annotated[
+    str,
+    worded(f"^({'|'.join(MATURITY_LEVELS)})" + END, f"one of {', '.join(MATURITY_LEVELS)}"),
+]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
 # Checked by `_sound_features`, not by Meta: constraints on several members of one union make
 # msgspec 0.19 to 0.22 write past its memory (glibc: "double free or corruption").
@@ -159,7 +186,7 @@ def _sound_features(features: dict[str, FeatureValue]) -> dict[str, FeatureValue
             try:
                 msgspec.convert(text, Short)
             except msgspec.ValidationError as error:
-                raise InvalidInput(f"feature {key!r}: {error}") from error
+                raise InvalidInput(f"feature {key!r}: {explained(error)}") from error
         if isinstance(value, float | int) and abs(value) > LARGEST_NUMBER:
             raise InvalidInput(f"feature {key!r} is a number beyond {LARGEST_NUMBER:g}")
     return features

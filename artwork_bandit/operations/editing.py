@@ -329,7 +329,7 @@ def checked(value: str, kind: Any, what: str) -> str:
     try:
         found: str = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{what}: {error}") from error
+        raise InvalidInput(f"{what}: {catalog_forms.explained(error)}") from error
     return found
 
 

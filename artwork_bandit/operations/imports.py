@@ -15,7 +15,7 @@ import msgspec
 
 from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.operations.catalog_forms import CatalogLine
+from artwork_bandit.operations.catalog_forms import CatalogLine, explained
 from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
@@ -300,6 +300,7 @@ def read_catalog(
     """Return the titles and variants of a JSON Lines file; broken lines are counted.
 
     `present` are the catalogue's variants by id, which keep their status where a line gives none.
+    Raises InvalidInput for a file that cannot be read, and for one of which no line is JSON.
     """
     decoder = msgspec.json.Decoder(CatalogLine)
     titles: list[Title] = []
@@ -308,9 +309,13 @@ def read_catalog(
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if numbered and not any(_is_object(line) for _, line in numbered):
+        raise InvalidInput(
+            f"{path.name} is not JSON Lines: each title must be one line, "
+            '{"title_id": …, "name": …, "genres": […], "variants": […]}'
+        )
+    for number, line in numbered:
         try:
             form = decoder.decode(line)
             own = [
@@ -319,11 +324,18 @@ def read_catalog(
             ]
             _require_one_default(own)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
-            changes.reject(f"{path.name}, line {number}", error)
+            changes.reject(f"{path.name}, line {number}", explained(error))
             continue
         titles.append(form.to_domain(form.title_id))
         variants += own
     return titles, variants
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(line), dict)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def _require_one_default(variants: Iterable[Variant]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats, Ints
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies import exploration, segments
 from artwork_bandit.policies.policy import BoundPolicy, Policy
 from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
@@ -272,15 +273,25 @@ def _best(pmf: Floats, is_default: np.ndarray) -> int:
     return int(defaults[0] if len(defaults) else best[0])
 
 
+def require_forced(question: Question, catalog: Catalog) -> None:
+    """Raise InvalidInput if a preview forces a variant that no title it asks for has: it would look
+    like one that was not forced."""
+    asked = set(question.title_ids)
+    for variant_id in question.force:
+        row = catalog.row_of.get(variant_id)
+        if row is None or catalog.variants[row].title_id not in asked:
+            raise InvalidInput(
+                f"force: no title asked for has {variant_id[:60]!r} in slot {question.slot.name!r}"
+            )
+
+
 def _forced(question: Question, catalog: Catalog) -> dict[str, Choice]:
     wanted = [catalog.variants[catalog.row_of[v]] for v in question.force if v in catalog.row_of]
-    asked = set(question.title_ids)
     return {
         v.title_id: Choice(
             title_id=v.title_id, variant_id=v.variant_id, uri=v.uri, propensity=None, reason=FORCED
         )
         for v in wanted
-        if v.title_id in asked
     }
 
 

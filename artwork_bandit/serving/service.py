@@ -30,6 +30,7 @@ from artwork_bandit.serving.chooser import (
     Question,
     choose_all,
     fallen_back,
+    require_forced,
 )
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Incoming, Report
@@ -142,8 +143,9 @@ class Service:
 
         `genres_given` says that the question's own genres replace the stored profile; `own_id`
         that the service made the request id, so that nobody can have used it before. Raises
-        Conflict if the id was used for another question, and StoreUnavailable only if it was used
-        and its first answer cannot be read now.
+        Conflict if the id was used for another question, StoreUnavailable only if it was used and
+        its first answer cannot be read now, and InvalidInput if a preview forces what its titles
+        do not have.
         """
         return self.answered(self.asking(question, genres_given, now, own_id=own_id))
 
@@ -157,6 +159,7 @@ class Service:
         self, question: Question, genres_given: bool, now: dt.datetime, *, own_id: bool
     ) -> Asking:
         """Return a question as `begin` takes it; for the arguments see `answer`."""
+        require_forced(question, self.state.current.catalogs[question.slot.name])
         asked = "" if own_id or question.preview else _fingerprint(question)
         return Asking(question=question, genres_given=genres_given, asked=asked, now=now)
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import RewardRule
+
+
+def require_order(since: dt.datetime | None, until: dt.datetime | None) -> None:
+    """Raise InvalidInput if nothing can be from `since` on and before `until`."""
+    if since is not None and until is not None and since >= until:
+        raise InvalidInput(
+            f"nothing is from {since.isoformat()} to {until.isoformat()}; from must be before to"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

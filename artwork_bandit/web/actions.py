@@ -236,7 +236,7 @@ def _variant_form(
         return msgspec.convert(given, catalog_forms.VariantForm)
     except msgspec.ValidationError as error:
         field = next((name for name in PLAIN if f"$.{name}" in str(error)), None)
-        raise InvalidInput(PLAIN[field] if field else str(error)) from error
+        raise InvalidInput(PLAIN[field] if field else catalog_forms.explained(error)) from error
 
 
 def _features(text: str, before: Variant | None) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from artwork_bandit.store import catalog, merges, profiles, rollups
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.migrate import require_current
+from artwork_bandit.store.window import require_order
 from artwork_bandit.web import bodies, decisions, metrics, openapi, schema
 from artwork_bandit.web.choices import PATH, Choices
 
@@ -79,7 +80,7 @@ def events() -> Response:
         try:
             sound.append(_event.decode(raw).to_domain(index))
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as error:
-            reason = str(error)[: bodies.LONGEST_DETAIL] + _known_types(error)
+            reason = catalog_forms.explained(error)[: bodies.LONGEST_DETAIL] + _known_types(error)
             rejected.append(Rejected(index=index, event_id=_id_of(raw), reason=reason))
     report = service().take_in(sound, now())
     parts().metrics.taken_in(report, len(rejected))
@@ -170,9 +171,9 @@ def patch_variant(title_id: str, variant_id: str) -> Response:
 @api.get("/v1/titles/<title_id>/comparison")
 def comparison(title_id: str) -> Response:
     slot = slot_named(request.args.get("slot", "artwork"))
-    moments, by = (_moment("from"), _moment("to")), request.args.get("by")
-    first = None if moments[0] is None else rollups.day_of(moments[0])
-    end = None if moments[1] is None else rollups.day_after(moments[1])
+    (since, until), by = _moments(), request.args.get("by")
+    first = None if since is None else rollups.day_of(since)
+    end = None if until is None else rollups.day_after(until)
     share = service().settings.explored_share
     with service().store.read() as connection:
         catalog.get_title(connection, title_id)
@@ -231,7 +232,7 @@ def _comparison(compared: Comparison) -> dict[str, Any]:
 def cells() -> Response:
     slot = slot_named(request.args.get("slot", "artwork"))
     with service().store.read() as connection:
-        compared = cell_comparison.compare(connection, slot.name, _moment("from"), _moment("to"))
+        compared = cell_comparison.compare(connection, slot.name, *_moments())
     return bodies.write(compared)
 
 
@@ -326,6 +327,13 @@ def _id_of(raw: msgspec.Raw) -> str | None:
 
 class _OnlyId(msgspec.Struct):
     event_id: catalog_forms.Name
+
+
+def _moments() -> tuple[dt.datetime | None, dt.datetime | None]:
+    """Return from when on and before when; raises InvalidInput."""
+    since, until = _moment("from"), _moment("to")
+    require_order(since, until)
+    return since, until
 
 
 def _moment(name: str) -> dt.datetime | None:

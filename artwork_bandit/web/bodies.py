@@ -18,6 +18,7 @@ from artwork_bandit.errors import (
     Overtaken,
     StoreUnavailable,
 )
+from artwork_bandit.operations.catalog_forms import explained
 from artwork_bandit.web.schema import Problem
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise InvalidInput(str(error)) from error
+        raise InvalidInput(explained(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body is not JSON: {error}") from error
 

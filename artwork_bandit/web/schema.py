@@ -24,6 +24,8 @@ from artwork_bandit.operations.catalog_forms import (
     Seconds,
     Short,
     Text,
+    explained,
+    worded,
 )
 from artwork_bandit.serving.chooser import Question
 from artwork_bandit.serving.decision_ids import REQUEST_ID
@@ -31,7 +33,13 @@ from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.slots import slot_named
 
 MOST_EXPLAINED, MOST_EVENTS = 50, 5_000
-RequestId = Annotated[str, Meta(pattern=f"^{REQUEST_ID.pattern}" + END)]
+RequestId = Annotated[
+    str,
+    worded(f"^{REQUEST_ID.pattern}" + END, "an id of at most 64 letters, digits, `-` and `_`"),
+]
+LanguageTag = Annotated[
+    str, worded("^[A-Za-z]{2,3}([-_].*)?" + END, "a language such as en or en-US")
+]
 Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
@@ -40,9 +48,7 @@ class ContextBody(Struct, forbid_unknown_fields=True):
 
     device: Short | None = None
     country: Country | None = None
-    language: (
-        Annotated[str, Meta(max_length=35, pattern="^[A-Za-z]{2,3}([-_].*)?" + END)] | None
-    ) = None
+    language: Annotated[LanguageTag, Meta(max_length=35)] | None = None
     surface: Short | None = None
     maturity: Maturity | None = None
     local_time: Moment | None = None
@@ -281,4 +287,4 @@ def require_id(what: str, value: str) -> str:
     try:
         return msgspec.convert(value, Id)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"{what} is not valid: {error}") from error
+        raise InvalidInput(f"{what} is not valid: {explained(error)}") from error

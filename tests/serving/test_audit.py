@@ -177,7 +177,7 @@ def test_a_preview_shows_what_is_forced_and_leaves_no_trace(service: Service) ->
     with service.store.write() as connection:
         patch(connection, "t0", "t0-a3", {"status": VariantStatus.PAUSED}, NOW)
     service.state.refresh()
-    seen = ask(service, "p1", preview=True, force=("t0-a3", "t2-a1", "nothing", "t9-a0"))
+    seen = ask(service, "p1", preview=True, force=("t0-a3", "t2-a1"))
     assert [c.variant_id for c in seen.decisions.choices][::2] == ["t0-a3", "t2-a1"]
     assert [c.reason for c in seen.decisions.choices] == ["forced", None, "forced"]
     assert [c.propensity is None for c in seen.decisions.choices] == [True, False, True]
@@ -185,3 +185,6 @@ def test_a_preview_shows_what_is_forced_and_leaves_no_trace(service: Service) ->
     assert report.accepted == 1
     assert units(service, NOW + 48 * HOUR) == []
     assert ask(service, "p1").decisions.choices != seen.decisions.choices  # the id is free
+    for other in ("nothing", "t9-a0"):
+        with pytest.raises(InvalidInput, match=f"no title asked for has '{other}'"):
+            ask(service, "p2", preview=True, force=("t0-a3", other))
