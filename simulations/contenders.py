@@ -17,7 +17,7 @@ import numpy as np
 import vowpalwabbit
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.operations.retrain import priors_for
+from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.operations.retrain import priors_for
+from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy

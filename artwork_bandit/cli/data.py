@@ -105,7 +105,7 @@ def export(
     store = open_store(chosen)
     rows = parquet.write(file, replay.blocks(store, window))
     if not rows:
-        from artwork_bandit.operations.retrain import why_empty
+        from artwork_bandit.operations.joining import why_empty
 
         click.echo(why_empty(store, of, chosen), err=True)
     click.echo(f"{rows:,} rows written to {file}")

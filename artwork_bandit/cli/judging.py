@@ -156,7 +156,7 @@ def evaluate(
         now = dt.datetime.now(dt.UTC)
         kept.keep(store, of_slot.name, "command line", found, source.name, seed, versions, now)
     if not found.rows and store is not None and log is None:
-        from artwork_bandit.operations.retrain import why_empty
+        from artwork_bandit.operations.joining import why_empty
 
         click.echo(why_empty(store, of_slot, chosen), err=True)
     if not to_stdout:

@@ -32,7 +32,7 @@ from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
     from artwork_bandit.operations.going_on import Warm
-    from artwork_bandit.operations.retrain import Tune
+    from artwork_bandit.operations.planning import Tune
 
 REHEARSED_SHOWN = 12
 

@@ -50,8 +50,7 @@ def reading(
     that cannot be.
     """
     if scheduler is None:
-        shared = os.path.isdir("/proc/self/fd")  # how others read the log's copy
-        others = shared and processes > 1 and (source.size or 0) >= LARGE
+        others = processes > 1 and source.rows() >= LARGE
         pools = _pool(processes) if others else nullcontext()
         with pools as pool, source.again(with_contexts=with_contexts) as log:
             yield _Here(log, progress, pool, processes)

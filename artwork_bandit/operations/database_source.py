@@ -34,10 +34,12 @@ class DatabaseSource(ReplaySource):
         return False
 
     @property
-    def size(self) -> int | None:
+    def grows(self) -> bool:
+        return True
+
+    def rows(self) -> int:
         with self._database.read() as connection:
-            found = replay.span(connection, self.window)
-        return None if found is None else found[0]
+            return replay.count(connection, self.window)
 
     def span(self) -> Span:
         with self._database.read() as connection:
@@ -49,8 +51,8 @@ class DatabaseSource(ReplaySource):
             return replay.quantile(connection, self.window, share)
 
     def newest(self, rows: int) -> Self:
-        size = self.size or 0
-        since = self.quantile(1 - rows / size) if size > rows else None
+        all_rows = self.rows()
+        since = self.quantile(1 - rows / all_rows) if all_rows > rows else None
         return self if since is None else self.narrowed(since, self.window.until)
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:

@@ -66,8 +66,8 @@ def going_on(
             f"at {changed_at:%Y-%m-%d %H:%M}Z"
         )  # fmt: skip
     found = GoingOn(version=live.version, start=_start(store, slot, settings, live, log))
-    rows = log.narrowed(found.since, until).size or 0
-    if log.size is not None and rows < FEWEST_ROWS:
+    rows = log.narrowed(found.since, until).rows()
+    if rows < FEWEST_ROWS:
         raise NotEnoughData(
             f"{rows} rows came after what model {found.version} learned from and before those that "
             f"judge, of at least {FEWEST_ROWS} needed"
@@ -80,7 +80,7 @@ def _start(
 ) -> Start:
     """Return what the live model knows; raises NotEnoughData if it was made in another way."""
     made, name = live.settings, f"model {live.version}"
-    if log.size is not None and made.get("log_rows") is None:
+    if log.grows and made.get("log_rows") is None:
         raise NotEnoughData(f"{name} learned from files, not from the database")
     if (rule := made.get("reward_rule")) != slot.reward.version:
         raise NotEnoughData(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 
+from artwork_bandit.errors import Conflict
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
 from artwork_bandit.operations.editing import Editor
@@ -34,7 +35,8 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
 
     Returns the reason, which the registry keeps, or None.
     """
-    with store.write() as connection:
+    # Counting takes longer than serving waits to write.
+    with store.read() as connection:
         live = registry.live(connection, slot.name)
         last = registry.last_promotion(connection, slot.name)
         if live is None or last is None:
@@ -46,12 +48,16 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
             aggregates.of_model(connection, slot.name, "live", live.version, since),
             cells.get("baseline", aggregates.Counts.none()),
         )
-        found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
-        worse = surely_worse(found, baseline)
-        if worse is None:
-            return None
-        reason = f"model {live.version} demoted: {worse}"
-        Editor(connection=connection, author=GUARD, now=now).roll_back(slot.name, reason)
+    found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
+    if (worse := surely_worse(found, baseline)) is None:
+        return None
+    reason = f"model {live.version} demoted: {worse}"
+    try:
+        with store.write() as connection:
+            editor = Editor(connection=connection, author=GUARD, now=now)
+            editor.roll_back(slot.name, reason, seen=live.version)
+    except Conflict:  # somebody has let it go, or promoted another, meanwhile
+        return None
     return reason
 
 

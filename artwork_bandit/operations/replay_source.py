@@ -89,8 +89,12 @@ class ReplaySource(ABC):
 
     @property
     @abstractmethod
-    def size(self) -> int | None:
-        """Number of rows by which the log's growth is measured; None if it does not grow."""
+    def grows(self) -> bool:
+        """Whether rows will come, so that a training can go on from an earlier one."""
+
+    @abstractmethod
+    def rows(self) -> int:
+        """Return the number of rows."""
 
     @abstractmethod
     def span(self) -> Span:
@@ -134,8 +138,11 @@ class FileSource(ReplaySource):
         return parquet.has_column(self.path, "q_hat")
 
     @property
-    def size(self) -> int | None:
-        return None
+    def grows(self) -> bool:
+        return False
+
+    def rows(self) -> int:
+        return sum(len(times) for times in self._times())
 
     def span(self) -> Span:
         ends = [Span.of(times) for times in self._times() if len(times)]

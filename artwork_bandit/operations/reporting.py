@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Sequence
 
 import msgspec
@@ -12,13 +13,13 @@ from artwork_bandit.evaluation import report as reporting
 from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.operations.judge import judge
+from artwork_bandit.operations.planning import HELD_OUT_SHARE
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, reports
 from artwork_bandit.store.engine import Store
 
-JUDGED_SHARE = 0.25
-"""Share of the log, at its end, that a worker's report judges: what the gate held out."""
+log = logging.getLogger(__name__)
 AUTHOR = "worker"
 
 
@@ -43,10 +44,10 @@ def keep(
 
 
 def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
-    """Judge random, best single, live and challenger on the end of the log, and keep the report;
-    None if there is nothing to judge yet."""
+    """Judge random, best single, live and challenger on the end of the log, of which the gate holds
+    out as much, and keep the report; None if there is nothing to judge yet."""
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
-    split = source.quantile(1 - JUDGED_SHARE)
+    split = source.quantile(1 - HELD_OUT_SHARE)
     if split is None:
         return None
     with store.read() as connection:
@@ -57,7 +58,8 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     names += ["challenger"] if challenger is not None else []
     try:
         found, versions = judge(source.narrowed(split, None), names)
-    except (NotEnoughData, NotFound, InvalidInput):
+    except (NotEnoughData, NotFound, InvalidInput) as error:
+        log.warning("not_reported", extra={"slot": slot.name, "error": str(error)})
         return None
     return keep(store, slot.name, AUTHOR, found, source.name, 1, versions, now)
 

@@ -1,15 +1,17 @@
 """The worker: joins rewards, trains, watches the live model, drains this host's spool.
 
 Any number of workers may run; one leads (`store.leader`), the others wait for it to end. What is
-due is read from the database, never kept in memory, and every step is a transaction of its own, so
-a worker may be killed at any moment: the next one goes on where the log is.
+due is read from the database, and every step is a transaction of its own, so a worker may be killed
+at any moment: the next one goes on where the log is. All that one keeps in memory is what it need
+not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the newest model is older than `train_seconds` and the log has grown by a tenth
-            (by a hundredth, where trainings go on from the live model: `warm_starts`); then
-            random, best single, live and challenger are judged for the pages. In a thread of its
-            own: joins go on meanwhile, and a live model can be found to be worse
+    train   when the newest model is older than `train_seconds` and the log has grown by a tenth,
+            or by a hundredth if the training goes on from the live model (`warm_starts`) or what
+            it had learned has ceased to be true; then random, best single, live and challenger
+            are judged for the pages. In a thread of its own: joins go on meanwhile, and a live
+            model can be found to be worse
     drain   always, on each worker's own host, leader or not
 """
 
@@ -22,12 +24,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
 from artwork_bandit.operations.guard import demote_if_worse
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.reporting import keep_latest
-from artwork_bandit.operations.retrain import join_rewards, retrain, would_train
+from artwork_bandit.operations.retrain import carry_out, ticking
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
@@ -43,10 +48,9 @@ from artwork_bandit.training.train import FEWEST_ROWS
 
 log = logging.getLogger(__name__)
 
-GROWN, GROWN_WARM = 0.1, 0.01
+GROWN, GROWN_A_LITTLE = 0.1, 0.01
 """Shares by which the log, or what came since a change that no live model knows, must have grown
-since the newest model, to train again; and to look whether a training would go on, or whether there
-was a change."""
+since the newest model, to train again; and to look whether that is worth it (`planning`)."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -74,9 +78,9 @@ class Worker:
         self._tried: dict[str, dt.datetime] = {}
         """Slot -> when training last failed: what cannot succeed is not tried at every join."""
         self._asked: dict[str, int] = {}
-        """Slot -> rows of the log when it was last asked whether a training would go on."""
+        """Slot -> rows of the log when it was last looked whether a training is worth it."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
-        self._training: dict[str, Future[str]] = {}
+        self._training: dict[str, Future[str | None]] = {}
         """Slot -> its training, until it was told what came of it."""
 
     def close(self) -> None:
@@ -114,8 +118,9 @@ class Worker:
             try:
                 done.append(self._slot(slot, now, wait=wait))
             except (ArtworkBanditError, OSError) as error:  # a full disk, say
-                self._tried[slot.name] = now
                 log.warning("worker_failed", extra={"slot": slot.name, "error": str(error)})
+            except Exception:  # our fault; without a worker nothing is joined or drained either
+                log.exception("worker_failed", extra={"slot": slot.name})
         return done
 
     def _slot(self, slot: Slot, now: dt.datetime, *, wait: bool) -> Done:
@@ -123,9 +128,10 @@ class Worker:
         demoted = demote_if_worse(self._store, slot, now) if joined else None
         if demoted is not None:
             log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
-        if slot.name not in self._training and self._is_due(slot, now):
-            self._training[slot.name] = self._trainer.submit(self._train, slot, now)
-        trained = self._trained(slot, wait=wait)
+        if slot.name not in self._training and (due := self._due(slot, now)) != "no":
+            train = self._trainer.submit(self._train, slot, now, surely=due == "yes")
+            self._training[slot.name] = train
+        trained = self._trained(slot, now, wait=wait)
         found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained)
         if joined or trained:
             log.info(
@@ -133,51 +139,57 @@ class Worker:
             )
         return found
 
-    def _trained(self, slot: Slot, *, wait: bool) -> str | None:
+    def _trained(self, slot: Slot, now: dt.datetime, *, wait: bool) -> str | None:
         """Return what came of the slot's training, None if there was none or it goes on."""
         training = self._training.get(slot.name)
         if training is None or not (wait or training.done()):
             return None
         del self._training[slot.name]
-        return training.result()
-
-    def _is_due(self, slot: Slot, now: dt.datetime) -> bool:
-        tried = self._tried.get(slot.name)
-        if tried is not None and (now - tried).total_seconds() < self._settings.train_seconds:
-            return False
-        with self._store.read() as connection:
-            models = registry.list_all(connection, slot.name)
-        rows = self._rows(slot, now)
-        if not models:
-            return rows >= FEWEST_ROWS
-        newest = models[0]
-        age = (now - newest.created_at).total_seconds()
-        seen = newest.settings.get("log_rows") or newest.rows
-        if age < self._settings.train_seconds:
-            return False
-        if rows >= (1 + GROWN) * seen:
-            return True
-        changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
-        if changed_at is not None and known:
-            return self._rows(slot, now, changed_at) >= (1 + GROWN) * int(known)
-        if rows < (1 + GROWN_WARM) * max(seen, self._asked.get(slot.name, 0)):
-            return False
-        self._asked[slot.name] = rows
-        return would_train(self._store, slot, self._settings, now)
-
-    def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
-        with self._store.read() as connection:
-            window = Window(slot=slot.name, since=since, settled_by=now)
-            span = replay.span(connection, window)
-        return 0 if span is None else span[0]
-
-    def _train(self, slot: Slot, now: dt.datetime) -> str:
         try:
-            outcome = retrain(self._store, slot, self._settings, now)
+            return training.result()
         except NotEnoughData as error:
             self._tried[slot.name] = now
             return f"not trained: {error}"
-        keep_latest(self._store, slot, now)
+        except BaseException:
+            self._tried[slot.name] = now
+            raise
+
+    def _due(self, slot: Slot, now: dt.datetime) -> Literal["yes", "perhaps", "no"]:
+        """Return whether it is time to train; `perhaps` if that depends on what would be learned
+        from."""
+        tried = self._tried.get(slot.name)
+        if tried is not None and (now - tried).total_seconds() < self._settings.train_seconds:
+            return "no"
+        with self._store.read() as connection:
+            models = registry.list_all(connection, slot.name)
+        if not models:
+            return "yes" if self._rows(slot, now) >= FEWEST_ROWS else "no"
+        newest = models[0]
+        if (now - newest.created_at).total_seconds() < self._settings.train_seconds:
+            return "no"
+        rows, seen = self._rows(slot, now), newest.settings.get("log_rows") or newest.rows
+        if rows >= (1 + GROWN) * seen:
+            return "yes"
+        changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
+        if changed_at is not None and known:
+            grown = self._rows(slot, now, changed_at) >= (1 + GROWN) * int(known)
+            return "yes" if grown else "no"
+        if rows < (1 + GROWN_A_LITTLE) * max(seen, self._asked.get(slot.name, 0)):
+            return "no"
+        self._asked[slot.name] = rows
+        return "perhaps"
+
+    def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
+        with self._store.read() as connection:
+            return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
+
+    def _train(self, slot: Slot, now: dt.datetime, *, surely: bool) -> str | None:
+        clock = ticking(now)
+        planned = plan(self._store, slot, self._settings, now)
+        if not (surely or planned.worthwhile):
+            return None
+        outcome = carry_out(self._store, self._settings, planned, clock)
+        keep_latest(self._store, slot, clock())
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 

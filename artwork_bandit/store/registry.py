@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -41,28 +41,20 @@ def register(
     rows: int,
     settings: Mapping[str, Any],
     now: dt.datetime,
+    status: Literal["candidate", "rejected"] = "candidate",
+    reason: str = "not judged",
+    metrics: Mapping[str, Any] | None = None,
 ) -> int:
-    """Store a candidate's bytes; return its version."""
+    """Store a candidate's bytes and what the gate said of it; return its version."""
     result = connection.execute(
         sa.insert(models).values(
-            slot=slot, status="candidate", created_at=now, window_from=window[0],
+            slot=slot, status=status, created_at=now, window_from=window[0],
             window_to=window[1], rows=rows, sha256=bundle.sha256(data), bundle=data,
-            settings=dict(settings), metrics={}, reason="trained, not judged yet",
+            settings=dict(settings), metrics=dict(metrics or {}), reason=reason,
         )
     )  # fmt: skip
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
-
-
-def judge(
-    connection: Connection, version: int, status: str, reason: str, metrics: Mapping[str, Any]
-) -> None:
-    """Store the gate's verdict on a candidate that does not go live."""
-    connection.execute(
-        sa.update(models)
-        .where(models.c.version == version)
-        .values(status=status, reason=reason, metrics=dict(metrics))
-    )
 
 
 def promote(

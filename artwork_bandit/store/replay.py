@@ -51,15 +51,21 @@ def span(connection: Connection, window: Window) -> tuple[int, dt.datetime, dt.d
     query = sa.select(
         sa.func.count(), sa.func.min(rewards.c.occurred_at), sa.func.max(rewards.c.occurred_at)
     ).where(*_conditions(window))
-    count, first, last = connection.execute(query).one()
-    return None if not count else (int(count), first, last)
+    rows, first, last = connection.execute(query).one()
+    return None if not rows else (int(rows), first, last)
+
+
+def count(connection: Connection, window: Window) -> int:
+    """Return how many rows the window has."""
+    query = sa.select(sa.func.count()).select_from(rewards).where(*_conditions(window))
+    return int(connection.execute(query).scalar_one())
 
 
 def imported_rows(connection: Connection, window: Window) -> int:
     """Return how many of the window's rows came with a reward of their own."""
     of_window = (*_conditions(window), rewards.c.rule == imported.RULE)
-    count = sa.select(sa.func.count()).select_from(rewards).where(*of_window)
-    return int(connection.execute(count).scalar_one())
+    query = sa.select(sa.func.count()).select_from(rewards).where(*of_window)
+    return int(connection.execute(query).scalar_one())
 
 
 def ends(connection: Connection, window: Window) -> tuple[dt.datetime, dt.datetime] | None:
@@ -74,11 +80,9 @@ def ends(connection: Connection, window: Window) -> tuple[dt.datetime, dt.dateti
 
 def quantile(connection: Connection, window: Window, share: float) -> dt.datetime | None:
     """Return the instant before which `share` of the window's rows lie."""
-    size = connection.execute(
-        sa.select(sa.func.count()).select_from(rewards).where(*_conditions(window))
-    ).scalar_one()
+    before = int(count(connection, window) * share)
     query = sa.select(rewards.c.occurred_at).where(*_conditions(window))
-    query = query.order_by(rewards.c.occurred_at).offset(int(size * share)).limit(1)
+    query = query.order_by(rewards.c.occurred_at).offset(before).limit(1)
     return connection.execute(query).scalar()
 
 

@@ -10,7 +10,8 @@ import pytest
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations import worker as working
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.worker import Worker
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet, registry, replay

@@ -11,9 +11,10 @@ import pytest
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.report import as_json
 from artwork_bandit.operations import cluster
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.window import Window

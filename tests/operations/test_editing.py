@@ -182,11 +182,11 @@ def test_exploration_and_notes(store: Store) -> None:
         edit(store, "write_note", "artwork", "nope", 20_000, "x")
 
 
-def model(store: Store) -> int:
+def model(store: Store, status: str = "candidate") -> int:
     with store.write() as connection:
         return registry.register(
             connection, slot="artwork", data=made().encode(), window=(None, None), rows=1,
-            settings={}, now=NOW,
+            settings={}, now=NOW, status=status, reason="judged",
         )  # fmt: skip
 
 
@@ -218,7 +218,7 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
         assert registry.challenger(connection, "artwork").version == second
     with store.read() as connection:
         assert registry.last_promotion(connection, "artwork").reason.endswith("by Ann")
-        assert registry.get(connection, first).reason == "trained, not judged yet"
+        assert registry.get(connection, first).reason == "judged"
     with pytest.raises(NotFound):
         edit(store, "undo", 999)
     with store.write() as connection:
@@ -233,10 +233,9 @@ def test_models_are_promoted_rolled_back_and_both_undone(store: Store) -> None:
 
 def test_undoing_a_promotion_gives_the_models_their_places_back(store: Store) -> None:
     fill(store)
-    live, rejected, challenger = (model(store) for _ in range(3))
+    live, rejected, challenger = model(store), model(store, "rejected"), model(store)
     edit(store, "promote", live)
     with store.write() as connection:
-        registry.judge(connection, rejected, "rejected", "worse", {})
         registry.challenge(connection, challenger, NOW)
     change = edit(store, "promote", rejected)
     with store.read() as connection:
@@ -246,7 +245,7 @@ def test_undoing_a_promotion_gives_the_models_their_places_back(store: Store) ->
         assert registry.live(connection, "artwork").version == live
         assert registry.challenger(connection, "artwork").version == challenger
         found = registry.get(connection, rejected)
-    assert (found.status, found.reason) == ("rejected", "worse")
+    assert (found.status, found.reason) == ("rejected", "judged")
 
 
 def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> None:

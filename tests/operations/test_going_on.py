@@ -9,7 +9,8 @@ import pytest
 from artwork_bandit.domain import VariantStatus
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.operations import retrain as retraining
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.worker import Worker
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.slots import SLOTS

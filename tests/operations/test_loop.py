@@ -15,9 +15,11 @@ from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnough
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.gate import gate
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.judge import judge
+from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import join_rewards, priors_for, retrain
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.policy import Fixed, Uniform
 from artwork_bandit.policies.priors import Priors

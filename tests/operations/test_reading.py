@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import StoreUnavailable
 from artwork_bandit.operations import cluster
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import arrays, registry, replay
 from artwork_bandit.store.engine import Store

@@ -6,9 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from artwork_bandit.errors import NotEnoughData, NotFound
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.rehearsal import rehearse
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store.engine import Store
 from tests.simulated import Simulation

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Outcomes, RewardRule, Slot

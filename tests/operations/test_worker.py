@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,13 @@ import msgspec
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
 
 from artwork_bandit.domain import Event, EventType
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.guard import demote_if_worse, surely_worse
-from artwork_bandit.operations.retrain import join_rewards, retrain
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import carry_out, retrain
 from artwork_bandit.operations.server_process import command
 from artwork_bandit.operations.worker import Done, Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
@@ -29,7 +30,7 @@ from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Entry, Spool
-from artwork_bandit.store.tables import impressions, rewards
+from artwork_bandit.store.tables import cell_rollups, impressions, rewards
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -123,7 +124,9 @@ def test_a_worker_that_waits_takes_over_and_stops_when_told(simulation: Simulati
     other_store.close()
 
 
-def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> None:
+def test_a_model_worse_than_the_baseline_is_demoted(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = simulation.service.store
     simulation.visits(1500)
     outcome = retrain(store, ARTWORK, simulation.settings, simulation.later())
@@ -145,7 +148,9 @@ def test_a_model_worse_than_the_baseline_is_demoted(simulation: Simulation) -> N
     simulation.service.state.refresh()
     simulation.visits(50)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
-    assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too early to tell
+    with monkeypatch.context() as patched:
+        patched.delattr(Store, "write")  # looking holds nobody up
+        assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too early to tell
     reason = None
     for _ in range(10):
         simulation.visits(250)
@@ -192,12 +197,42 @@ def test_what_cannot_be_trained_is_not_tried_at_every_join(
         tried.append(1)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("artwork_bandit.operations.worker.retrain", full)
+    monkeypatch.setattr("artwork_bandit.operations.worker.carry_out", full)
     simulation.visits(100)
     worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=3600))
     for minutes in (0, 1, 2, 61):
         assert worker.once(simulation.later() + dt.timedelta(minutes=minutes)) is not None
     assert len(tried) == 2
+    worker.close()
+
+
+def test_a_fault_of_ours_in_a_training_stops_no_worker(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a database that was away for a moment put the next training off."""
+    faults: list[Exception] = [OperationalError("SELECT", {}, Exception("gone")), ValueError()]
+
+    def joins(*arguments: Any) -> int:
+        if len(faults) > 1:
+            raise faults.pop(0)
+        return join_rewards(*arguments)
+
+    def trains(*arguments: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return carry_out(*arguments)
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.join_rewards", joins)
+    monkeypatch.setattr("artwork_bandit.operations.worker.carry_out", trains)
+    monkeypatch.setattr("artwork_bandit.operations.worker.SLOTS", {"artwork": ARTWORK})
+    simulation.visits(900)
+    worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=600))
+    assert worker.once(simulation.later()) == []
+    assert worker.once(simulation.later()) == []  # tried at once, and failed
+    (waits,) = worker.once(simulation.later()) or []
+    assert waits.trained is None
+    (done,) = worker.once(simulation.later() + dt.timedelta(minutes=11)) or []
+    assert str(done.trained).startswith("model 1 live")
     worker.close()
 
 
@@ -208,9 +243,9 @@ def test_joins_go_on_while_a_model_trains(
 
     def slowly(*arguments: Any) -> Any:
         assert may_end.wait(timeout=60)
-        return retrain(*arguments)
+        return carry_out(*arguments)
 
-    monkeypatch.setattr("artwork_bandit.operations.worker.retrain", slowly)
+    monkeypatch.setattr("artwork_bandit.operations.worker.carry_out", slowly)
     store = simulation.service.store
     worker = Worker(store, replace(simulation.settings, train_seconds=3600))
     simulation.visits(1500)
@@ -241,20 +276,58 @@ def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
     assert surely_worse(proportion(units, scarce), proportion(units, many)) is None
 
 
-def test_killed_at_any_moment_nothing_is_lost_or_counted_twice(simulation: Simulation) -> None:
+KILLED = """
+import os, pkgutil, signal, sys
+from artwork_bandit.cli import main
+module, _, inside = sys.argv.pop(1).partition(":")
+place, _, name = inside.rpartition(".")
+owner = pkgutil.resolve_name(f"{module}:{place}" if place else module)
+assert callable(getattr(owner, name))
+setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+main()
+"""
+"""A command that is killed with -9 where it would call a function."""
+STEPS = [
+    "artwork_bandit.serving.journal:Spool.settle",  # stored, and still in the spool
+    "artwork_bandit.store.rollups:add",  # amidst a join
+    "artwork_bandit.operations.joining:sum_up",  # joined, not summed up
+    "artwork_bandit.training.train:train",
+    "artwork_bandit.store.registry:register",  # trained and judged
+    "artwork_bandit.store.registry:promote",  # registered, not live
+    "artwork_bandit.operations.worker:keep_latest",  # live, not reported
+]
+
+
+def test_killed_at_any_step_nothing_is_lost_or_counted_twice(
+    simulation: Simulation, tmp_path: Path
+) -> None:
     store = simulation.service.store
-    simulation.visits(400)
-    arguments, environment = command(simulation.settings, "worker")
-    for seconds in (0.6, 0.9, 1.2, 1.5):
-        process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    line, environment = command(simulation.settings, "worker", "--once", "--json")
+    settings = replace(simulation.settings, local_dir=str(tmp_path / "another host"))
+    simulation.visits(900)
+    play = Event(
+        event_id="left", type=EventType.PLAY, occurred_at=simulation.now, member_id="m",
+        title_id="t0",
+    )  # fmt: skip
+    batch = Batch(events=[Incoming(index=0, event=play)], now=simulation.now)
+    entry = Entry(kind="events", payload=msgspec.msgpack.encode(batch))
+    Spool(Path(local_folder(settings)) / "spool.db").add([entry])
+    line, environment = command(settings, "worker", "--once", "--json")
+    for step in STEPS:
+        arguments = [line[0], "-c", KILLED, step, *line[3:]]
+        process = subprocess.run(arguments, env=environment, capture_output=True, timeout=60)
+        assert process.returncode == -signal.SIGKILL, (step, process.stderr.decode())
+        with store.read() as connection:
+            models = registry.list_all(connection)
+            promoted = registry.promoted(connection, "artwork")
+        assert [m.status for m in models] == ["live"] * len(promoted)
+        assert all(m.metrics for m in models)
     said = subprocess.run(line, env=environment, capture_output=True, check=True).stdout
     assert msgspec.json.decode(said)["leads"]  # the killed ones hold nothing up
     with store.read() as connection:
-        units = connection.execute(sa.select(sa.func.count()).select_from(rewards)).scalar()
+        (units,) = connection.execute(sa.select(sa.func.count()).select_from(rewards)).one()
         open_ = sa.select(sa.func.count()).where(~impressions.c.settled)
         assert connection.execute(open_).scalar() == 0
-    assert units == shown_units(store)
+        (summed,) = connection.execute(sa.select(sa.func.sum(cell_rollups.c.units))).one()
+        assert event_store.existing(connection, ["left"]) == {"left"}
+        assert len(registry.list_all(connection)) == len(promoted) == 1
+    assert units == shown_units(store) == summed

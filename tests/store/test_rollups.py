@@ -12,7 +12,7 @@ from alembic import command
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as comparison
-from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (

@@ -62,14 +62,13 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     sum_up(store, "artwork", settings, now)
     with store.write() as connection:
-        for reason in ("held-out value +0.0200 against uniform", "could be worse"):
+        found = {"value": 0.1, "incumbent": "uniform", "incumbent_value": 0.08, "difference": 0.02,
+                 "difference_lower": -0.01, "difference_upper": 0.05}  # fmt: skip
+        for judged in ({"status": "rejected", "reason": "could be worse", "metrics": found}, {}):
             registry.register(
                 connection, slot="artwork", data=b"none", window=(NOW, now), rows=1000,
-                settings={"explored_share": 0.05, "priors": {"own": 1.0}}, now=now,
+                settings={"explored_share": 0.05, "priors": {"own": 1.0}}, now=now, **judged,
             )  # fmt: skip
-            registry.judge(connection, 1, "rejected", reason, {"value": 0.1, "incumbent": "uniform",
-                           "incumbent_value": 0.08, "difference": 0.02, "difference_lower": -0.01,
-                           "difference_upper": 0.05})  # fmt: skip
     assert keep_latest(store, slot_named("artwork"), now) is not None
     store.close()
     with serving(settings, folder / "server.log"):

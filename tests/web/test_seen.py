@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 
 from artwork_bandit.comparison.segments import by_segment
 from artwork_bandit.estimators.segments import FIELDS, Segments
-from artwork_bandit.operations.retrain import join_rewards
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.policies.audiences import Audiences
 from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.encoding import ContextEncoder

@@ -1,0 +1,132 @@
+"""What a training leaves behind, whatever happens while it goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from artwork_bandit.operations import cluster
+from artwork_bandit.operations import retrain as retraining
+from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.planning import plan
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.policies.priors import Priors
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.slots.slot import CLICKS
+from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.window import Window
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+def gate_meanwhile(monkeypatch: pytest.MonkeyPatch, verdict: str, act: Callable[[], None]) -> None:
+    """Have something happen while a candidate is judged."""
+
+    def judges(*_: Any) -> tuple[str, str, dict[str, Any]]:
+        act()
+        return verdict, "for the test", {"incumbent": "model 1"}
+
+    monkeypatch.setattr(retraining, "gate", judges)
+
+
+def edited(store: Store, simulation: Simulation, what: str, *arguments: Any) -> None:
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.later())
+        getattr(editor, what)(*arguments)
+
+
+@pytest.mark.parametrize("verdict", ["live", "challenger"])
+def test_what_people_decide_while_a_candidate_is_judged_stands(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, verdict: str
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+    gate_meanwhile(
+        monkeypatch, verdict, lambda: edited(store, simulation, "roll_back", "artwork", "a fault")
+    )
+    outcome = retrain(store, ARTWORK, settings, simulation.later())
+    assert (outcome.verdict, outcome.promoted) == ("candidate", False)
+    with store.read() as connection:
+        record = registry.get(connection, outcome.version)
+        assert registry.live(connection, "artwork") is None
+        assert registry.challenger(connection, "artwork") is None
+        assert registry.last_promotion(connection, "artwork").reason == "a fault"
+    assert record.status == "candidate"
+    assert record.reason == ("model 1, which it was judged against, serves no more; for the test")
+
+
+def test_a_training_that_ends_while_it_judges_leaves_no_model(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends() -> None:
+        raise KeyboardInterrupt
+
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    with monkeypatch.context() as patched:
+        gate_meanwhile(patched, "live", ends)
+        with pytest.raises(KeyboardInterrupt):
+            retrain(store, ARTWORK, settings, simulation.later())
+    with store.read() as connection:
+        assert registry.list_all(connection) == []
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_priors_chosen_on_another_log_or_under_another_rule_are_not_taken_over(
+    simulation: Simulation,
+) -> None:
+    store, settings, now = simulation.service.store, simulation.settings, simulation.later()
+    simulation.visits(100)
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    chosen = Priors(own=0.4)
+    name = ReplaySource.of(store, None, "artwork", None, None).name
+
+    def taken_over(log: str, rule: str) -> Priors | None:
+        made = {
+            "priors": msgspec.to_builtins(chosen), "tuned_on_rows": 30_000, "log": log,
+            "reward_rule": rule,
+        }  # fmt: skip
+        with store.write() as connection:
+            registry.register(
+                connection, slot="artwork", data=b"", window=(None, None), rows=30_000,
+                settings=made, now=now,
+            )  # fmt: skip
+        return plan(store, ARTWORK, settings, simulation.later()).how.priors(40_000)
+
+    assert taken_over("elsewhere.parquet", ARTWORK.reward.version) is None
+    assert taken_over(name, CLICKS.version) is None
+    assert taken_over(name, ARTWORK.reward.version) == chosen
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_several_processes_read_a_log_in_files_and_make_the_same_model(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import pyarrow.parquet as pq
+
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(500)
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    parquet.write(tmp_path / "whole", replay.blocks(store, Window()))
+    files = tmp_path / "log.parquet"
+    pq.write_table(pq.read_table(tmp_path / "whole"), files, row_group_size=600)
+    started: list[int] = []
+    pool = cluster._pool
+    monkeypatch.setattr(cluster, "_pool", lambda n: started.append(n) or pool(n))
+    monkeypatch.setattr(cluster, "LARGE", 500)
+    hashes = []
+    for processes in (1, 2):
+        monkeypatch.setattr(retraining, "processes", lambda _, n=processes: n)
+        version = retrain(store, ARTWORK, settings, simulation.later(), log=files).version
+        with store.read() as connection:
+            hashes.append(registry.get(connection, version).sha256)
+    assert hashes[0] == hashes[1]
+    assert started == [2]
