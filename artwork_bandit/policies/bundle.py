@@ -37,7 +37,7 @@ class Learned(msgspec.Struct, frozen=True):
     """Microseconds of the first and last row it learned from."""
     last: int
     per_logit: float
-    """Reward per logit: what its scores were multiplied with."""
+    """Reward on [0, 1] per logit: what its scores were multiplied with."""
     titles: list[str]
     title_rows: Stored
     """Per title, the rows it learned from, ever."""

@@ -224,7 +224,7 @@ class VariantEncoder(msgspec.Struct, frozen=True):
         scales = {key: (float(np.mean(v)), float(np.std(v))) for key, v in sorted(numbers.items())}
         return VariantEncoder(
             categories=sorted(name for name, _ in seen.most_common(MOST_VARIANT_COLUMNS)),
-            numbers={key: scale for key, scale in scales.items() if scale[1] > 0},
+            numbers={key: scale for key, scale in scales.items() if _varies(*scale)},
             emphasis=sorted(name for name, _ in emphasised.most_common(MOST_VARIANT_COLUMNS)),
         )
 
@@ -274,6 +274,11 @@ class VariantEncoder(msgspec.Struct, frozen=True):
         out = np.zeros((len(table), 1 + len(self.columns)))
         np.add.at(out, (np.repeat(rows, table.sizes), column[flat]), value[flat])
         return out[:, 1:]
+
+
+def _varies(mean: float, spread: float) -> bool:
+    """Tell whether numbers differ by more than the rounding of their mean."""
+    return spread > 1e-9 * max(1.0, abs(mean))
 
 
 Pairs = tuple[Ints, Ints]

@@ -5,9 +5,9 @@
 with u the encoded context, f some of its columns (the member's taste factors), x the encoded
 features of variant v and own[v] what was learned of that very variant; s, where the member watched
 of v's very title, is the share, and `watched` its row of the weights. All are found by probing
-Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predicted rewards,
-linearised, up to a term common to all variants of a title (its own popularity), which no policy
-needs.
+Vowpal Wabbit (`policies.vowpal`), and serving never loads VW. Scores are predicted rewards on
+[0, 1], linearised, up to a term common to all variants of a title (its own popularity), which no
+policy needs.
 
 A page is `z = [1, u] . weights` once, then a sparse row of variant features times `z` per variant.
 The product [context columns x variants] of the whole catalogue is never formed: for 50,000 variants

@@ -146,7 +146,7 @@ class BoundModel:
     def scores(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
     ) -> Floats:
-        """Return the flat scores: predicted reward, up to a constant per decision."""
+        """Return the flat scores: predicted reward on [0, 1], up to a constant per decision."""
         encoded = self.encoder.encode(contexts)
         sizes = segments.sizes(offsets)
         found = self.policy.model.scores(encoded, self.variants, context_of.repeat(sizes), rows)

@@ -28,7 +28,17 @@ from artwork_bandit.training.survey import Survey, member_numbers, shares, teach
 GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1.0)
 
 
-NOBODY = np.empty(0, np.int64)
+class Rows(NamedTuple):
+    """Where examples come from, row by row."""
+
+    occurred_at: Ints
+    """Microseconds."""
+    members: Ints
+    """A number of the row's member."""
+    weights: Floats
+    """What rows weigh by their age."""
+    lines: Ints
+    """How many lines a row has: two if its reward is neither the least nor the most."""
 
 
 class Written(NamedTuple):
@@ -37,10 +47,8 @@ class Written(NamedTuple):
     text: str
     lines: int
     told: Information | None
-    occurred_at: Ints = NOBODY
-    """Per line, microseconds of its row, if that was asked for."""
-    members: Ints = NOBODY
-    """Per line, a number of its row's member."""
+    rows: Rows | None = None
+    """If that was asked for."""
     weight: float = 0.0
     """Sum of the rows' weights, and of their squares."""
     squared: float = 0.0
@@ -48,29 +56,29 @@ class Written(NamedTuple):
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    ageing: Ageing, since: int = 0, *, whose: bool = False,
+    ageing: Ageing, since: int = 0, *, with_rows: bool = False,
 ) -> Written:  # fmt: skip
     """Write every row that can teach, from microsecond `since` on; return how many lines that were
-    and what they tell, and `whose` they were and when."""
+    and what they tell, and where they come from if asked `with_rows`."""
     lines, told = 0, None
     weight = squared = 0.0
-    origins = [(NOBODY, NOBODY)]
+    rows: list[Rows] = []
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
     bounds = slot.reward.bounds
-    for made in log.map(_texts, lookup, found, form, bounds, ageing, since, whose):
+    for made in log.map(_texts, lookup, found, form, bounds, ageing, since, with_rows):
         out.write(made.text)
         lines += made.lines
         weight, squared = weight + made.weight, squared + made.squared
-        origins += [(made.occurred_at, made.members)] if whose else []
+        rows += [made.rows] if made.rows is not None else []
         if made.told is not None:
             told = made.told if told is None else told + made.told
-    occurred_at, members = map(np.concatenate, zip(*origins, strict=True))
-    return Written("", lines, told, occurred_at, members, weight, squared)
+    together = Rows(*map(np.concatenate, zip(*rows, strict=True))) if rows else None
+    return Written("", lines, told, together, weight, squared)
 
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], ageing: Ageing, since: int, whose: bool,
+    bounds: tuple[float, float], ageing: Ageing, since: int, with_rows: bool,
 ) -> Iterator[Written]:  # fmt: skip
     """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
@@ -92,16 +100,13 @@ def _texts(
             for of, text, parts in zip(block.set_of_row.tolist(), texts, labels, strict=True)
             for label in parts
         ]
-        parted = np.where((share > 0) & (share < 1), 2, 1)
-        origins = _origins(block, parted) if whose else (NOBODY, NOBODY)
+        rows = None
+        if with_rows:
+            parted = np.array([*map(len, labels)])
+            rows = Rows(block.occurred_at, member_numbers(block), weight, parted)
         summed = float(weight.sum()), float(np.square(weight).sum())
-        yield Written("".join(lines), len(lines), None, *origins, *summed)
+        yield Written("".join(lines), len(lines), None, rows, *summed)
     yield Written("", 0, features.told)
-
-
-def _origins(block: ReplayBlock, lines: Ints) -> tuple[Ints, Ints]:
-    """Return per line when its row was and whose, rows having so many lines each."""
-    return np.repeat(block.occurred_at, lines), np.repeat(member_numbers(block), lines)
 
 
 class _Features:

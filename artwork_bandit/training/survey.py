@@ -45,14 +45,23 @@ class Seen(NamedTuple):
     titles takes a tenth of the room."""
 
 
+class Shown(NamedTuple):
+    """How a variant was shown last; the later is the larger."""
+
+    at: int
+    """Microseconds since 1970 UTC."""
+    revision: int
+    variant: Variant
+
+
 @dataclass(slots=True)
 class Counts:
     """What the rows of some parts of a log say; merges with `+=`, parts in the log's order."""
 
     titles: dict[str, list[float]] = field(default_factory=dict)
     """Title -> rows that can teach, and the sum of their rewards on [0, 1]."""
-    variants: dict[int, Variant] = field(default_factory=dict)
-    """64-bit variant id -> the variant as it was shown last."""
+    variants: dict[int, Shown] = field(default_factory=dict)
+    """64-bit variant id -> how it was shown last."""
     members: dict[str, Seen] = field(default_factory=dict)
     """Member -> how it was seen last."""
     largest: int = LARGEST_HASH
@@ -77,18 +86,23 @@ class Counts:
         sums = np.bincount(block.set_of_row, share, sets).tolist()
         for hour, n in zip(*np.unique(block.occurred_at // HOUR, return_counts=True), strict=True):
             self.hours[int(hour)] = self.hours.get(int(hour), 0) + int(n)
+        last = np.zeros(sets, np.int64)
+        np.maximum.at(last, block.set_of_row, block.occurred_at)
         eligible = lookup(block.action_sets)
-        for of, variants, n, earned in zip(block.action_sets, eligible, rows, sums, strict=True):
+        for of, variants, n, earned, at in zip(
+            block.action_sets, eligible, rows, sums, last.tolist(), strict=True
+        ):
             self._title(of.title_id, n, earned)
             for variant in variants:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
-                self.variants[key] = variant
+                self._show(key, Shown(at, variant.revision, variant))
         self._meet(block)
 
     def __iadd__(self, other: Counts) -> Counts:
         for title_id, (rows, earned) in other.titles.items():
             self._title(title_id, rows, earned)
-        self.variants |= other.variants
+        for key, shown in other.variants.items():
+            self._show(key, shown)
         for hour, n in other.hours.items():
             self.hours[hour] = self.hours.get(hour, 0) + n
         self.largest = min(self.largest, other.largest)
@@ -99,6 +113,11 @@ class Counts:
         if other.first is not None and other.last is not None:
             self._within(other.first, other.last)
         return self
+
+    def _show(self, key: int, shown: Shown) -> None:
+        known = self.variants.get(key)
+        if known is None or shown[:2] > known[:2]:
+            self.variants[key] = shown
 
     def _title(self, title_id: str, rows: float, earned: float) -> None:
         sums = self.titles.setdefault(title_id, [0, 0.0])
@@ -256,7 +275,7 @@ def survey(
         counts += part
     members = counts.sampled()
     counts.members.clear()  # twice as many, perhaps
-    shown = [counts.variants[key] for key in sorted(counts.variants)]
+    shown = [counts.variants[key].variant for key in sorted(counts.variants)]
     keys, sums = set(counts.variants), counts.titles
     new_rows = int(sum(rows for rows, _ in sums.values()))
     if start is None:

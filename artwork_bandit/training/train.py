@@ -145,7 +145,7 @@ def train(
         told = written.told
         assert told is not None, "an empty log is refused before"
         half_life = settings.half_life / priors.ageing
-        learned = _learned(found, written, told, priors, half_life, slot)
+        learned = _learned(found, written, told, priors, half_life)
         if start is not None:
             learned = msgspec.structs.replace(learned, first=start.learned.first)
         made = _compile(model, found, form, slot, settings, arguments, learned)
@@ -159,9 +159,8 @@ def train(
 
 
 def _learned(
-    found: Survey, written: Written, told: Information, priors: Priors, half_life: dt.timedelta,
-    slot: Slot,
-) -> Learned:  # fmt: skip
+    found: Survey, written: Written, told: Information, priors: Priors, half_life: dt.timedelta
+) -> Learned:
     assert found.first is not None, "an empty log is refused before"
     assert found.last is not None
     known, weight, squared = told, written.weight, written.squared
@@ -170,7 +169,7 @@ def _learned(
         weight, squared = before.weight + weight, before.squared + squared
     return Learned(
         priors=priors, half_life_days=half_life / dt.timedelta(days=1), first=found.first,
-        last=found.last, per_logit=_reward_per_logit(found, slot), titles=list(found.title_numbers),
+        last=found.last, per_logit=_reward_per_logit(found), titles=list(found.title_numbers),
         title_rows=Stored.of(found.title_rows), title_earned=Stored.of(found.title_earned),
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
         # To seven digits: the others hang on how the log was cut into blocks.
@@ -240,10 +239,11 @@ def _beyond(canary: Canary, start: LinearModel, scale: float) -> Canary:
     return msgspec.structs.replace(canary, score=canary.score + scale * float(before[0]))
 
 
-def _reward_per_logit(found: Survey, slot: Slot) -> float:
-    """Return the slope of the reward in the logit at the log's mean: p (1 - p), in reward units.
+def _reward_per_logit(found: Survey) -> float:
+    """Return the slope of the reward on [0, 1] in the logit at the log's mean: p (1 - p).
 
-    Scores are logits times this: predicted rewards, linearised, up to the title's own level.
+    Scores are logits times this: predicted rewards, linearised, up to the title's own level. They
+    are shares of what a rule can give whatever its bounds, so that strengths, grids and tolerances
+    mean the same under every rule.
     """
-    low, high = slot.reward.bounds
-    return found.mean * (1 - found.mean) * (high - low)
+    return found.mean * (1 - found.mean)

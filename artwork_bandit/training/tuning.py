@@ -11,9 +11,8 @@ slowly.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,7 +32,7 @@ VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
 """Shares of the newest rows that priors, and their ageing, are judged on."""
 MOST_ROWS = 100_000
 LEFT_OUT = -(2**63)
-"""In the place of the time of a line that is too old."""
+"""In the place of the time of a row that is too old."""
 FEWEST_WATCHED = 20_000
 """Rows below which the newest are too few to tell of a change."""
 FASTER, SLOWER = 3.0, 1 / 3
@@ -112,7 +111,7 @@ class _Search:
         self._trial, self._sure = trial, sure
         self.best = start
         self.least = trial.losses(start)
-        self.losses = {"default": float(self.least.mean())}
+        self.losses = {"start": float(self.least.mean())}
 
     def step(self, name: str, factor: float) -> bool:
         """Multiply one prior, again while it surely helps; return whether it did."""
@@ -150,15 +149,17 @@ class Trial:
         with self._whole.open("w", encoding="ascii") as out:
             since = found.since(MOST_ROWS)
             written = examples.write(
-                out, log, lookup, found, self.form, slot, ageing, since, whose=True
+                out, log, lookup, found, self.form, slot, ageing, since, with_rows=True
             )  # fmt: skip
-        self._at, self._members = written.occurred_at, written.members
-        self._at = np.where(self._at >= np.sort(self._at)[-MOST_ROWS:][0], self._at, LEFT_OUT)
+        assert written.rows is not None, "an empty log is refused before"
+        self._rows, at = written.rows, written.rows.occurred_at
+        self._at = np.where(at >= np.sort(at)[-MOST_ROWS:][0], at, LEFT_OUT)
         self._changed_at = ageing.changed_at
         self._early, self._late = folder / "early.txt", folder / "late.txt"
+        self._later = np.zeros(len(at), bool)
+        """The rows that judge."""
         self._labels: list[tuple[float, float]] = []
-        self.members = np.empty(0, np.int64)
-        """Whose the later rows are."""
+        """Of the later rows' lines."""
 
     def cut(self, share: float) -> None:
         """Have the newest `share` of the rows, since a change if there was one, judge what is
@@ -166,12 +167,11 @@ class Trial:
         newest = np.argsort(self._at, kind="stable")[::-1]
         first = LEFT_OUT + 1 if self._changed_at is None else self._changed_at
         judging = np.count_nonzero(self._at >= first)
-        later = np.zeros(len(self._at), bool)
-        later[newest[: max(1, round(judging * share))]] = True
-        self.members = self._members[later]
+        self._later = np.zeros(len(self._at), bool)
+        self._later[newest[: max(1, round(judging * share))]] = True
         rows, earned = np.zeros(self._titles), np.zeros(self._titles)
         with self._whole.open() as text:
-            for line, late, at in zip(text, later.tolist(), self._at.tolist(), strict=True):
+            for line, late, at in zip(text, *self._of_lines(), strict=True):
                 if not late and at != LEFT_OUT:
                     label, weight, title, _ = _parts(line)
                     rows[title] += weight
@@ -184,7 +184,7 @@ class Trial:
             self._whole.open() as text, self._early.open("w") as early,
             self._late.open("w") as late_ones,
         ):  # fmt: skip
-            for line, late, at in zip(text, later.tolist(), self._at.tolist(), strict=True):
+            for line, late, at in zip(text, *self._of_lines(), strict=True):
                 if at == LEFT_OUT:
                     continue
                 label, weight, title, features = _parts(line)
@@ -193,25 +193,47 @@ class Trial:
                 if late:
                     self._labels.append((label, weight))
 
+    @property
+    def members(self) -> Ints:
+        """Whose the later rows are."""
+        return self._rows.members[self._later]
+
+    def _of_lines(self) -> tuple[list[bool], list[int]]:
+        """Return, line by line, whether it is later, and its row's time or `LEFT_OUT`."""
+        lines = self._rows.lines
+        return np.repeat(self._later, lines).tolist(), np.repeat(self._at, lines).tolist()
+
     def losses(self, priors: Priors) -> Floats:
         """Return the later rows' logistic losses, by weight, of a model of the earlier ones."""
         form = msgspec.structs.replace(self.form, priors=priors)
-        early = self._with_heads(self._early, form, priors.ageing)
+        early = self._with_heads(self._early, form, self._aged(priors.ageing))
         late = self._with_heads(self._late, form)
         model = self._folder / "tried.vw"
         arguments = f"{self._arguments} {form.interactions}"
         runner.train(early, model, arguments, self._seed, self._bits)
-        return _logistic_losses(runner.predictions(model, late), self._labels)
+        losses = _logistic_losses(runner.predictions(model, late), self._labels)
+        lines = self._rows.lines[self._later]
+        found: Floats = np.add.reduceat(losses, np.cumsum(lines) - lines)
+        return found / np.mean(self._rows.weights[self._later])
 
-    def _with_heads(self, path: Path, form: Form, ageing: float = 1.0) -> Path:
-        """Return a copy of a text with the namespaces' weights of `form`, its rows aged so much
-        faster."""
+    def _aged(self, ageing: float) -> Iterator[float] | None:
+        """Return what each of the earlier rows' lines weighs more, if rows age so much faster."""
+        if ageing == 1.0:
+            return None
+        weights, lines = self._rows.weights, self._rows.lines
+        times = np.maximum(weights**ageing, SMALLEST_WEIGHT) / weights
+        earlier = ~self._later & (self._at != LEFT_OUT)
+        return iter(np.repeat(times[earlier], lines[earlier]).tolist())
+
+    def _with_heads(self, path: Path, form: Form, times: Iterator[float] | None = None) -> Path:
+        """Return a copy of a text with the namespaces' weights of `form`, its lines weighing so
+        many times what they did."""
         before, after = self.form.heads, form.heads
         changed = [(f"{before[n]} ", f"{after[n]} ") for n in before if before[n] != after[n]]
         copy = path.with_suffix(".tried")
         with path.open() as lines, copy.open("w") as out:
             while chunk := lines.readlines(1 << 20):
-                text = "".join(chunk if ageing == 1.0 else map(partial(_aged, ageing), chunk))
+                text = "".join(chunk if times is None else map(_reweighed, chunk, times))
                 for old, new in changed:
                     text = text.replace(old, new)
                 out.write(text)
@@ -227,13 +249,13 @@ def _parts(line: str) -> tuple[float, float, int, str]:
 def _logistic_losses(chance: Floats, labels: list[tuple[float, float]]) -> Floats:
     label, weight = np.array(labels).T
     right = np.clip(np.where(label > 0, chance, 1 - chance), 1e-6, 1.0)
-    found: Floats = -(weight / weight.mean()) * np.log(right)
+    found: Floats = -weight * np.log(right)
     return found
 
 
-def _aged(ageing: float, line: str) -> str:
+def _reweighed(line: str, times: float) -> str:
     label, weight, rest = line.split(" ", 2)
-    return f"{label} {max(float(weight) ** ageing, SMALLEST_WEIGHT):.7g} {rest}"
+    return f"{label} {float(weight) * times:.7g} {rest}"
 
 
 def _surely_less(losses: Floats, others: Floats, members: Ints, sure: float) -> bool:

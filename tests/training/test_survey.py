@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import Context, Contexts, ReplayBlock
-from artwork_bandit.policies.block import names_only
+from artwork_bandit.domain import ActionSet, Context, Contexts, ReplayBlock, Variant
+from artwork_bandit.policies.block import InMemory, names_only
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import survey
 from artwork_bandit.training.survey import Counts
-from tests.taught import log
+from tests.taught import log, variants
 
 BOUNDS = SLOTS["artwork"].reward.bounds
 
@@ -42,6 +42,33 @@ def test_the_members_kept_are_the_same_however_the_log_is_cut(
         parts += counted(block.take(rows))
     assert parts.sampled() == whole
     assert len(parts.members) <= 2 * most
+
+
+def test_a_variant_is_known_as_it_was_shown_last_however_the_log_is_cut() -> None:
+    block = log(1_000, titles=1)
+    (first,) = block.action_sets
+    block = replace(
+        block, action_sets=(first, replace(first, action_set_id=1)),
+        set_of_row=(np.arange(1_000) >= 600).astype(np.int64),
+    )  # fmt: skip
+
+    def lookup(sets: Sequence[ActionSet]) -> list[list[Variant]]:
+        return [
+            [replace(v, revision=1 + s.action_set_id, uri=f"/{s.action_set_id}") for v in shown]
+            for s in sets
+            for shown in variants(1)
+        ]
+
+    pieces = [block.take(np.arange(i, i + 200)) for i in range(0, 1_000, 200)]
+    for blocks in ([block], pieces, pieces[::-1]):
+        found = survey.survey(InMemory(blocks), lookup, BOUNDS).shown
+        assert [(v.revision, v.uri) for v in found] == [(2, "/1")] * 4
+    counts = Counts()
+    for piece in pieces[::-1]:
+        more = Counts()
+        more.add(piece, lookup, BOUNDS)
+        counts += more
+    assert {shown.revision for shown in counts.variants.values()} == {2}
 
 
 class Looked(list[Context]):

@@ -21,7 +21,8 @@ from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import audiences, train, tuning
-from artwork_bandit.training.survey import base_logits
+from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.survey import base_logits, survey
 from tests.samples import NOW
 from tests.taught import GENRES, log, lookup, variants
 
@@ -62,6 +63,20 @@ def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
         for blocks in ([block], parts)
     )
     assert whole == cut
+
+
+def test_the_same_rewards_on_another_scale_give_the_same_model() -> None:
+    """Seconds watched up to an hour, or the share of an hour: strengths, grids and canaries too."""
+    block = log(2_000)
+    block = replace(block, reward=np.random.default_rng(1).choice([0.0, 0.25, 1.0], 2_000))
+    seconds = replace(block, reward=3_600 * block.reward)
+    hours = replace(ARTWORK, reward=replace(ARTWORK.reward, bounds=(0.0, 3_600.0)))
+    found = [
+        train.train(InMemory([rows]), lookup, slot, DEFAULT).bundle.encode()
+        for rows, slot in ((block, ARTWORK), (seconds, hours))
+    ]
+    assert found[0] == found[1]
+    decode(found[1], sha256(found[1]))
 
 
 def test_what_members_watched_of_the_very_title_is_learned_of() -> None:
@@ -178,7 +193,7 @@ def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
         InMemory([block]), lookup, ARTWORK, train.Settings(), lambda what, share: said.append(what)
     )
     assert made.tuned is not None
-    assert made.tuned.losses["default"] > 0
+    assert made.tuned.losses["start"] > 0
     assert len(made.tuned.losses) > 5
     assert made.tuned.rows == 1_000
     assert "choosing priors" in said
@@ -202,6 +217,30 @@ def test_priors_are_judged_on_the_newest_rows_in_whatever_order_the_log_is(
     assert found[0].keys() == found[1].keys()
     for name, loss in found[0].items():
         assert found[1][name] == pytest.approx(loss, abs=2e-4), name
+
+
+def test_rows_that_age_faster_are_rows_of_a_shorter_half_life(tmp_path: Path) -> None:
+    """Rewards between the least and the most too, which are two lines: they count as one row."""
+    block = log(2_000)
+    graded = np.random.default_rng(2).choice([0.0, 0.3, 0.8, 1.0], 2_000)
+    block = replace(
+        block, reward=graded, occurred_at=microseconds(NOW) + 60_000_000 * np.arange(2_000)
+    )
+    found, day = survey(InMemory([block]), lookup, (0.0, 1.0)), dt.timedelta(days=1)
+    losses = []
+    for half_life, ageing in ((day, 3.0), (day / 3, 1.0)):
+        folder = tmp_path / str(ageing)
+        folder.mkdir()
+        trial = tuning.Trial(
+            folder, InMemory([block]), lookup, found, ARTWORK, Ageing(half_life=half_life),
+            DEFAULT.arguments, 1,
+        )  # fmt: skip
+        trial.cut(0.25)
+        assert len(trial.members) == 500
+        losses.append(trial.losses(Priors(ageing=ageing)) * trial._rows.weights[-500:].mean())
+        losses[-1] /= trial._rows.weights[-500:]  # the judging rows themselves are not aged
+    assert len(losses[0]) == 500
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)  # titles' levels are not aged
 
 
 def test_one_member_who_is_sure_is_no_crowd() -> None:
