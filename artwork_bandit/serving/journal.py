@@ -337,7 +337,7 @@ class Journal:
 
     def _bring(self, entries: list[Entry]) -> None:
         try:
-            again = self._for_drain.write(lambda c: self._insert_entries(c, entries))
+            again, refused = self._for_drain.write(lambda c: self._insert_entries(c, entries))
         except StoreUnavailable:
             raise
         except Exception as error:  # one entry that cannot be stored must not hold up the others
@@ -347,16 +347,21 @@ class Journal:
                 return
             if isinstance(error, Conflict | InvalidInput | msgspec.DecodeError):
                 log.exception("spool_entry_refused")
-                self.spool.refuse(entries[0], str(error))
+                self.spool.settle(entries, refused=[(entries[0], str(error))])
                 return
             log.exception("spool_entry_put_off")
             later = time.time() + PUT_OFF_SECONDS
             self.spool.settle(entries, [replace(entries[0], not_before=later)])
             return
-        self.spool.settle(entries, again)
+        for _, reason in refused:
+            log.error("spooled_event_refused", extra={"reason": reason})
+        self.spool.settle(entries, again, refused)
 
-    def _insert_entries(self, connection: Connection, entries: list[Entry]) -> list[Entry]:
-        """Store entries; return those that must wait longer."""
+    def _insert_entries(
+        self, connection: Connection, entries: list[Entry]
+    ) -> tuple[list[Entry], list[tuple[Entry, str]]]:
+        """Store entries; return those that must wait longer, and those that will never be taken:
+        whoever sent them has been told that they were accepted."""
         self._insert_rows(
             connection, [_row.decode(e.payload) for e in entries if e.kind == REQUEST]
         )
@@ -366,13 +371,17 @@ class Journal:
             for batch in (_batch.decode(e.payload) for e in entries if e.kind == EVENTS)
         ]
         if not batches:
-            return []
-        again = []
+            return [], []
+        again, refused = [], []
         for batch, report in zip(batches, self._insert_events(connection, batches), strict=True):
             if report.waiting:
                 entry = _entry(EVENTS, replace(batch, events=report.waiting))
                 again.append(replace(entry, not_before=time.time() + AGAIN_SECONDS))
-        return again
+            sent = {incoming.index: incoming for incoming in batch.events}
+            for rejected in report.rejected:
+                alone = replace(batch, events=[sent[rejected.index]])
+                refused.append((_entry(EVENTS, alone), rejected.reason))
+        return again, refused
 
 
 def _entry(kind: str, value: Row | Batch, key: str | None = None) -> Entry:

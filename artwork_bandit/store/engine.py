@@ -22,6 +22,8 @@ T = TypeVar("T")
 Connection = sa.Connection
 """What `Store.read` and `Store.write` give; other rooms pass it on and never look inside."""
 
+SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+"""What has PostgreSQL show one state of the database to all statements of a transaction."""
 BUSY_SECONDS = 30.0
 """How long a SQLite writer waits for another process's transaction."""
 CONNECT_SECONDS = 5
@@ -49,8 +51,12 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """Give a connection whose reads see one state of the database."""
+        """Give a connection whose reads see one state of the database, that of the first."""
         with _translated(), self.engine.connect() as connection:
+            if self.dialect == "sqlite":
+                connection.exec_driver_sql("BEGIN")
+            else:
+                connection.execution_options(**SNAPSHOT)
             yield connection
             connection.rollback()
 

@@ -58,7 +58,6 @@ class Entry:
 class Refused:
     """An entry that the database would not take."""
 
-    entry_id: int
     kind: str
     size: int
     """Bytes."""
@@ -108,8 +107,12 @@ class Spool:
             ).fetchall()
         return [Entry(entry_id=i, kind=kind, key=key, payload=p) for i, kind, key, p in rows]
 
-    def settle(self, done: Iterable[Entry], again: Sequence[Entry] = ()) -> None:
-        """Remove entries that the database holds; add the ones that must wait longer."""
+    def settle(
+        self, done: Iterable[Entry], again: Sequence[Entry] = (),
+        refused: Sequence[tuple[Entry, str]] = (),
+    ) -> None:  # fmt: skip
+        """Remove entries that the database has seen; add the ones that must wait longer, and put
+        aside, with why, those that it will never take: they hold up no other."""
 
         def replace(connection: sqlite3.Connection) -> None:
             connection.executemany(
@@ -120,20 +123,12 @@ class Spool:
                 "VALUES (?, ?, ?, ?, ?)",
                 [(e.kind, e.key, e.payload, time.time(), e.not_before) for e in again],
             )
-
-        self._write(replace)
-
-    def refuse(self, entry: Entry, reason: str) -> None:
-        """Put an entry aside that the database will never take, so that it holds up no other."""
-
-        def move(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM entries WHERE entry_id = ?", (entry.entry_id,))
-            connection.execute(
-                "INSERT INTO refused VALUES (?, ?, ?, ?)",
-                (entry.entry_id, entry.kind, entry.payload, reason),
+            connection.executemany(
+                "INSERT INTO refused (kind, payload, reason) VALUES (?, ?, ?)",
+                [(e.kind, e.payload, reason) for e, reason in refused],
             )
 
-        self._write(move)
+        self._write(replace)
 
     def refused(self) -> list[Refused]:
         """Return what was put aside, the oldest first."""
@@ -141,9 +136,9 @@ class Spool:
             return []
         with self._using() as connection:
             rows = connection.execute(
-                "SELECT entry_id, kind, length(payload), reason FROM refused ORDER BY entry_id"
+                "SELECT kind, length(payload), reason FROM refused ORDER BY entry_id"
             ).fetchall()
-        return [Refused(entry_id=i, kind=k, size=n, reason=why) for i, k, n, why in rows]
+        return [Refused(kind=k, size=n, reason=why) for k, n, why in rows]
 
     def retry(self) -> int:
         """Have what was put aside tried again; return how many entries there were."""

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from artwork_bandit.serving.batcher import Batcher, Job
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.service import Rung, Service
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import profiles
+from artwork_bandit.store import merges, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Held, Store
 from artwork_bandit.store.spool import Entry
@@ -194,6 +195,28 @@ def test_an_entry_that_cannot_be_stored_holds_up_no_other(
     assert quiet.spool.depth() == 0
     refused = quiet.spool._connection.execute("SELECT payload FROM refused").fetchall()
     assert refused == [(b"\xc1 nonsense",)]
+
+
+def test_a_spooled_event_that_is_refused_is_kept_with_why(quiet: Service) -> None:
+    """Its sender was told that it was accepted."""
+    away(quiet)
+    for number, member in enumerate(("m1", "m2")):
+        signs_in = event(f"e{number}", "merge", member_id=member)
+        sent = send(
+            quiet, replace(signs_in, visitor_id="v"), event(f"p{number}", "play", member_id="v",
+                                                            title_id="t0")
+        )  # fmt: skip
+        assert sent.accepted == 2
+    quiet.journal._drain()
+    assert quiet.spool.depth() == 0
+    (refused,) = quiet.spool.refused()
+    assert "belongs to another member already" in refused.reason
+    with quiet.store.read() as connection:
+        assert set(connection.execute(sa.select(events.c.event_id)).scalars()) == {"p0", "p1"}
+        assert merges.members_of(connection, ["v"]) == {"v": "m1"}
+    assert quiet.spool.retry() == 1
+    quiet.journal._drain()
+    assert quiet.spool.refused() == [refused]
 
 
 def test_a_connection_that_broke_while_idle_is_made_anew(store: Store) -> None:

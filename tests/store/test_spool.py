@@ -43,7 +43,7 @@ def test_what_must_wait_does_not_hold_up_what_follows(tmp_path: Path) -> None:
     one, two, _ = spool.next(3)
     later = Entry(kind="events", payload=b"later", not_before=time.time() + 60)
     spool.settle([one], [later])
-    spool.refuse(two, "no")
+    spool.settle([two], refused=[(two, "no")])
     assert [e.payload for e in spool.next(10)] == [b"3"]
     assert spool.depth() == 2
     spool.close()
@@ -96,7 +96,8 @@ def test_what_was_refused_is_shown_and_tried_again(tmp_path: Path) -> None:
     assert (spool.refused(), spool.retry(), spool.oldest()) == ([], 0, None)
     spool.add([entry(1), entry(22)])
     assert time.time() - spool.oldest() < 60
-    spool.refuse(spool.next(2)[1], "the title is unknown")
+    second = spool.next(2)[1]
+    spool.settle([second], refused=[(second, "the title is unknown")])
     (found,) = spool.refused()
     assert (found.kind, found.size, found.reason) == ("request", 2, "the title is unknown")
     assert spool.retry() == 1
