@@ -330,17 +330,25 @@ def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_ur
     variant = {"variant_id": "v1", "uri": "/v1.svg", "features": {"genre": "TV Horror"}}
     title = {"title_id": "t1", "name": "One", "genres": ["TV Horror"], "variants": [variant]}
     both = [variant | {"variant_id": v, "is_default": True} for v in ("v8", "v9")]
+    ends = variant | {"variant_id": "v7"} | {
+        "starts_at": "2026-02-01T00:00:00Z", "ends_at": "2026-01-01T00:00:00Z"
+    }  # fmt: skip
+    twice = [variant | {"variant_id": "v6", "uri": f"/{i}"} for i in range(2)]
     lines = [title, {"title_id": "t2"}, {"title_id": "t3", "name": "x", "maturity": "wrong"},
-             {"title_id": "t4", "name": "Four", "variants": both}]  # fmt: skip
+             {"title_id": "t4", "name": "Four", "variants": both},
+             {"title_id": "t5", "name": "Five", "variants": [ends]},
+             {"title_id": "t6", "name": "Six", "variants": twice}]  # fmt: skip
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n")
     for dry in (True, False):
         flags = ["--dry-run"] if dry else []
         said = run("catalog", "import", str(path), "--json", *flags, database=sqlite_url, code=1)
         report = json.loads(said)
-        assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 4)
+        assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 6)
         assert [p.split(":")[0] for p in report["problems"]] == [
-            f"catalog.jsonl, line {n}" for n in (2, 3, 4, 5)
+            f"catalog.jsonl, line {n}" for n in (2, 3, 4, 5, 6, 7)
         ]
+        assert "starts_at is not before ends_at" in report["problems"][3]
+        assert "'v6' is given twice" in report["problems"][4]
         assert "v8 and v9 are both is_default" in report["problems"][2]
     path.write_text(json.dumps(title | {"variants": [variant | {"uri": "/new.svg"}]}) + "\n")
     report = json.loads(run("catalog", "import", str(path), "--json", database=sqlite_url))
@@ -376,6 +384,47 @@ def test_history_import_from_csv_and_movielens(tmp_path: Path, sqlite_url: str) 
     )
     said = json.loads(run("history", "import", str(csv), "--json", database=sqlite_url, code=1))
     assert (said["events_new"], said["rejected"]) == (1, 4)
+    csv.write_text("member,title_id,type,occurred_at\nm1,ml-1,play,2026-01-01T20:00:00Z\n")
+    assert "has no column member_id" in run(
+        "history", "import", str(csv), database=sqlite_url, code=2
+    )
+    csv.write_text("")
+    assert "has no rows" in run("history", "import", str(csv), database=sqlite_url, code=2)
+
+
+def test_who_challenges_and_what_is_paused_is_told(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from artwork_bandit.store.engine import Store
+
+    simulation = Simulation.begin(Store(sqlite_url), sqlite_url)
+    simulation.visits(300)
+    simulation.service.close()
+    monkeypatch.setenv("ARTWORK_BANDIT_ATTRIBUTION_WINDOW_SECONDS", "5")
+    shares = ("explore=0.5", "challenger=0.5")
+    assert "no model challenges" in run("cells", "set", *shares, database=sqlite_url)
+    said = run("worker", "--once", database=sqlite_url)
+    assert "trailer: not trained: 0 of at least 200 rows" in said
+    assert "model 1 is young" in run("worker", "--once", database=sqlite_url)
+    run("train", "--seed", "2", database=sqlite_url)
+    records = json.loads(run("models", "list", "--json", database=sqlite_url))
+    version, live = (
+        next(r["version"] for r in records if (r["status"] == "live") is serves)
+        for serves in (False, True)
+    )
+    said = run("models", "challenge", str(version), database=sqlite_url)
+    assert "50.00% of the members see it" in said
+    assert "no model challenges" not in run("cells", "set", *shares, database=sqlite_url)
+    listed = run("models", "list", database=sqlite_url).splitlines()
+    assert [str(version), "artwork", "challenger"] in [line.split()[:3] for line in listed]
+    for each in (version, live):
+        shown = json.loads(run("models", "show", str(each), database=sqlite_url))
+        assert shown["challenger"] == (each == version)
+    run("pause", "--slot", "artwork", database=sqlite_url)
+    assert "artwork is paused" in run("cells", "show", database=sqlite_url)
+    monkeypatch.setenv("ARTWORK_BANDIT_CONTEXT_PRODUCTS", "device*mood")
+    said = run("worker", "--once", database=sqlite_url, code=2)
+    assert "'device*mood' is not FIELD*FIELD" in said
 
 
 def test_train_list_show_promote_roll_back_export(

@@ -102,13 +102,15 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
 
     with open_store(load()).read() as connection:
         records = registry.list_all(connection)
+        challenging = registry.challengers_of(connection)
     if as_json:
-        print_json([asdict(r) for r in records])
+        print_json([asdict(r) | {"challenger": r.version in challenging} for r in records])
         return
     if not records:
         click.echo("no models yet: `artwork-bandit train` makes one")
     for r in records:
-        click.echo(f"{r.version:>4}  {r.slot:<8} {r.status:<9} {r.created_at:%Y-%m-%d %H:%M}Z"
+        status = "challenger" if r.version in challenging else r.status
+        click.echo(f"{r.version:>4}  {r.slot:<8} {status:<10} {r.created_at:%Y-%m-%d %H:%M}Z"
                    f"  {r.rows:>9,} rows  {r.reason}")  # fmt: skip
 
 
@@ -120,7 +122,9 @@ def models_show(load: Callable[..., Settings], version: int) -> None:
     from artwork_bandit.store import registry
 
     with open_store(load()).read() as connection:
-        print_json(asdict(registry.get(connection, version)))
+        record = registry.get(connection, version)
+        challenger = version in registry.challengers_of(connection)
+    print_json(asdict(record) | {"challenger": challenger})
 
 
 @models.command("promote")
@@ -139,9 +143,15 @@ def models_promote(load: Callable[..., Settings], version: int, reason: str) -> 
 @click.pass_obj
 def models_challenge(load: Callable[..., Settings], version: int) -> None:
     """Make a model the challenger of its slot: it serves the challenger cell."""
+    from artwork_bandit.policies.cells import shares_of
+    from artwork_bandit.store import cells
+
     with open_store(load()).write() as connection:
         editor_at(connection).challenge(version)
-    click.echo(f"model {version} is the challenger; `cells set` gives its cell members")
+        shares = shares_of(cells.read(connection))
+    served = shares.get("challenger", 0.0)
+    tail = f"{served:.2%} of the members see it" if served else "`cells set` gives its cell members"
+    click.echo(f"model {version} is the challenger; {tail}")
 
 
 @models.command("rehearse")
@@ -170,11 +180,14 @@ def models_rehearse(
         f"{found.decisions:,} decisions served the default; model {version} would have shown the "
         f"same in {found.same:.0%}"
     )
+    more = len(found.titles) - REHEARSED_SHOWN
     for title in found.titles[:REHEARSED_SHOWN]:
         click.echo(
             f"  {title.title_id}: the same in {title.same:.0%} of {title.decisions:,}; mostly "
             f"{title.mostly} ({title.mostly_share:.0%})"
         )
+    if more > 0:
+        click.echo(f"  and {more:,} titles more: --json has all, --out every decision")
 
 
 @models.command("rollback")

@@ -95,7 +95,8 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
         click.echo("another worker leads: nothing done" if done is None else "done:")
         for each in done or ():
             click.echo(f"  {each.slot}: joined {each.joined:,} rewards")
-            for said in (each.demoted, each.trained):
+            waits = None if each.trained or each.waits is None else f"not trained: {each.waits}"
+            for said in (each.demoted, each.trained, waits):
                 if said:
                     click.echo(f"  {each.slot}: {said}")
         return
@@ -148,11 +149,15 @@ def cells() -> None:
 @click.pass_obj
 def cells_show(load: Callable[..., Settings], as_json: bool) -> None:
     """The cells and their shares."""
+    from artwork_bandit.policies.cells import shares_of
     from artwork_bandit.store import cells as cell_store
+    from artwork_bandit.store import pauses
 
     with open_store(load()).read() as connection:
-        found = cell_store.read(connection)
-    _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
+        found, paused = cell_store.read(connection), pauses.read(connection)
+    _show_cells(shares_of(found), as_json)
+    for slot in sorted(paused):
+        click.echo(f"{slot} is paused, everybody gets the default: `resume` ends it", err=True)
 
 
 @cells.command("set")
@@ -161,7 +166,9 @@ def cells_show(load: Callable[..., Settings], as_json: bool) -> None:
 @click.pass_obj
 def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: bool) -> None:
     """Give cells new shares, such as: explore=0.1 baseline=0.05 live=0.85"""
+    from artwork_bandit.policies.cells import shares_of
     from artwork_bandit.store import cells as cell_store
+    from artwork_bandit.store import registry
 
     wanted: dict[str, float] = {}
     for share in shares:
@@ -173,7 +180,14 @@ def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: b
     with open_store(load()).write() as connection:
         editor_at(connection).set_cells(wanted)
         found = cell_store.read(connection)
-    _show_cells({c.name: c.buckets / 10_000 for c in found}, as_json)
+        challenged = registry.challengers_of(connection)
+    _show_cells(shares_of(found), as_json)
+    if wanted.get("challenger") and not challenged:
+        click.echo(
+            "no model challenges: the challenger cell is served as the live one, until the gate or "
+            "`models challenge` names one",
+            err=True,
+        )
 
 
 @click.group()

@@ -17,7 +17,7 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, Overtaken
 from artwork_bandit.operations import catalog_forms
-from artwork_bandit.policies.cells import BUCKETS
+from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry
 from artwork_bandit.store.changes import Change
 from artwork_bandit.store.engine import Connection
@@ -26,7 +26,9 @@ DEFAULT = "default"
 """Name of the entry of a change that made another variant the default than before."""
 FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
 """What of a variant can be changed."""
-CELLS_SET = "cells set"
+CELLS_SET, CHALLENGER_NAMED = "cells set", "challenger named"
+GATE = "gate"
+"""Who promotes a model that the held-out log speaks for, in the record of changes."""
 LONGEST_NOTE = 200
 _WORDS = {
     VariantStatus.ACTIVE: "resumed", VariantStatus.PAUSED: "paused",
@@ -118,7 +120,7 @@ class Editor:
     def set_cells(self, shares: Mapping[str, float], undoes: int | None = None) -> int | None:
         """Give the cells new shares of the members; raises InvalidInput."""
         before, after = (
-            {c.name: c.buckets / BUCKETS for c in found}
+            shares_of(found)
             for found in (cells.read(self.connection), cells.set_shares(self.connection, shares))
         )
         if before == after:
@@ -137,14 +139,24 @@ class Editor:
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live: it cannot challenge itself")
         before = registry.challenger(self.connection, record.slot)
-        registry.challenge(self.connection, version, self.now)
         if before is not None and before.version == version:
             return None
+        registry.challenge(self.connection, version, self.now)
         return changes.record(
-            self.connection, self.author, "challenger named", self.now, slot=record.slot,
+            self.connection, self.author, CHALLENGER_NAMED, self.now, slot=record.slot,
             before={"challenger": before and before.version}, after={"challenger": version},
             undoes=undoes,
         )  # fmt: skip
+
+    def named_by(self, slot: str) -> tuple[int, str] | None:
+        """Return the challenger that somebody has named by hand, and who: their test is theirs
+        to end."""
+        found = registry.challenger(self.connection, slot)
+        change = changes.last(self.connection, CHALLENGER_NAMED, slot)
+        if found is None or change is None or change.author == GATE:
+            return None
+        named = change.after is not None and change.after["challenger"] == found.version
+        return (found.version, change.author) if named else None
 
     def promote(
         self, version: int, reason: str | None = None, undoes: int | None = None,
@@ -162,8 +174,10 @@ class Editor:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
         challenger = registry.challenger(self.connection, record.slot)
-        registry.promote(self.connection, version, said, self.now, metrics)
-        before = {"status": record.status, "challenger": challenger and challenger.version}
+        stays = self.author == GATE and self.named_by(record.slot) is not None
+        registry.promote(self.connection, version, said, self.now, metrics, challenged=stays)
+        ended = None if challenger is None or stays else challenger.version
+        before = {"status": record.status, "challenger": ended}
         return self._model("model promoted", record.slot, live, version, undoes, before)
 
     def roll_back(
@@ -250,7 +264,7 @@ class Editor:
 
     def _undo_cells(self, change: Change) -> int | None:
         assert change.before is not None
-        now = {c.name: c.buckets / BUCKETS for c in cells.read(self.connection)}
+        now = shares_of(cells.read(self.connection))
         if now != change.after:
             raise Conflict("the cells have been changed again since; undo the later change first")
         return self.set_cells(change.before, change.change_id)
@@ -267,7 +281,7 @@ class Editor:
             raise Conflict("another model challenges by now, or none; name the one you want")
         registry.unchallenge(self.connection, change.slot)
         return changes.record(
-            self.connection, self.author, "challenger named", self.now, slot=change.slot,
+            self.connection, self.author, CHALLENGER_NAMED, self.now, slot=change.slot,
             before=change.after, after=change.before, undoes=change.change_id,
         )  # fmt: skip
 

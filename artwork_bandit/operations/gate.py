@@ -22,8 +22,6 @@ MARGIN = 0.1
 
 At 2% the noise of a few ten thousand held-out rows kept a better model, trained on three times the
 rows, from going live (`simulations.loop`)."""
-GATE = "gate"
-"""Who promotes a model that the held-out log speaks for, in the record of changes."""
 
 
 def gate(

@@ -42,12 +42,11 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         if live is None or last is None:
             return None
         since = last.promoted_at
-        cells = aggregates.by_cell(connection, slot.name, since, None)
-        counts = (
-            # What the model before chose while this one was trained is not this one's.
-            aggregates.of_model(connection, slot.name, "live", live.version, since),
-            cells.get("baseline", aggregates.Counts.none()),
-        )
+        # What the model before chose while this one was trained is not this one's.
+        its_own = aggregates.by_cell(connection, slot.name, since, None, live.version)
+        others = aggregates.by_cell(connection, slot.name, since, None)
+    none = aggregates.Counts.none()
+    counts = its_own.get("live", none), others.get("baseline", none)
     found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
     if (worse := surely_worse(found, baseline)) is None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import gzip
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ from artwork_bandit.store.imported import Imported, take_in
 
 BATCH = 20_000
 MOST_PROBLEMS = 20
+NEEDED = frozenset({"member_id", "title_id", "type", "occurred_at"})
+HISTORY_FORM = (
+    "a history has columns member_id, title_id, type, occurred_at (with zone), and may have "
+    "event_id, seconds_watched, duration_seconds, query, device, local_time"
+)
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 MOVIELENS_MINUTES = 100.0
 """Assumed length of a film in MovieLens, which gives none."""
@@ -103,8 +109,15 @@ def read_history(path: Path, changes: Changes) -> Iterator[Event]:
 
     Columns: member_id, title_id, type, occurred_at (with zone), and optionally event_id,
     seconds_watched, duration_seconds, query, device, local_time (as on the member's clock).
+    Raises InvalidInput for a file that cannot be read, is empty, or lacks one of the first four.
     """
-    for number, row in enumerate(_records(path), start=1):
+    rows = _records(path)
+    first = next(rows, None)
+    if first is None:
+        raise InvalidInput(f"{path.name} has no rows; {HISTORY_FORM}")
+    if missing := sorted(NEEDED - {*first}):
+        raise InvalidInput(f"{path.name} has no column {', '.join(missing)}; {HISTORY_FORM}")
+    for number, row in enumerate(itertools.chain([first], rows), start=1):
         try:
             yield _history_event(path, number, row)
         except (ValueError, KeyError) as error:
@@ -114,7 +127,7 @@ def read_history(path: Path, changes: Changes) -> Iterator[Event]:
 def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     """Return one row as an event; raises ValueError or KeyError saying what is wrong."""
     cells = {k: v for k, v in row.items() if v not in ("", None)}
-    if missing := {"member_id", "title_id", "type", "occurred_at"} - set(cells):
+    if missing := NEEDED - set(cells):
         raise ValueError(f"lacks {sorted(missing)}")
     occurred_at = cells["occurred_at"]
     if isinstance(occurred_at, str):
@@ -231,7 +244,11 @@ def _movielens_events(ratings: list[dict[str, str]], now: dt.datetime) -> Iterat
 
 
 def import_log(store: Store, path: Path, now: dt.datetime, *, dry_run: bool) -> Imported:
-    """Take a Parquet replay log into the database; broken files change nothing."""
+    """Take a Parquet replay log into the database; one that is broken changes nothing.
+
+    Blocks are stored one by one: what fails between them, as a database may, leaves the ones
+    before, and importing again takes in the others.
+    """
     for _ in parquet.read(path):
         pass  # every row is checked before the first is stored
     result = Imported()
@@ -322,7 +339,7 @@ def read_catalog(
                 v.to_domain(form.title_id, v.variant_id, present.get(v.variant_id))
                 for v in form.variants
             ]
-            _require_one_default(own)
+            _require_no_doubt(own)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
             changes.reject(f"{path.name}, line {number}", explained(error))
             continue
@@ -338,10 +355,16 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _require_one_default(variants: Iterable[Variant]) -> None:
-    """Raise InvalidInput if a slot has two: the line does not say which is meant."""
+def _require_no_doubt(variants: Iterable[Variant]) -> None:
+    """Raise InvalidInput if dates are not in order, an id is given twice, or a slot has two
+    defaults: the line does not say which is meant."""
     found: dict[str, str] = {}
+    ids: set[str] = set()
     for variant in variants:
+        catalog.require_order(variant)
+        if variant.variant_id in ids:
+            raise InvalidInput(f"variant {variant.variant_id!r} is given twice")
+        ids.add(variant.variant_id)
         if not variant.is_default:
             continue
         if (first := found.setdefault(variant.slot, variant.variant_id)) != variant.variant_id:

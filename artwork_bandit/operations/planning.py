@@ -19,7 +19,7 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row
+from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row, products
 from artwork_bandit.operations.joining import why_empty
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
@@ -104,7 +104,7 @@ def plan(
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
-        products=tuple(p for p in settings.context_products.split(",") if p),
+        products=products(settings),
         priors=lambda rows: priors_for(tune, tried, rows, change),
         changed_at=None if changed_at is None else microseconds(changed_at),
         watched=tune == "auto",

@@ -26,8 +26,8 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.database_source import model_target
-from artwork_bandit.operations.editing import Editor
-from artwork_bandit.operations.gate import GATE, gate
+from artwork_bandit.operations.editing import GATE, Editor
+from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
@@ -54,7 +54,8 @@ class Outcome:
     version: int
     promoted: bool
     verdict: str
-    """`live`, `challenger`, `rejected`; `candidate` if what it was judged by serves no more."""
+    """`live`, `challenger`, `rejected`; `candidate` if what it was judged by serves no more, or
+    would be the challenger and somebody has named another."""
     reason: str
     rows: int
     """Rows learned from, those of the model that was gone on from included."""
@@ -115,11 +116,15 @@ def carry_out(
         )
     made = _settings(planned, trained)
     with store.write() as connection:
+        editor = Editor(connection=connection, author=GATE, now=clock())
         # What people or the guard have done while this was trained and judged stands.
         if _version(registry.live(connection, planned.slot.name)) != _version(planned.incumbent):
             verdict = "candidate"
             rival = metrics["incumbent"]
             reason = f"{rival}, which it was judged against, serves no more; {reason}"
+        elif verdict == "challenger" and (named := editor.named_by(planned.slot.name)):
+            verdict = "candidate"
+            reason = f"{reason}, but it has model {named[0]}, which {named[1]} named"
         version = registry.register(
             connection, slot=planned.slot.name, data=trained.bundle.encode(),
             window=(trained.window_from, trained.window_to), rows=trained.rows,
@@ -128,10 +133,9 @@ def carry_out(
             metrics=metrics,
         )  # fmt: skip
         if verdict == "live":
-            editor = Editor(connection=connection, author=GATE, now=clock())
             editor.promote(version, reason, metrics=metrics)
         elif verdict == "challenger":
-            registry.challenge(connection, version, clock())
+            editor.challenge(version)
     return Outcome(
         joined=0, version=version, promoted=verdict == "live", verdict=verdict, reason=reason,
         rows=trained.rows, new_rows=trained.new_rows, started_from=_started_from(planned),

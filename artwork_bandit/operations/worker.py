@@ -28,6 +28,7 @@ from typing import Literal
 
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
+from artwork_bandit.operations.going_on import products
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
@@ -64,6 +65,8 @@ class Done:
     demoted: str | None = None
     trained: str | None = None
     """What became of a new model."""
+    waits: str | None = None
+    """Why no training was due."""
 
 
 class Worker:
@@ -73,6 +76,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._slots = [slot_of(settings, name) for name in SLOTS]
+        products(settings)  # what is mistyped is said at the start, not hours later
         self._leader = Leader(store, "worker")
         self._journal = _journal(store, settings)
         self._tried: dict[str, dt.datetime] = {}
@@ -128,11 +132,16 @@ class Worker:
         demoted = demote_if_worse(self._store, slot, now) if joined else None
         if demoted is not None:
             log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
-        if slot.name not in self._training and (due := self._due(slot, now)) != "no":
-            train = self._trainer.submit(self._train, slot, now, surely=due == "yes")
-            self._training[slot.name] = train
+        waits = None
+        if slot.name not in self._training:
+            due, waits = self._due(slot, now)
+            if due != "no":
+                train = self._trainer.submit(self._train, slot, now, surely=due == "yes")
+                self._training[slot.name] = train
         trained = self._trained(slot, now, wait=wait)
-        found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained)
+        found = Done(
+            slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits
+        )  # fmt: skip
         if joined or trained:
             log.info(
                 "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}
@@ -154,30 +163,38 @@ class Worker:
             self._tried[slot.name] = now
             raise
 
-    def _due(self, slot: Slot, now: dt.datetime) -> Literal["yes", "perhaps", "no"]:
-        """Return whether it is time to train; `perhaps` if that depends on what would be learned
-        from."""
+    def _due(
+        self, slot: Slot, now: dt.datetime
+    ) -> tuple[Literal["yes", "perhaps", "no"], str | None]:
+        """Return whether it is time to train, and why not; `perhaps` if that depends on what would
+        be learned from."""
+        between = dt.timedelta(seconds=self._settings.train_seconds)
         tried = self._tried.get(slot.name)
-        if tried is not None and (now - tried).total_seconds() < self._settings.train_seconds:
-            return "no"
+        if tried is not None and now - tried < between:
+            return "no", f"the last training failed; tried again {tried + between:%Y-%m-%d %H:%M}Z"
         with self._store.read() as connection:
             models = registry.list_all(connection, slot.name)
+        rows = self._rows(slot, now)
         if not models:
-            return "yes" if self._rows(slot, now) >= FEWEST_ROWS else "no"
+            few = rows < FEWEST_ROWS
+            return ("no", f"{rows:,} of at least {FEWEST_ROWS:,} rows") if few else ("yes", None)
         newest = models[0]
-        if (now - newest.created_at).total_seconds() < self._settings.train_seconds:
-            return "no"
-        rows, seen = self._rows(slot, now), newest.settings.get("log_rows") or newest.rows
+        made = f"model {newest.version}"
+        if now - newest.created_at < between:
+            after = f"{newest.created_at + between:%Y-%m-%d %H:%M}Z"
+            return "no", f"{made} is young: none is trained before {after} (train_seconds)"
+        seen = newest.settings.get("log_rows") or newest.rows
         if rows >= (1 + GROWN) * seen:
-            return "yes"
+            return "yes", None
+        waits = f"{rows:,} rows, {seen:,} at {made}: trained again when {GROWN:.0%} more have come"
         changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
         if changed_at is not None and known:
             grown = self._rows(slot, now, changed_at) >= (1 + GROWN) * int(known)
-            return "yes" if grown else "no"
+            return ("yes", None) if grown else ("no", waits)
         if rows < (1 + GROWN_A_LITTLE) * max(seen, self._asked.get(slot.name, 0)):
-            return "no"
+            return "no", waits
         self._asked[slot.name] = rows
-        return "perhaps"
+        return "perhaps", waits
 
     def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
         with self._store.read() as connection:

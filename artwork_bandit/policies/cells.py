@@ -30,6 +30,11 @@ def cell_of(cells: Sequence[CellShare], bucket: int) -> str:
     raise LookupError(f"no cell owns bucket {bucket}")
 
 
+def shares_of(cells: Sequence[CellShare]) -> dict[str, float]:
+    """Return the cells' shares of the members."""
+    return {cell.name: cell.buckets / BUCKETS for cell in cells}
+
+
 def reallocate(current: Sequence[CellShare], shares: Mapping[str, float]) -> tuple[CellShare, ...]:
     """Return cells with the new shares, moving as few buckets as possible.
 

@@ -321,13 +321,19 @@ def _categories(context: Context) -> Iterable[str]:
         yield "weekend"
 
 
-def _pairs(columns: list[str], product: str) -> list[tuple[int, int]]:
+def parted(product: str) -> tuple[str, str]:
+    """Return the two fields of a context product; raises InvalidInput."""
     left, star, right = product.partition("*")
-    kinds = [name.partition(":")[0] for name in columns]
     if not star or not {left, right} <= FIELDS:
         raise InvalidInput(
             f"context product {product!r} is not FIELD*FIELD; fields are {sorted(FIELDS)}"
         )
+    return left, right
+
+
+def _pairs(columns: list[str], product: str) -> list[tuple[int, int]]:
+    left, right = parted(product)
+    kinds = [name.partition(":")[0] for name in columns]
     return [
         (i, j)
         for i, first in enumerate(kinds)

@@ -155,6 +155,8 @@ def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
         share = 1.0
         if event.seconds_watched is not None and event.duration_seconds:
             share = min(1.0, event.seconds_watched / event.duration_seconds)
+        elif event.seconds_watched == 0:
+            share = 0.0
         gain *= share
         if event.title_id and share > 0:
             played = {event.title_id: share}

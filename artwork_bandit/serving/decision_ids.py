@@ -16,7 +16,7 @@ from itsdangerous.signer import SigningAlgorithm
 from artwork_bandit.errors import InvalidInput
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_DECISION_ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.(\d{1,4})\.([A-Za-z0-9_-]{20,64})")
+_DECISION_ID = re.compile(r"([A-Za-z0-9_-]{1,64})\.(0|[1-9][0-9]{0,3})\.([A-Za-z0-9_-]{20,64})")
 
 
 class _Hmac(SigningAlgorithm):

@@ -31,37 +31,19 @@ class Counts:
 
 
 def by_cell(
-    connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None
-) -> dict[str, Counts]:
-    """Return the settled units of each cell in [since, until)."""
+    connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None,
+    model: int | None = None,
+) -> dict[str, Counts]:  # fmt: skip
+    """Return the settled units of each cell in [since, until); with `model` those it chose."""
     found: dict[str, Counts] = {}
-    for query in _spans(slot, since, until):
+    for query, table in _spans(slot, since, until):
+        if model is not None:
+            query = query.where(table.model_version == model)
         for cell, bucket, units, plays in connection.execute(query).all():
             counts = found.setdefault(cell, Counts.none())
             counts.units[bucket] += units
             counts.quality_plays[bucket] += plays
     return found
-
-
-def of_model(
-    connection: Connection, slot: str, cell: str, version: int, since: dt.datetime
-) -> Counts:
-    """Return the settled units of a cell that one model chose since the hour of an instant."""
-    table, counts = cell_rollups.c, Counts.none()
-    query = (
-        sa.select(table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
-        .where(
-            table.slot == slot,
-            table.cell == cell,
-            table.model_version == version,
-            table.hour >= microseconds(since) // HOUR_MICROSECONDS,
-        )
-        .group_by(table.bucket)
-    )
-    for bucket, units, plays in connection.execute(query):
-        counts.units[bucket] = units
-        counts.quality_plays[bucket] = plays
-    return counts
 
 
 def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str], Counts]:
@@ -109,13 +91,13 @@ def impressions(connection: Connection, slot: str) -> int:
 
 def _spans(
     slot: str, since: dt.datetime | None, until: dt.datetime | None
-) -> Iterator[sa.Select[Any]]:
-    """Yield queries of (cell, bucket, units, plays): whole hours are summed already, the begun
-    ones at the ends are summed from the rewards."""
+) -> Iterator[tuple[sa.Select[Any], Any]]:
+    """Yield queries of (cell, bucket, units, plays), each with the columns it is of: whole hours
+    are summed already, the begun ones at the ends are summed from the rewards."""
     first = None if since is None else -(-microseconds(since) // HOUR_MICROSECONDS)
     last = None if until is None else microseconds(until) // HOUR_MICROSECONDS
     if first is not None and last is not None and first >= last:
-        yield _exact(slot, since, until)
+        yield _exact(slot, since, until), rewards.c
         return
     table = cell_rollups.c
     whole = (
@@ -125,11 +107,11 @@ def _spans(
     )
     if first is not None:
         whole = whole.where(table.hour >= first)
-        yield _exact(slot, since, _start(first))
+        yield _exact(slot, since, _start(first)), rewards.c
     if last is not None:
         whole = whole.where(table.hour < last)
-        yield _exact(slot, _start(last), until)
-    yield whole
+        yield _exact(slot, _start(last), until), rewards.c
+    yield whole, table
 
 
 def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> sa.Select[Any]:

@@ -87,6 +87,12 @@ def paused_titles(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(query).scalars())
 
 
+def require_order(variant: Variant) -> None:
+    """Raise InvalidInput if a variant's dates are not in order."""
+    if variant.starts_at and variant.ends_at and variant.starts_at >= variant.ends_at:
+        raise InvalidInput(f"variant {variant.variant_id!r}: starts_at is not before ends_at")
+
+
 def put_variants(connection: Connection, values: Iterable[Variant], now: dt.datetime) -> None:
     """Insert variants, or bring existing ones to the given content and eligibility.
 
@@ -103,8 +109,7 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     touched: set[tuple[str, str]] = set()
     position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
     for variant in wanted:
-        if variant.starts_at and variant.ends_at and variant.starts_at >= variant.ends_at:
-            raise InvalidInput(f"variant {variant.variant_id!r}: starts_at is not before ends_at")
+        require_order(variant)
         if variant.title_id not in genres:
             raise NotFound(f"title {variant.title_id!r} does not exist; PUT it first")
         before = existing.get(variant.variant_id)

@@ -83,10 +83,13 @@ def count_since(connection: Connection, since: dt.datetime) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def last(connection: Connection, action: str) -> dt.datetime | None:
-    """Return when a kind of change was made last."""
-    query = sa.select(sa.func.max(changes.c.changed_at)).where(changes.c.action == action)
-    return connection.execute(query).scalar()
+def last(connection: Connection, action: str, slot: str | None = None) -> Change | None:
+    """Return the last change of a kind (in a slot)."""
+    query = _query().where(changes.c.action == action).order_by(changes.c.change_id.desc()).limit(1)
+    if slot is not None:
+        query = query.where(changes.c.slot == slot)
+    row = connection.execute(query).first()
+    return None if row is None else _change(row)
 
 
 def _query() -> sa.Select[Any]:

@@ -59,11 +59,12 @@ def register(
 
 def promote(
     connection: Connection, version: int, reason: str, now: dt.datetime,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None, *, challenged: bool = False,
 ) -> None:  # fmt: skip
     """Make a model the live one of its slot; the one before is retired. Raises NotFound.
 
-    `metrics` are the gate's; without them what it said of the model stays as it is.
+    `metrics` are the gate's; without them what it said of the model stays as it is. Nobody
+    challenges it, unless the one before is to be `challenged` on.
     """
     record = get(connection, version)
     connection.execute(
@@ -75,7 +76,10 @@ def promote(
     if metrics is not None:
         values |= {"reason": reason, "metrics": dict(metrics)}
     # Whoever challenged the one before has not been compared with this one.
-    connection.execute(sa.delete(challengers).where(challengers.c.slot == record.slot))
+    ended = challengers.c.slot == record.slot
+    if challenged:
+        ended &= challengers.c.model_version == version
+    connection.execute(sa.delete(challengers).where(ended))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
     _record_promotion(connection, record.slot, version, reason, now)
 
@@ -95,6 +99,18 @@ def challenge(connection: Connection, version: int, now: dt.datetime) -> None:
     row = {"slot": slot, "model_version": version, "since": now}
     upsert(connection, challengers, [row], "slot")
     generations.bump(connection, "models")
+
+
+def challenged_since(connection: Connection, slot: str) -> tuple[int, dt.datetime] | None:
+    """Return the slot's challenger, and since when it is that."""
+    query = sa.select(challengers.c.model_version, challengers.c.since)
+    row = connection.execute(query.where(challengers.c.slot == slot)).first()
+    return None if row is None else (row.model_version, row.since)
+
+
+def challengers_of(connection: Connection) -> set[int]:
+    """Return the models that challenge, of all slots."""
+    return set(connection.execute(sa.select(challengers.c.model_version)).scalars())
 
 
 def challenger(connection: Connection, slot: str) -> ModelRecord | None:

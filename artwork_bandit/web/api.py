@@ -277,8 +277,14 @@ def readyz() -> Response:
             return bodies.problem(503, "Not ready", str(error))
     without += [f"model:{slot}" for slot in here.state.broken]
     waiting = here.spool.depth() if here.spool.path.exists() else 0
-    status = "degraded" if without else "ready"
-    return bodies.write({"status": status, "without": without, "spool_entries": waiting})
+    return bodies.write(
+        {
+            "status": "degraded" if without else "ready",
+            "without": without,
+            "paused": sorted(here.state.current.paused),
+            "spool_entries": waiting,
+        }
+    )
 
 
 @api.get("/metrics")

@@ -125,10 +125,15 @@ class _State(Collector):
         broken = GaugeMetricFamily(
             "artwork_bandit_model_broken", "The live model cannot be served", labels=["slot"]
         )
+        paused = GaugeMetricFamily(
+            "artwork_bandit_paused", "Everybody gets the default (`pause`)", labels=["slot"]
+        )
         now = dt.datetime.now(dt.UTC)
         for slot in service.state.current.catalogs:
             if (record := service.state.serving.get(slot)) is not None:
                 age.add_metric([slot], (now - record.created_at).total_seconds())
             broken.add_metric([slot], float(slot in service.state.broken))
+            paused.add_metric([slot], float(slot in service.state.current.paused))
         yield age
         yield broken
+        yield paused

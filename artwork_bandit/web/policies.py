@@ -18,7 +18,7 @@ from artwork_bandit.estimators.tails import chi_square_tail
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.editing import CELLS_SET
 from artwork_bandit.operations.reporting import AUTHOR
-from artwork_bandit.policies.cells import BUCKETS, CELLS
+from artwork_bandit.policies.cells import CELLS, shares_of
 from artwork_bandit.store import (
     aggregates,
     changes,
@@ -78,7 +78,8 @@ def page() -> str:
         models = registry.list_all(connection, slot)[:MODELS_SHOWN]
         challenger, serving = registry.challenger(connection, slot), registry.live(connection, slot)
         # Who was seen under the shares before says nothing of these.
-        since = changes.last(connection, CELLS_SET)
+        moved = changes.last(connection, CELLS_SET)
+        since = None if moved is None else moved.changed_at
         seen = aggregates.members_by_cell(connection, slot, since)
         shares = cell_store.read(connection)
         warned, _ = summaries.overview(connection, slot, warned=True, limit=0)
@@ -178,9 +179,7 @@ def marks(connection: Connection, slot: str) -> list[tuple[dt.datetime, str]]:
 
 def members(seen: dict[str, int], shares: tuple[CellShare, ...]) -> Members:
     """Return the counts of members against the cells' shares."""
-    share_of = {
-        cell.name: sum(end - start for start, end in cell.ranges) / BUCKETS for cell in shares
-    }
+    share_of = shares_of(shares)
     rows = [(cell, seen.get(cell, 0), share_of.get(cell, 0.0)) for cell in CELLS]
     counts = np.array([n for _, n, share in rows if share > 0], np.float64)
     expected = np.array([share for _, _, share in rows if share > 0]) * counts.sum()

@@ -256,7 +256,7 @@ def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> N
     set_at = edit(store, "set_cells", shares)
     assert edit(store, "set_cells", shares) is None
     with store.read() as connection:
-        assert changes.last(connection, "cells set") == NOW
+        assert changes.last(connection, "cells set").changed_at == NOW
         assert changes.last(connection, "never done") is None
     edit(store, "undo", set_at)
     assert {c.name: c.buckets for c in _cells(store)} == before

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from artwork_bandit.comparison.cells import compare
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Verdict
@@ -28,7 +29,7 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
-from artwork_bandit.store.tables import events, models
+from artwork_bandit.store.tables import events, models, rewards
 from artwork_bandit.store.window import Window
 from artwork_bandit.training import train as training
 from tests.simulated import Simulation
@@ -198,6 +199,15 @@ def test_the_challenger_serves_its_cell_and_nobody_else(simulation: Simulation) 
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     _, versions = judge(source(simulation), ["uniform", "challenger"])
     assert versions == [second.version]
+    with store.read() as connection:
+        rows = {row.cell: row for row in compare(connection, "artwork", None, None).cells}
+        of_cell = sa.select(sa.func.count()).where(rewards.c.cell == "challenger")
+        its_own = of_cell.where(rewards.c.model_version == second.version)
+        all_of_cell = connection.execute(of_cell).scalar()
+        assert rows["challenger"].take_fraction.count == connection.execute(its_own).scalar()
+    assert rows["challenger"].take_fraction.count < all_of_cell  # others had chosen there before
+    assert rows["challenger"].model_version == second.version
+    assert rows["challenger"].since > rows["live"].since
     policies = state.current.policies
     assert policies["artwork", "challenger"][0].model_version == second.version
     assert policies["artwork", "live"][0].model_version == live.version

@@ -62,6 +62,40 @@ def test_what_people_decide_while_a_candidate_is_judged_stands(
     assert record.reason == ("model 1, which it was judged against, serves no more; for the test")
 
 
+def test_whom_somebody_has_named_challenges_until_somebody_ends_it(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+
+    def train(verdict: str) -> str:
+        gate_meanwhile(monkeypatch, verdict, lambda: None)
+        return retrain(store, ARTWORK, settings, simulation.later()).verdict
+
+    def challenger() -> int | None:
+        with store.read() as connection:
+            found = registry.challenged_since(connection, "artwork")
+        return None if found is None else found[0]
+
+    first, second = retrain(store, ARTWORK, settings, simulation.later()).version, train("live")
+    assert second == "live"
+    assert [train("challenger"), train("challenger")] == ["challenger"] * 2
+    with store.read() as connection:
+        newest = registry.list_all(connection)[0].version
+    assert challenger() == newest  # the gate's gives way to the gate's
+    edited(store, simulation, "challenge", first)
+    assert train("challenger") == "candidate"
+    with store.read() as connection:
+        reason = registry.list_all(connection)[0].reason
+    assert reason == f"for the test, but it has model {first}, which Ann named"
+    assert train("live") == "live"
+    assert challenger() == first
+    with store.read() as connection:
+        newest = registry.list_all(connection)[0].version
+    edited(store, simulation, "promote", newest - 1)
+    assert challenger() is None  # it is people who choose what is compared
+
+
 def test_a_training_that_ends_while_it_judges_leaves_no_model(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

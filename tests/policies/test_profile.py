@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,9 @@ def test_a_play_counts_by_its_watched_share() -> None:
         duration_seconds=120,
     )  # fmt: skip
     assert sign_of(play, ["a", "b"]) == Sign(moment=START, genres={"a": 0.25, "b": 0.25})
+    for duration in (0.0, None):
+        nothing = replace(play, seconds_watched=0.0, duration_seconds=duration)
+        assert sign_of(nothing, ["a"]) is None
 
 
 def test_a_title_is_remembered_with_its_latest_play_and_fades() -> None:

@@ -112,6 +112,8 @@ def test_forged_unknown_and_unlogged_ids(service: Service) -> None:
     request_id, _, signature = answer.decision_ids[0].split(".")
     with pytest.raises(InvalidInput, match="never made"):
         audit(service, f"{request_id}.99.{signature}")
+    with pytest.raises(InvalidInput, match="not of the form"):  # one decision has one id
+        audit(service, f"{request_id}.00.{signature}")
     with pytest.raises(InvalidInput, match="was not made by this service"):
         audit(service, f"{request_id}.0.{signature[::-1]}")
     with pytest.raises(NotFound, match="never answered"):

@@ -13,9 +13,10 @@ from flask.testing import FlaskClient
 
 from artwork_bandit.domain import Context
 from artwork_bandit.settings import Settings
+from artwork_bandit.store import pauses
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web.app import LARGEST_BODY_BYTES, create_app
-from tests.samples import fill
+from tests.samples import NOW, fill
 
 HOSTILE = {
     "vw syntax": "Mission: Impossible | x:1e9",
@@ -302,6 +303,21 @@ def test_comparison_member_and_health_endpoints(client: FlaskClient) -> None:
     assert client.get("/v1/members/nobody").get_json()["genres"] == {}
     for path in ("/livez", "/readyz", "/version"):
         assert client.get(path).status_code == 200
+
+
+def test_a_pause_is_told_to_who_watches_the_server(client: FlaskClient, app: Flask) -> None:
+    service = app.extensions["artwork_bandit"].service
+
+    def told() -> tuple[list[str], bool]:
+        text = client.get("/metrics").get_data(as_text=True)
+        paused = 'artwork_bandit_paused{slot="artwork"} 1.0' in text
+        return client.get("/readyz").get_json()["paused"], paused
+
+    assert told() == ([], False)
+    with service.store.write() as connection:
+        pauses.switch(connection, "artwork", True, "for the test", NOW)
+    service.state.refresh()
+    assert told() == (["artwork"], True)
 
 
 def test_openapi_is_valid_and_names_every_route(client: FlaskClient, app: Flask) -> None:
