@@ -159,6 +159,12 @@ class Health:
         if abs(z) > MEAN_WEIGHT_REFUSE:
             far = Verdict.REFUSE
         each = Verdict.REFUSE if evidence > -math.log(SURELY_WRONG) else Verdict.OK
+        counts = (
+            "some variants, or those in some place of the list, were shown more often, others less "
+            "often than their propensities promise"
+            if each is Verdict.REFUSE
+            else "variants were shown as often as their propensities promise"
+        )
         explained = ""
         if not self._pmfs and z < -MEAN_WEIGHT_CAUTION:
             # What the logging policy never shows looks the same as what was lost.
@@ -177,8 +183,7 @@ class Health:
             Check(
                 name="counts_of_each_variant", value=math.exp(-max(0.0, evidence)),
                 limit=SURELY_WRONG, status=each,
-                message="some variants were shown more often, others less often than their "
-                f"propensities promise (p = {math.exp(-max(0.0, evidence)):.1g}){explained}",
+                message=f"{counts} (p = {math.exp(-max(0.0, evidence)):.1g}){explained}",
             ),
         ]  # fmt: skip
 
