@@ -323,6 +323,62 @@ def test_imported_rows_keep_their_rewards_under_any_rule(tmp_path: Path, sqlite_
     )
     assert "imported rows" not in as_it_is
     assert "4,000 imported rows keep the reward they came with" in " ".join(other.split())
+    said = run("train", "--rule", "clicks-1", database=sqlite_url)
+    assert "4,000 imported rows keep the reward they came with" in said
+
+
+def test_a_log_whose_ids_are_another_logs_is_not_taken_for_it(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    table = log_table(300)
+    run("import-log", write(tmp_path / "log.parquet", table), database=sqlite_url)
+    members = pa.array([f"other-{m}" for m in table["member_id"].to_pylist()[:200]])
+    other = table.slice(100, 200).set_column(
+        table.schema.get_field_index("member_id"), "member_id", members
+    )
+    again = pa.concat_tables([table.slice(0, 100), other])
+    path = write(tmp_path / "again.parquet", again)
+    said = json.loads(run("import-log", path, "--json", database=sqlite_url, code=1))
+    assert (said["rows"], said["duplicates"], said["rejected"]) == (0, 100, 200)
+    assert "is another one here" in said["problems"][0]
+
+
+def test_rewards_on_another_scale_are_taken_in_under_a_rule_of_that_scale(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = log_table(4_000)
+    seconds = pa.array([3_600.0 * r for r in table["reward"].to_pylist()])
+    table = table.set_column(table.schema.get_field_index("reward"), "reward", seconds)
+    path = write(tmp_path / "log.parquet", table)
+    for command in (["import-log", path], ["train", "--log", path]):
+        assert "setting reward_rule" in run(*command, database=sqlite_url, code=2)
+    rule = tmp_path / "seconds.toml"
+    rule.write_text('version = "seconds-1"\nquality = 0\nwatched = 3600\nbounds = [0, 3600]\n')
+    monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", str(rule))
+    said = json.loads(run("import-log", path, "--json", database=sqlite_url))
+    assert said["rows"] == 4_000
+    trained = json.loads(run("train", "--json", database=sqlite_url))
+    assert trained["metrics"]["value"] > 100
+
+
+def test_a_report_says_how_it_was_made(tmp_path: Path, sqlite_url: str) -> None:
+    path = write(tmp_path / "log.parquet", log_table(4_000))
+    ask = ("evaluate", "--log", path, "--target", "column:always_a")
+    said = " ".join(run(*ask, "--interval", "anytime").split())
+    assert "intervals: anytime-valid, clustered by member; cressie_read: Cressie-Read" in said
+    assert "intervals: Cressie-Read, clustered by member " in " ".join(run(*ask).split()) + " "
+    said = run(*ask, "--by", "shoe", code=2)
+    assert "community" in said
+    assert "no row in that time and slot" in run(*ask, "--from", "2037-01-01", code=1)
+    run("import-log", path, database=sqlite_url)
+    report = tmp_path / "report.json"
+    run("evaluate", "--target", "uniform", "--json", str(report), database=sqlite_url)
+    assert json.loads(report.read_text())["log"]["reward_rule"] == "artwork-1"
+    said = run("evaluate", "--target", "uniform", database=sqlite_url)
+    assert "by rule artwork-1" in " ".join(said.split())
+    run("train", database=sqlite_url)
+    said = run("evaluate", "--slot", "trailer", "--target", "model:1", database=sqlite_url, code=2)
+    assert "model 1 chooses the artwork" in said
 
 
 def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_url: str) -> None:

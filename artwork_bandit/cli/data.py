@@ -103,7 +103,7 @@ def export(
     of = slot_under(chosen, slot, rule)
     window = Window(slot=of.name, since=since, until=until, rule=of.reward)
     store = open_store(chosen)
-    rows = parquet.write(file, replay.blocks(store, window))
+    rows = parquet.write(file, replay.blocks(store, window), of.reward.version)
     if not rows:
         from artwork_bandit.operations.joining import why_empty
 
@@ -120,7 +120,8 @@ def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json
     """Take a Parquet replay log into the database."""
     from artwork_bandit.operations import imports
 
-    result = imports.import_log(open_store(load()), path, utc_now(), dry_run=dry_run)
+    chosen = load()
+    result = imports.import_log(open_store(chosen), path, chosen, utc_now(), dry_run=dry_run)
     report_changes(asdict(result), dry_run, as_json)
 
 

@@ -33,9 +33,8 @@ class Segments:
         """`by` is one of FIELDS or POSITION, or COMMUNITY with `communities`; raises InvalidInput
         for another. With `told`, whatever is not among these names is `other`."""
         if by not in (*FIELDS, POSITION) and (by != COMMUNITY or communities is None):
-            raise InvalidInput(
-                f"segments by {by[:40]!r} are unknown; use one of {', '.join([*FIELDS, POSITION])}"
-            )
+            known = ", ".join([*FIELDS, POSITION, COMMUNITY])
+            raise InvalidInput(f"segments by {by[:40]!r} are unknown; use one of {known}")
         self.by = by
         self._communities = communities
         self._told = None if told is None else frozenset(told)

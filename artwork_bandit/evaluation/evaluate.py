@@ -208,8 +208,9 @@ class Evaluation:
     def _support_checks(self, evidence: Evidence) -> list[Check]:
         support = evidence.support or NO_SUPPORT
         return support_checks(
-            support, evidence.unsupported_share, self._limits, evidence.effective_clusters
-        )
+            support, evidence.unsupported_share, self._limits, evidence.effective_clusters,
+            f"{self.question.cluster.removesuffix('_id')}s",
+        )  # fmt: skip
 
     def _against_refusal(self, segment: str | None = None) -> str | None:
         """Return why nothing can be compared with what is subtracted, or None."""

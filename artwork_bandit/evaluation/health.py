@@ -35,6 +35,7 @@ FEWEST_EVENTS = 100
 """Events below which their times are not judged."""
 MOST_LATE, MOST_EARLY = 0.05, 0.02
 """Shares of late events, and of those before their impression, above which a caution is due."""
+IMPORTED = "imported_rewards"
 SURELY_WRONG = 1e-6
 """Probability by chance below which variants' counts are held to be wrong."""
 OCCUPIED = 4_096
@@ -120,10 +121,11 @@ class Health:
 
     def checks(self) -> list[Check]:
         rows = self.rows
+        none = "the log has no row in that time and slot"
         found = [
             Check(
                 name="rows", status=Verdict.OK if rows else Verdict.REFUSE, value=float(rows),
-                limit=1, message=f"{rows:,} rows" if rows else "the log is empty",
+                limit=1, message=f"{rows:,} rows" if rows else none,
             )
         ]  # fmt: skip
         elsewhere = self._certain_elsewhere / max(1, rows)
@@ -220,7 +222,7 @@ def imported_checks(rows: int, rule: str) -> list[Check]:
     """Return how many rows keep the reward they were imported with, whatever the rule."""
     message = f"{rows:,} imported rows keep the reward they came with, which rule {rule!r} is not"
     known = Check(
-        name="imported_rewards", value=float(rows), limit=math.inf, status=Verdict.CAUTION,
+        name=IMPORTED, value=float(rows), limit=math.inf, status=Verdict.CAUTION,
         message=message,
     )  # fmt: skip
     return [known] if rows else []

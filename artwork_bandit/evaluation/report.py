@@ -29,6 +29,7 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
             "to": instant(report.last).isoformat() if report.rows else None,
             "source": source,
             "mean_reward": report.mean_reward,
+            "reward_rule": report.reward_rule,
             "certain_share": report.certain_share,
         },
         "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
@@ -54,7 +55,8 @@ def as_text(report: Report, source: str) -> Group:
     if report.rows:
         head.append(f"     {instant(report.first):%Y-%m-%d %H:%M} to ")
         head.append(f"{instant(report.last):%Y-%m-%d %H:%M} UTC, mean reward ")
-        head.append("none\n" if report.mean_reward is None else f"{report.mean_reward:.4f}\n")
+        head.append("none" if report.mean_reward is None else f"{report.mean_reward:.4f}")
+        head.append(f" by rule {report.reward_rule}\n" if report.reward_rule else "\n")
     if report.certain_share:
         head.append(f"     {report.certain_share:.1%} of rows left out: their choice was certain\n")
     head.append("     verdict ").append(report.verdict.value, _STYLE[report.verdict])
@@ -90,9 +92,8 @@ def _target_text(name: str, judged: Judged, percent: str) -> Group:
         _add(table, estimator, judged.estimators[estimator])
     if name != judged.against:
         _add(table, f"minus {judged.against}", judged.difference)
-    methods = [e.interval for e in judged.estimators.values() if e.interval]
-    notes = [Text(f"  intervals: {methods[0] if methods else 'none'}", "dim")]
     found = judged.difference
+    notes = [Text(f"  intervals: {_methods(judged)}", "dim")]
     if found.lower is not None and found.upper is not None and found.lower < 0 < found.upper:
         notes.append(Text(f"  {name} and {judged.against} cannot be told apart"))
     if judged.rows_to_decide is not None:
@@ -103,6 +104,19 @@ def _target_text(name: str, judged: Judged, percent: str) -> Group:
             )
         )
     return Group(head, table, *notes, *_segments_text(judged))
+
+
+def _methods(judged: Judged) -> str:
+    """Return how the intervals of the table are made; what differs from most is named."""
+    of_each = {name: judged.estimators[name].interval for name in _SHOWN}
+    told = [method for method in of_each.values() if method]
+    if not told:
+        return "none"
+    usual = max(dict.fromkeys(told), key=told.count)
+    others = [
+        f"{name}: {method}" for name, method in of_each.items() if method not in (None, usual)
+    ]
+    return "; ".join([usual, *others])
 
 
 def _segments_text(judged: Judged) -> list[Table | Text]:

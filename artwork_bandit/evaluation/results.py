@@ -72,6 +72,8 @@ class Report:
     cluster: str
     """`member_id`, or what else tells which rows are not independent."""
     segments_by: str | None
+    reward_rule: str | None = None
+    """The version of the rule that its rewards are of; None where the log does not say."""
 
     @property
     def notes(self) -> list[str]:

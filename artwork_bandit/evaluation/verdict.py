@@ -72,13 +72,13 @@ def overall(checks: Iterable[Check]) -> Verdict:
 
 def support_checks(
     support: Support, unsupported: float | None, limits: Limits = BOUNDED,
-    rewarded_members: float | None = None,
+    rewarded_members: float | None = None, of: str = "members",
 ) -> list[Check]:  # fmt: skip
     """Return what the weights say about a target.
 
     `unsupported` is the share of the target's probability on variants of logged probability 0,
     None where the log has no pmfs to tell; `rewarded_members` the effective number of clusters that
-    earned something.
+    earned something; `of` what these are.
     """
     rows, ess = support.rows, support.effective_sample_size
     if rows == 0:
@@ -97,7 +97,7 @@ def support_checks(
         ),
         _below(
             "member_groups", support.groups, FEWEST_GROUPS, FEWEST_GROUPS,
-            f"{support.groups} groups of members; an interval needs at least {FEWEST_GROUPS}",
+            f"{support.groups} groups of {of}; an interval needs at least {FEWEST_GROUPS}",
         ),
         _below(
             "effective_sample_size", ess, fewest, few,
@@ -124,8 +124,8 @@ def support_checks(
         checks.append(
             _below(
                 "effective_rewarded_members", rewarded_members, refused, cautious,
-                f"the rewards are those of the equivalent of {rewarded_members:,.0f} members; more "
-                "members, not more rows of the same, would help",
+                f"the rewards are those of the equivalent of {rewarded_members:,.0f} {of}; more "
+                f"{of}, not more rows of the same, would help",
             )
         )  # fmt: skip
     checks.append(

@@ -34,6 +34,10 @@ class DatabaseSource(ReplaySource):
         return False
 
     @property
+    def rule(self) -> str:
+        return (self.window.rule or slot_named(self.window.slot).reward).version
+
+    @property
     def grows(self) -> bool:
         return True
 
@@ -96,13 +100,18 @@ def serving_target(store: Store, slot: str, kind: str) -> Target:
         record = find(connection, slot)
     if record is None:
         raise InvalidInput(f"slot {slot!r} has no {kind} model; `train` one")
-    return model_target(store, record.version, kind)
+    return model_target(store, slot, record.version, kind)
 
 
-def model_target(store: Store, version: int, name: str) -> Target:
-    """Return a registered model, to be judged on rows after its training window."""
+def model_target(store: Store, slot: str, version: int, name: str) -> Target:
+    """Return a registered model of a slot, to be judged on rows after its training window."""
     with store.read() as connection:
         record = registry.get(connection, version)
+        if record.slot != slot:
+            raise InvalidInput(
+                f"model {version} chooses the {record.slot}, and this log is of the {slot}: say "
+                f"--slot {record.slot}"
+            )
         policy = registry.load(connection, version).policy(version)
     after = None if record.window_to is None else microseconds(record.window_to)
     return Target(name=name, policy=policy, after=after)

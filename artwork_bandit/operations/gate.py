@@ -12,10 +12,11 @@ candidate has not seen, by the paired doubly robust difference clustered by memb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from artwork_bandit.evaluation.results import Judged
-from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.evaluation.verdict import Check, Verdict
 
 MARGIN = 0.1
 """Non-inferiority: the candidate may be worse by at most this share of the incumbent's value.
@@ -25,9 +26,10 @@ rows, from going live (`simulations.loop`)."""
 
 
 def gate(
-    candidate: Judged, incumbent: Judged, incumbent_name: str
+    candidate: Judged, incumbent: Judged, incumbent_name: str, log: Sequence[Check] = ()
 ) -> tuple[str, str, dict[str, Any]]:
-    """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on)."""
+    """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on); `log` is
+    what was found about the log itself."""
     value = candidate.estimators["dr"]
     before = incumbent.estimators["dr"].estimate
     difference = candidate.difference
@@ -46,7 +48,7 @@ def gate(
     refused = next((j for j in (candidate, incumbent) if j.verdict is Verdict.REFUSE), None)
     if refused is not None or difference.estimate is None or difference.lower is None:
         because = refused and next(
-            (c.message for c in refused.checks if c.status is Verdict.REFUSE), "the log is refused"
+            c.message for c in (*refused.checks, *log) if c.status is Verdict.REFUSE
         )
         return (
             "rejected",
@@ -59,7 +61,7 @@ def gate(
         f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
     )
     if difference.estimate < margin:
-        return "rejected", f"{seen}: worse by more than {-margin:.4f}", metrics
+        return "rejected", f"{seen}: estimated to be worse by more than {-margin:.4f}", metrics
     if difference.estimate == 0 and not difference.standard_error:
         return "rejected", f"it earns on every held-out row what {incumbent_name} does", metrics
     if difference.upper is not None and difference.upper <= 0:

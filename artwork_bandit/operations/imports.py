@@ -17,7 +17,10 @@ import msgspec
 from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import CatalogLine, explained
+from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.profile import Sign, sign_of
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
@@ -243,7 +246,9 @@ def _movielens_events(ratings: list[dict[str, str]], now: dt.datetime) -> Iterat
         )
 
 
-def import_log(store: Store, path: Path, now: dt.datetime, *, dry_run: bool) -> Imported:
+def import_log(
+    store: Store, path: Path, settings: Settings, now: dt.datetime, *, dry_run: bool
+) -> Imported:
     """Take a Parquet replay log into the database; one that is broken changes nothing.
 
     Blocks are stored one by one: what fails between them, as a database may, leaves the ones
@@ -252,8 +257,9 @@ def import_log(store: Store, path: Path, now: dt.datetime, *, dry_run: bool) -> 
     for _ in parquet.read(path):
         pass  # every row is checked before the first is stored
     result = Imported()
+    bounds = {name: slot_of(settings, name).reward.bounds for name in SLOTS}
     for block in parquet.read(path):
-        result += take_in(store, block, now, dry_run=dry_run)
+        result += take_in(store, block, bounds, now, dry_run=dry_run)
     return result
 
 

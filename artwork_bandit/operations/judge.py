@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from artwork_bandit.domain import microseconds
@@ -66,7 +67,8 @@ def answer(
     with_contexts = question.detail("no contexts") == "all"
     with reading(source, scheduler, progress, with_contexts=with_contexts) as log:
         surveyed = question.by is not None or not source.predicts
-        return evaluated(log, question, span, known, surveyed=surveyed)
+        found = evaluated(log, question, span, known, surveyed=surveyed)
+    return replace(found, reward_rule=source.rule)
 
 
 def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:
@@ -86,7 +88,7 @@ def _target(source: ReplaySource, name: str) -> Target:
         case "best-single", "":
             split = source.quantile(BEST_SINGLE_CHOSEN_ON)
             if split is None:
-                raise NotEnoughData("the log is empty")
+                raise NotEnoughData("the log has no row in that time and slot")
             return best_single(source.blocks("plain"), microseconds(split))
         case "variant", str(variant_id) if variant_id:
             return Target(name=name, policy=Fixed(variant_id), variant_id=variant_id)
@@ -100,7 +102,9 @@ def _target(source: ReplaySource, name: str) -> Target:
         case "model", str(version) if version.isascii() and version.isdigit():
             from artwork_bandit.operations.database_source import model_target
 
-            return model_target(_require_store(source, name), int(version), name)
+            return model_target(
+                _require_store(source, name), source.window.slot, int(version), name
+            )
     raise InvalidInput(f"target {name[:60]!r} is unknown; use {FORMS}")
 
 

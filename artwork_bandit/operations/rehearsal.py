@@ -70,7 +70,7 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
     Raises NotFound, and NotEnoughData if no such decision was logged.
     """
     assert source.store is not None, "models are in the database"
-    policy = model_target(source.store, version, "rehearsed").policy
+    policy = model_target(source.store, source.window.slot, version, "rehearsed").policy
     assert policy is not None, "a model is a policy"
     counts: Counter[str] = Counter()
     same: defaultdict[str, float] = defaultdict(float)

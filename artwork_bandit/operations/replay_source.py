@@ -92,6 +92,11 @@ class ReplaySource(ABC):
     def grows(self) -> bool:
         """Whether rows will come, so that a training can go on from an earlier one."""
 
+    @property
+    @abstractmethod
+    def rule(self) -> str | None:
+        """The version of the rule that the rewards are of; None where nobody says."""
+
     @abstractmethod
     def rows(self) -> int:
         """Return the number of rows."""
@@ -136,6 +141,10 @@ class FileSource(ReplaySource):
     @property
     def predicts(self) -> bool:
         return parquet.has_column(self.path, "q_hat")
+
+    @property
+    def rule(self) -> str | None:
+        return parquet.rule_of(self.path)
 
     @property
     def grows(self) -> bool:

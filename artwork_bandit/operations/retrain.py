@@ -21,6 +21,7 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.evaluation.health import IMPORTED
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
@@ -31,6 +32,7 @@ from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
+from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
@@ -54,8 +56,8 @@ class Outcome:
     version: int
     promoted: bool
     verdict: str
-    """`live`, `challenger`, `rejected`; `candidate` if what it was judged by serves no more, or
-    would be the challenger and somebody has named another."""
+    """`live`, `challenger`, `rejected`; `candidate` if what it was judged by serves no more, if it
+    would be the challenger and somebody has named another, or if another rule is in force."""
     reason: str
     rows: int
     """Rows learned from, those of the model that was gone on from included."""
@@ -113,6 +115,15 @@ def carry_out(
         reason = (
             f"what had been learned ceased to be true at {planned.changed_at:%Y-%m-%d %H:%M}Z, "
             f"rows from before weigh little; {reason}"
+        )
+    imported = [c.message for c in planned.source.checks() if c.name == IMPORTED]
+    reason = "; ".join([reason, *imported])
+    in_force = slot_of(settings, planned.slot.name).reward.version
+    if verdict != "rejected" and planned.slot.reward.version != in_force:
+        verdict = "candidate"
+        reason = (
+            f"{reason}; it learned rewards by rule {planned.slot.reward.version!r}, and "
+            f"{in_force!r} is in force: only `models promote` makes it live"
         )
     made = _settings(planned, trained)
     with store.write() as connection:
@@ -176,7 +187,7 @@ def _judged(
     against = (
         Target(name="incumbent", policy=Uniform())
         if incumbent is None
-        else model_target(store, incumbent.version, "incumbent")
+        else model_target(store, planned.slot.name, incumbent.version, "incumbent")
     )
     question = Question(
         targets=(candidate, against), lookup=planned.source.lookup, against="incumbent",
@@ -188,6 +199,7 @@ def _judged(
         report.targets["candidate"],
         report.targets["incumbent"],
         "uniform" if incumbent is None else f"model {incumbent.version}",
+        report.checks,
     )
 
 

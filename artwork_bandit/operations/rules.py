@@ -79,3 +79,9 @@ def _check(path: Path, rule: RewardRule) -> None:
             refuse(f"{name} must be a number of at most {LARGEST:g}")
     if not -LARGEST <= low < high <= LARGEST:
         refuse("bounds must be a smaller number and a larger one")
+    for name in ("quality", "watched", "click", "rewatch", "abandon", "thumbs_up", "thumbs_down"):
+        if (worth := getattr(rule, name)) > high:
+            refuse(
+                f"{name} is worth {worth:g}, and rewards are cut at {high:g}: write bounds = "
+                f"[{low:g}, {worth:g}] or wider"
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,10 @@ class Imported:
 
     rows: int = 0
     duplicates: int = 0
+    rejected: int = 0
+    """Rows under the id of another decision."""
+    problems: tuple[str, ...] = ()
+    """Of the first of them."""
     new_titles: int = 0
     new_variants: int = 0
 
@@ -40,28 +45,43 @@ class Imported:
         return Imported(
             rows=self.rows + other.rows,
             duplicates=self.duplicates + other.duplicates,
+            rejected=self.rejected + other.rejected,
+            problems=self.problems or other.problems,
             new_titles=self.new_titles + other.new_titles,
             new_variants=self.new_variants + other.new_variants,
         )
 
 
-def take_in(store: Store, block: ReplayBlock, now: dt.datetime, *, dry_run: bool) -> Imported:
-    """Import one block in one transaction; with `dry_run` only count."""
+def take_in(
+    store: Store, block: ReplayBlock, bounds: Mapping[str, tuple[float, float]],
+    now: dt.datetime, *, dry_run: bool,
+) -> Imported:  # fmt: skip
+    """Import one block in one transaction; with `dry_run` only count.
+
+    `bounds` are those of rewards, slot by slot; raises InvalidInput for one beyond them.
+    """
     for slot_name in {s.slot for s in block.action_sets}:
-        low, high = slot_named(slot_name).reward.bounds
+        low, high = bounds[slot_named(slot_name).name]
         of_slot = np.array([s.slot == slot_name for s in block.action_sets])[block.set_of_row]
         rewards_found = block.reward[of_slot]
         if np.any((rewards_found < low) | (rewards_found > high)):
             raise InvalidInput(
                 f"rewards are from {rewards_found.min()} to {rewards_found.max()}; the slot "
-                f"{slot_name!r} has {low} to {high}: rescale them"
+                f"{slot_name!r} has {low} to {high}: rescale them, or name a rule with other "
+                "bounds by the setting reward_rule"
             )
     with store.read() as connection:
-        fresh = block.take(~_known(connection, block))
+        known, other = _known(connection, block)
+        fresh = block.take(~known)
         titles, variants = _missing(connection, fresh)
+    others = int(other.sum())
+    why = (
+        f"decision {block.decision_ids[np.argmax(other)]!r} is another one here (another member, "
+        "title or variant), and so are all of these: put a name of the log before its ids"
+    )
     result = Imported(
-        rows=len(fresh), duplicates=len(block) - len(fresh),
-        new_titles=len(titles), new_variants=len(variants),
+        rows=len(fresh), duplicates=len(block) - len(fresh) - others, rejected=others,
+        problems=(why,) if others else (), new_titles=len(titles), new_variants=len(variants),
     )  # fmt: skip
     if not dry_run and len(fresh):
         with store.write() as connection:
@@ -76,7 +96,10 @@ def request_id_of(decision_id: str) -> str:
     return "log-" + hashlib.blake2b(decision_id.encode(), digest_size=16).hexdigest()
 
 
-def _known(connection: Connection, block: ReplayBlock) -> npt.NDArray[np.bool_]:
+def _known(
+    connection: Connection, block: ReplayBlock
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which rows' ids are here already, and of these, those that are other decisions'."""
     wanted = {}
     for decision_id in block.decision_ids:
         request_id, _, position = decision_id.rpartition(".")
@@ -84,16 +107,24 @@ def _known(connection: Connection, block: ReplayBlock) -> npt.NDArray[np.bool_]:
         if request_id and position.isdigit():
             keys.append((request_id, int(position)))
         wanted[decision_id] = keys
-    found: set[tuple[str, int]] = set()
+    found: dict[tuple[str, int], tuple[str, str, str]] = {}
     for some in chunks(sorted({request_id for keys in wanted.values() for request_id, _ in keys})):
-        query = sa.select(rewards.c.request_id, rewards.c.position)
-        rows = connection.execute(query.where(rewards.c.request_id.in_(some)))
-        found.update((r, p) for r, p in rows)
-    known = []
-    for decision_id in block.decision_ids:
-        known.append(any(key in found for key in wanted[decision_id]))
-        found.add(wanted[decision_id][0])  # the same id again in this block is a duplicate
-    return np.array(known, bool)
+        query = sa.select(
+            rewards.c.request_id,
+            rewards.c.position,
+            rewards.c.member_id,
+            rewards.c.title_id,
+            rewards.c.variant_id,
+        ).where(rewards.c.request_id.in_(some))
+        found.update(((r, p), (m, t, v)) for r, p, m, t, v in connection.execute(query))
+    known, other = np.zeros(len(block), bool), np.zeros(len(block), bool)
+    for i, decision_id in enumerate(block.decision_ids):
+        shown = block.action_sets[block.set_of_row[i]]
+        its = (block.member_ids[i], shown.title_id, shown.variant_ids[block.chosen[i]])
+        here = next((found[key] for key in wanted[decision_id] if key in found), None)
+        known[i], other[i] = here is not None, here not in (None, its)
+        found.setdefault(wanted[decision_id][0], its)  # the same id again in this block
+    return known, other
 
 
 def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], list[Variant]]:

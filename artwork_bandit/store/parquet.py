@@ -34,14 +34,22 @@ READ_AT_ONCE = 1 << 20
 REPEATING = ("title_id", "action_set", "variant_id")
 
 
-def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
-    """Write blocks to one file, whole or not at all; return the number of rows."""
+RULE = b"artwork_bandit.reward_rule"
+"""Where a file's metadata say what rule its rewards are of."""
+
+
+def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) -> int:
+    """Write blocks to one file, whole or not at all; return the number of rows.
+
+    `rule` is the version of the rule that the rewards are of.
+    """
     partial = path.with_name(path.name + ".partial")
     schema = pa.schema(
         [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell"))]
     )
     rows = 0
     try:
+        schema = schema if rule is None else schema.with_metadata({RULE: rule})
         with pa.parquet.ParquetWriter(partial, schema) as writer:
             for block in blocks:
                 writer.write_table(_table(block, schema))
@@ -52,6 +60,14 @@ def write(path: Path, blocks: Iterable[ReplayBlock]) -> int:
     finally:
         partial.unlink(missing_ok=True)
     return rows
+
+
+def rule_of(path: Path) -> str | None:
+    """Return the rule that a log's rewards are of, None if its files do not say one."""
+    with _told(path):
+        found = {(pa.parquet.read_schema(f).metadata or {}).get(RULE) for f in _files(path)}
+    rule = found.pop() if len(found) == 1 else None
+    return None if rule is None else rule.decode(errors="replace")
 
 
 @dataclass(frozen=True, slots=True)

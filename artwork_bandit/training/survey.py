@@ -259,8 +259,8 @@ def shares(reward: Floats, bounds: tuple[float, float]) -> Floats:
     low, high = bounds
     if np.any((reward < low) | (reward > high)):
         raise InvalidInput(
-            f"the log has rewards from {reward.min()} to {reward.max()}; this slot's rule gives "
-            f"{low} to {high}"
+            f"the log has rewards from {reward.min()} to {reward.max()}; the rule in force gives "
+            f"{low} to {high}: name one with other bounds by the setting reward_rule"
         )
     return (reward - low) / (high - low)
 

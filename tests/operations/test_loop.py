@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from artwork_bandit.comparison.cells import compare
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
-from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.evaluation.verdict import Check, Verdict
 from artwork_bandit.operations import imports
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.joining import join_rewards
@@ -154,7 +154,10 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     assert judged(-0.009, -0.004, -0.001)[0] == "rejected"
     assert judged(-0.5, 0.0, 0.5)[1] == "it earns on every held-out row what model 1 does"
     refused = replace(sound, verdict=Verdict.REFUSE)
-    assert gate(refused, sound, "uniform")[:1] == ("rejected",)
+    why = [Check(name="rows", status=Verdict.REFUSE, value=0, limit=1, message="why not")]
+    assert gate(refused, sound, "uniform", why)[:2] == (
+        "rejected", "the held-out log cannot judge it: why not"
+    )  # fmt: skip
 
 
 def test_priors_are_chosen_again_when_the_log_has_doubled(simulation: Simulation) -> None:
@@ -332,23 +335,28 @@ def test_export_is_judged_like_the_database_and_imports_once(
     simulation.visits(400)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     path = tmp_path / "log.parquet"
-    rows = parquet.write(path, replay.blocks(store, Window()))
+    rows = parquet.write(path, replay.blocks(store, Window()), "artwork-1")
     assert rows == sum(len(b) for b in replay.blocks(store, Window()))
     from_sql, _ = judge(source(simulation), ["uniform", "best-single"])
     file = ReplaySource.of(None, path, "artwork", None, None)
     from_file, _ = judge(file, ["uniform", "best-single"])
     assert from_file.targets["uniform"].estimators == from_sql.targets["uniform"].estimators
     assert from_file.sha256 == from_sql.sha256
+    assert from_file.reward_rule == from_sql.reward_rule == "artwork-1"
     now = simulation.later()
-    assert imports.import_log(store, path, now, dry_run=False).duplicates == rows
+    assert (
+        imports.import_log(store, path, simulation.settings, now, dry_run=False).duplicates == rows
+    )
     other = Store(f"sqlite:///{tmp_path}/other.db")
     from artwork_bandit.store import migrate
 
     migrate.migrate(other)
-    would = imports.import_log(other, path, now, dry_run=True)
+    would = imports.import_log(other, path, simulation.settings, now, dry_run=True)
     assert (would.rows, would.new_titles, would.new_variants) == (rows, 6, 24)
-    assert imports.import_log(other, path, now, dry_run=False) == would
-    assert imports.import_log(other, path, now, dry_run=False).duplicates == rows
+    assert imports.import_log(other, path, simulation.settings, now, dry_run=False) == would
+    assert (
+        imports.import_log(other, path, simulation.settings, now, dry_run=False).duplicates == rows
+    )
     again, _ = judge(ReplaySource.of(other, None, "artwork", None, None), ["uniform"])
     found = again.targets["uniform"].estimators["snips"].estimate
     assert found == pytest.approx(from_sql.targets["uniform"].estimators["snips"].estimate)

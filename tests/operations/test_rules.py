@@ -1,11 +1,13 @@
 """Rewards under another rule: the log read again is the log that would have been settled."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.rules import slot_of
@@ -55,6 +57,24 @@ def test_a_model_says_which_rule_it_was_trained_under(simulation: Simulation) ->
         assert registry.get(connection, version).settings["reward_rule"] == "graded-1"
 
 
+def test_a_model_of_a_rule_that_is_not_in_force_goes_live_by_hand_only(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(300)
+    rule = slot_of(settings, "artwork", "graded-1")
+    for verdict in ("live", "challenger"):
+        monkeypatch.setattr(retraining, "gate", lambda *_, v=verdict: (v, "for the test", {}))
+        outcome = retrain(store, rule, settings, simulation.later())
+        assert outcome.verdict == "candidate"
+        assert "'artwork-1' is in force: only `models promote`" in outcome.reason
+    with store.read() as connection:
+        assert registry.live(connection, "artwork") is None
+        assert registry.challenger(connection, "artwork") is None
+    in_force = replace(settings, reward_rule="graded-1")
+    assert retrain(store, rule, in_force, simulation.later()).verdict == "challenger"
+
+
 def outcomes(**more: list[float]) -> Outcomes:
     counts = ("clicks", "plays", "rewatches", "abandons", "thumbs_up", "thumbs_down")
     n = len(next(iter(more.values())))
@@ -89,6 +109,8 @@ def test_a_rule_of_a_file(tmp_path: Path) -> None:
         ('version = "a"\nbounds = [1.0, 0.0]', "bounds"),
         ('version = "a"\nclick = nan', "click"),
         ('version = "graded-1"', "its own"),
+        ('version = "a"\nquality = 3600', r"rewards are cut at 1: write bounds = \[0, 3600\]"),
+        ('version = "a"\nbounds = [0.0, 0.5]', "quality is worth 1, and rewards are cut at 0.5"),
         ("not toml", "cannot be read"),
     ):
         path.write_text(text)
