@@ -129,6 +129,17 @@ def trained(url: str) -> None:
         training.train(log, source.lookup, SLOT, HOW)
 
 
+def peak() -> float:
+    """Return the most memory, MB, of this process or of one it started, whichever needed more."""
+    status = Path("/proc/self/status")
+    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    if not status.exists():
+        return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, of_children)
+    # What `getrusage` tells of this process has its parent's, which made the log, in it.
+    told = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
+    return max(int(told["VmHWM"].split()[0]) / 1024, of_children)
+
+
 def prepared(url: str, folder: Path) -> str:
     """Write the log's examples; return VW's arguments for them."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
@@ -166,9 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.train:
         trained(arguments.train)
-        # Of this process or of one it started, whichever needed more.
-        who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-        print(max(resource.getrusage(w).ru_maxrss / 1024 for w in who))
+        print(peak())
         return
     if arguments.movielens is None:
         parser.error("--movielens is needed")
