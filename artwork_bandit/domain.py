@@ -333,6 +333,12 @@ class ReplayBlock:
         per_set = np.array([len(s.variant_ids) for s in self.action_sets], np.int64)
         return per_set[self.set_of_row] if len(self) else np.empty(0, np.int64)
 
+    @property
+    def certain(self) -> npt.NDArray[np.bool_]:
+        """n, whether the choice was certain though others were eligible (the baseline's): such rows
+        tell nothing of any other policy."""
+        return np.asarray((self.propensity >= 1) & (self.sizes > 1))
+
     @cached_property
     def offsets(self) -> Ints:
         """n + 1, where each row's variants begin in the flat columns."""

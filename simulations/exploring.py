@@ -21,7 +21,7 @@ from rich.table import Table
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.policies import exploration, segments
 from artwork_bandit.policies.block import Actions, InMemory
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.training import train as training
 from artwork_bandit.training.exploring import cost_share
 from simulations.learning import DEFAULT, SLOT
@@ -41,9 +41,8 @@ def costs(folder: Path, base: float, rows: int, seed: int) -> tuple[float, float
     n = min(rows, MOST_JUDGED)
     offsets = actions.offsets[: n + 1]
     contexts, of_row = log.block.take(np.arange(n)).contexts.used()
-    how = exploration.Exploration(form="greedy", strength=0.0, explored_share=1.0)
-    bound = ModelPolicy(made.model, how).bind(actions.columns)
-    scores = bound.scores(contexts, of_row, actions.rows[: offsets[-1]], offsets)
+    scorer = BoundScorer.of(made.model, actions.columns)
+    scores = scorer.scores(contexts, of_row, actions.rows[: offsets[-1]], offsets)
     pmf = exploration.weigh(made.form, scores, offsets, made.strength)
     best = segments.first_maximum(scores, offsets)
     even = exploration.uniform(offsets)

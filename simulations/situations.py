@@ -29,7 +29,7 @@ from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
 from artwork_bandit.training import train as training
 from simulations.learning import SLOT, interval
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
@@ -182,7 +182,7 @@ def misleading(honest: UniformLog) -> dict[str, float]:
     knows = learned(honest_only)
     pmf = pmf_of(log, knows, greedy=False) * 0
     everywhere = Actions.of(log.block, log.lookup)
-    scores = ModelPolicy(knows.bundle.model, GREEDY).bind(everywhere.columns)
+    scores = BoundScorer.of(knows.bundle.model, everywhere.columns)
     block = log.block
     found = scores.scores(
         block.contexts, np.arange(len(block)), everywhere.rows, everywhere.offsets

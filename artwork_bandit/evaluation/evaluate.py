@@ -23,7 +23,7 @@ from artwork_bandit.estimators.dr import DR
 from artwork_bandit.evaluation.distinct import hashed
 from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Reach, rows_to_decide
 from artwork_bandit.evaluation.health import Health
-from artwork_bandit.evaluation.question import Cluster, Question, Survey, certain
+from artwork_bandit.evaluation.question import Cluster, Question, Survey
 from artwork_bandit.evaluation.results import LOGGING, Judged, Report, Segment
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
@@ -86,7 +86,7 @@ class Evaluation:
             return
         question = self.question
         require_within(block.reward, question.method.bounds)
-        members, sure = hashed(block.member_ids), certain(block)
+        members, sure = hashed(block.member_ids), block.certain
         self._health.note(block, members, sure)
         if sure.all():
             return

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from artwork_bandit.domain import CLUSTERS, Ints, ReplayBlock
 from artwork_bandit.estimators.segments import Communities, Segments, largest
@@ -79,7 +78,7 @@ class Survey:
         self._names: Counter[str] = Counter()
 
     def add(self, block: ReplayBlock) -> None:
-        sure = certain(block)
+        sure = block.certain
         if sure.all():
             return
         if sure.any():
@@ -102,9 +101,3 @@ class Survey:
 
     def outcome_model(self, question: Question) -> OutcomeModel:
         return OutcomeModel(self._past, self._span, question.method.bounds[0])
-
-
-def certain(block: ReplayBlock) -> npt.NDArray[np.bool_]:
-    """Return which rows were certain though others were eligible: they support nothing but
-    themselves."""
-    return np.asarray((block.propensity >= 1) & (block.sizes > 1))

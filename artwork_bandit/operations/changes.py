@@ -55,7 +55,11 @@ def live(before: Sequence[ModelRecord]) -> ModelRecord | None:
 def looked_for(
     store: Store, slot: Slot, before: Sequence[ModelRecord], log: ReplaySource
 ) -> dt.datetime | None:
-    """Return when the last change was, whether found now or known."""
+    """Return when the last change was, whether found now or known.
+
+    All rows after the serving model's last are looked at, those that will judge a candidate too:
+    what is found is an instant, by what serves, and says nothing of the candidate.
+    """
     same = alike(before, slot, log)
     last, serving = known(before, slot, log), live(same)
     if serving is None:

@@ -99,7 +99,7 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
 
 def _tables(source: ReplaySource, policy: Policy) -> Iterator[pa.Table]:
     for whole in source.blocks():
-        block = whole.take((whole.propensity >= 1) & (whole.sizes > 1))
+        block = whole.take(whole.certain)
         if len(block):
             yield _table(block, Actions.of(block, source.lookup).pmf(policy, block))
 

@@ -68,7 +68,7 @@ def explain(
     scores = None
     reasons: list[Reason] = []
     if isinstance(bound, BoundModel):
-        scores = bound.scores([context], none, rows, offsets).tolist()
+        scores = bound.scorer.scores([context], none, rows, offsets).tolist()
         reasons = _reasons(bound.policy.model, context, action_set.title_id, columns, index)
     return Explanation(index=index, pmf=pmf.tolist(), scores=scores, reasons=reasons)
 

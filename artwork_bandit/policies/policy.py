@@ -126,22 +126,23 @@ class ModelPolicy:
         return self.exploration.form
 
     def bind(self, variants: VariantColumns) -> BoundModel:
-        encoder = BoundEncoder(self.model.context_encoder)
-        return BoundModel(self, encoder, EncodedVariants.of(self.model, variants), variants)
+        return BoundModel(self, BoundScorer.of(self.model, variants))
 
 
 @dataclass(frozen=True, slots=True)
-class BoundModel:
-    """A model policy with the encoded features of a table of variants."""
+class BoundScorer:
+    """A model with the encoded features of a table of variants: what is chosen from its scores is
+    a policy's to say."""
 
-    policy: ModelPolicy
+    model: LinearModel
     encoder: BoundEncoder
     variants: EncodedVariants
     columns: VariantColumns
 
-    @property
-    def floor_share(self) -> float:
-        return self.policy.exploration.explored_share
+    @staticmethod
+    def of(model: LinearModel, columns: VariantColumns) -> BoundScorer:
+        encoder = BoundEncoder(model.context_encoder)
+        return BoundScorer(model, encoder, EncodedVariants.of(model, columns), columns)
 
     def scores(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
@@ -149,7 +150,7 @@ class BoundModel:
         """Return the flat scores: predicted reward on [0, 1], up to a constant per decision."""
         encoded = self.encoder.encode(contexts)
         sizes = segments.sizes(offsets)
-        found = self.policy.model.scores(encoded, self.variants, context_of.repeat(sizes), rows)
+        found = self.model.scores(encoded, self.variants, context_of.repeat(sizes), rows)
         if self.variants.watched is not None:
             titles = self.columns.title_of[rows[offsets[:-1]]]
             played = [c.played for c in contexts]
@@ -158,8 +159,20 @@ class BoundModel:
                 found += shares.repeat(sizes) * self.variants.watched[rows]
         return found
 
+
+@dataclass(frozen=True, slots=True)
+class BoundModel:
+    """A model policy made ready for a table of variants."""
+
+    policy: ModelPolicy
+    scorer: BoundScorer
+
+    @property
+    def floor_share(self) -> float:
+        return self.policy.exploration.explored_share
+
     def pmf(
         self, contexts: Sequence[Context], context_of: Ints, rows: Ints, offsets: Ints
     ) -> Floats:
-        flat = self.scores(contexts, context_of, rows, offsets)
+        flat = self.scorer.scores(contexts, context_of, rows, offsets)
         return self.policy.exploration.pmf(flat, offsets)

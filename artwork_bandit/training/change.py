@@ -25,8 +25,8 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.policies.block import ActionTable, Lookup
-from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.linear import LinearModel
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import base_logits, member_numbers, shares, teaches
 
@@ -82,10 +82,9 @@ def looked_for(
     was found before, which stays where the rows say so too."""
     known_titles = {title: i for i, title in enumerate(model.learned.titles)}
     table = ActionTable(lookup)
-    policy = ModelPolicy(model.model, Exploration(form="greedy", strength=0.0, explored_share=1.0))
     learned = model.learned
     base = base_logits(learned.title_rows.array(), learned.title_earned.array())
-    parts = [_seen(b, table, policy, learned.last, known_titles, base, bounds) for b in blocks]
+    parts = [_seen(b, table, model.model, learned.last, known_titles, base, bounds) for b in blocks]
     if not any(len(p.at) for p in parts):
         return None
     at, member, title, level, said, share = map(np.concatenate, zip(*parts, strict=True))
@@ -138,7 +137,7 @@ def _step(slope: float, curve: float) -> float:
 
 
 def _seen(
-    whole: ReplayBlock, table: ActionTable, policy: ModelPolicy, last: int,
+    whole: ReplayBlock, table: ActionTable, model: LinearModel, last: int,
     known_titles: dict[str, int], base: Floats, bounds: tuple[float, float],
 ) -> Seen:  # fmt: skip
     """Return a block's rows after microsecond `last`, of titles that the model knows; `base` has
@@ -152,8 +151,8 @@ def _seen(
         actions = table.of(block)
         contexts, place = block.contexts.used()
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
-        bound = policy.bind(actions.columns)
-        said = bound.scores(contexts, place, shown, np.arange(len(block) + 1))
+        scorer = BoundScorer.of(model, actions.columns)
+        said = scorer.scores(contexts, place, shown, np.arange(len(block) + 1))
     return Seen(
         block.occurred_at, member_numbers(block), title, base[title], said,
         shares(block.reward, bounds),

@@ -15,8 +15,7 @@ import numpy as np
 from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
-from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.policy import BoundModel, ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
@@ -24,8 +23,6 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.training import information
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import Survey, member_numbers, shares, teaches
-
-GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1.0)
 
 
 class Rows(NamedTuple):
@@ -119,8 +116,7 @@ class _Features:
         self._variants = np.empty((0, 0))
         self._numbers = np.empty(0, np.int64)
         self._variant_texts: list[str] = []
-        self._start = None if found.start is None else ModelPolicy(found.start.model, GREEDY)
-        self._bound: BoundModel | None = None
+        self._start: BoundScorer | None = None
         emphasis = len(found.variants.emphasis)
         self.told = information.nothing(form, len(found.variant_numbers), emphasis)
 
@@ -135,8 +131,8 @@ class _Features:
             owns = [found.variant_numbers[int(key)] for key in actions.columns.keys]
             self._numbers = np.array(owns, np.int64)
             self._variant_texts = form.variant_texts(self._variants, owns)
-            if self._start is not None:
-                self._bound = self._start.bind(actions.columns)
+            if found.start is not None:
+                self._start = BoundScorer.of(found.start.model, actions.columns)
         distinct, place = block.contexts.used()
         contexts = found.contexts.encode(distinct)
         shown = actions.rows[actions.offsets[:-1] + block.chosen]
@@ -160,6 +156,6 @@ class _Features:
         return texts, self._starts(distinct, place, shown)
 
     def _starts(self, distinct: Sequence[Context], place: Ints, shown: Ints) -> Floats:
-        if self._bound is None:
+        if self._start is None:
             return np.zeros(len(place))
-        return self._bound.scores(distinct, place, shown, np.arange(len(place) + 1))
+        return self._start.scores(distinct, place, shown, np.arange(len(place) + 1))

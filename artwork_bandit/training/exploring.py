@@ -20,9 +20,8 @@ import numpy as np
 
 from artwork_bandit.domain import ranges
 from artwork_bandit.policies import exploration
-from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.training.survey import Survey
 
@@ -50,8 +49,7 @@ def strength(
     shown = order[ranges((np.cumsum(sizes) - sizes)[title], sizes[title])]
     offsets = np.concatenate([[0], np.cumsum(sizes[title])]).astype(np.int64)
     member = rng.integers(len(found.members), size=len(title))
-    greedy = Exploration(form="greedy", strength=0.0, explored_share=1.0)
-    bound = ModelPolicy(model, greedy).bind(columns)
+    scorer = BoundScorer.of(model, columns)
     asked, place = np.unique(member, return_inverse=True)
-    scores = bound.scores([found.members[i] for i in asked.tolist()], place, shown, offsets)
+    scores = scorer.scores([found.members[i] for i in asked.tolist()], place, shown, offsets)
     return exploration.strength_that_costs(cost_share(rows), form, scores, offsets)

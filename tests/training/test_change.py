@@ -8,7 +8,7 @@ import pytest
 
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.policies.block import InMemory
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
@@ -114,7 +114,7 @@ def test_after_a_change_what_came_since_is_learned_from() -> None:
 
     def prefers_horror(settings: train.Settings) -> float:
         made = train.train(both, lookup, ARTWORK, settings)
-        bound = ModelPolicy(made.bundle.model, made.bundle.policy(1).exploration).bind(columns)
+        bound = BoundScorer.of(made.bundle.model, columns)
         zero = np.zeros(4, np.int64)
         scores = bound.scores([fan], zero, np.arange(4), np.array([0, 1, 2, 3, 4]))
         return float(scores[::2].mean() - scores[1::2].mean())

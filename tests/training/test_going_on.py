@@ -12,8 +12,7 @@ from artwork_bandit.domain import Context, Floats, ReplayBlock
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import Bundle, decode, sha256
-from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.policies.precision import NAMES
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
@@ -31,7 +30,6 @@ CONVERGED = (
 HOW = train.Settings(
     arguments=CONVERGED, priors=lambda rows: Priors(), half_life=dt.timedelta(days=30)
 )
-GREEDY = Exploration(form="greedy", strength=0, explored_share=0.1)
 DAY = 86_400_000_000
 
 
@@ -42,7 +40,7 @@ def rows(block: ReplayBlock, first: int, last: int) -> InMemory:
 def logits(bundle: Bundle, titles: int = 3) -> Floats:
     """Scores of horror's and drama's fans and a stranger, in logits, [3, titles, 4]."""
     columns = VariantColumns.of([v for title in variants(titles) for v in title])
-    bound = ModelPolicy(bundle.model, GREEDY).bind(columns)
+    bound = BoundScorer.of(bundle.model, columns)
     contexts = [Context(genres={g: 8.0}, played={"film-1": 1.0}) for g in GENRES] + [Context()]
     n = titles * 4
     found = [

@@ -16,7 +16,7 @@ from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.policies.explanation import explain
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.policy import ModelPolicy
+from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
@@ -98,7 +98,7 @@ def test_what_members_watched_of_the_very_title_is_learned_of() -> None:
     data = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).bundle.encode()
     model = decode(data, sha256(data)).model
     columns = VariantColumns.of([v for title in variants(3) for v in title])
-    bound = ModelPolicy(model, GREEDY).bind(columns)
+    bound = BoundScorer.of(model, columns)
     rows, offsets = np.arange(12), np.arange(0, 13, 4)
     contexts = [Context(played={"t1": 1.0}), Context(played={"t1": 0.5, "t2": 1.0, "?": 1.0})]
     page = np.array([0, 0, 0, 1, 1, 1])
@@ -116,7 +116,7 @@ def test_what_members_watched_of_the_very_title_is_learned_of() -> None:
         for i, c in enumerate(page.tolist())
     ]
     assert np.array_equal(np.stack(one), found)
-    told = explain(ModelPolicy(model, bound.policy.exploration), contexts[0], block_set(1),
+    told = explain(ModelPolicy(model, GREEDY), contexts[0], block_set(1),
                    variants(3)[1], 7)  # fmt: skip
     assert told.scores == found[1].tolist()
     assert any(r.context == "watched" for r in told.reasons)
@@ -129,7 +129,7 @@ def test_habits_are_learned_of() -> None:
     block = replace(block, contexts=Contexts.of(contexts))
     model = train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).bundle.model
     columns = VariantColumns.of(variants(1)[0])
-    bound = ModelPolicy(model, GREEDY).bind(columns)
+    bound = BoundScorer.of(model, columns)
     some = [Context(genres=dict.fromkeys(GENRES, 8.0), habits={g: 8.0}) for g in GENRES]
     scores = bound.scores(some, np.arange(2), np.tile(np.arange(4), 2), np.array([0, 4, 8]))
     assert [s.argmax() % 2 for s in scores.reshape(2, 4)] == [0, 1]
@@ -149,7 +149,7 @@ def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
     )  # fmt: skip
     model = train.train(InMemory([block]), lookup, ARTWORK, settings).bundle.model
     columns = VariantColumns.of([v for title in variants(5) for v in title])
-    bound = ModelPolicy(model, GREEDY).bind(columns)
+    bound = BoundScorer.of(model, columns)
     n, width = len(block), 4
     contexts = model.context_encoder.encode(list(block.contexts))
     features = model.variant_encoder.encode(columns.features)
@@ -370,7 +370,6 @@ def test_a_changed_world_is_noticed_and_learned_anew(monkeypatch: pytest.MonkeyP
 def _liked(model: LinearModel) -> float:
     """Return how much more a fan is offered what the fan watches."""
     fan = [Context(genres={"TV Horror": 8.0})]
-    greedy = Exploration(form="greedy", strength=0, explored_share=0.05)
-    bound = ModelPolicy(model, greedy).bind(VariantColumns.of(variants(1)[0]))
+    bound = BoundScorer.of(model, VariantColumns.of(variants(1)[0]))
     scores = bound.scores(fan, np.zeros(1, int), np.arange(4), np.array([0, 4]))
     return float(scores[[0, 2]].mean() - scores[[1, 3]].mean())
