@@ -340,7 +340,7 @@ def test_a_log_whose_ids_are_another_logs_is_not_taken_for_it(
     path = write(tmp_path / "again.parquet", again)
     said = json.loads(run("import-log", path, "--json", database=sqlite_url, code=1))
     assert (said["rows"], said["duplicates"], said["rejected"]) == (0, 100, 200)
-    assert "is another one here" in said["problems"][0]
+    assert "is that of another decision already" in said["problems"][0]
 
 
 def test_rewards_on_another_scale_are_taken_in_under_a_rule_of_that_scale(

@@ -20,15 +20,16 @@ from artwork_bandit.operations import catalog_forms
 from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry
 from artwork_bandit.store.changes import Change
-from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.engine import Connection, wait_for_turn
 
 DEFAULT = "default"
 """Name of the entry of a change that made another variant the default than before."""
 FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
 """What of a variant can be changed."""
 CELLS_SET, CHALLENGER_NAMED = "cells set", "challenger named"
-GATE = "gate"
-"""Who promotes a model that the held-out log speaks for, in the record of changes."""
+GATE, GUARD = "gate", "guard"
+"""Who promotes a model that the held-out log speaks for, and who demotes one that is surely worse
+than the baseline, in the record of changes: no people."""
 LONGEST_NOTE = 200
 _WORDS = {
     VariantStatus.ACTIVE: "resumed", VariantStatus.PAUSED: "paused",
@@ -134,14 +135,16 @@ class Editor:
         """Make a model the challenger of its slot; raises NotFound, BrokenModel if its bytes are
         not what was trained, Conflict if it is the live one."""
         record = registry.get(self.connection, version)
+        self.take_turn(record.slot)
         registry.load(self.connection, version)
         live = registry.live(self.connection, record.slot)
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live: it cannot challenge itself")
         before = registry.challenger(self.connection, record.slot)
-        if before is not None and before.version == version:
-            return None
-        registry.challenge(self.connection, version, self.now)
+        if before is None or before.version != version:
+            registry.challenge(self.connection, version, self.now)
+        elif self.author == GATE or self.named_by(record.slot) is not None:
+            return None  # else it is the gate's no more
         return changes.record(
             self.connection, self.author, CHALLENGER_NAMED, self.now, slot=record.slot,
             before={"challenger": before and before.version}, after={"challenger": version},
@@ -153,7 +156,7 @@ class Editor:
         to end."""
         found = registry.challenger(self.connection, slot)
         change = changes.last(self.connection, CHALLENGER_NAMED, slot)
-        if found is None or change is None or change.author == GATE:
+        if found is None or change is None or change.author in (GATE, GUARD):
             return None
         named = change.after is not None and change.after["challenger"] == found.version
         return (found.version, change.author) if named else None
@@ -167,17 +170,16 @@ class Editor:
         `seen` to be live (0 for none) is not. `metrics` are the gate's, if it is the gate that
         promotes."""
         record = registry.get(self.connection, version)
+        self.take_turn(record.slot)
         registry.load(self.connection, version)
         live = registry.live(self.connection, record.slot)
         _require_seen(live, seen)
         if live is not None and live.version == version:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
-        challenger = registry.challenger(self.connection, record.slot)
-        stays = self.author == GATE and self.named_by(record.slot) is not None
+        challenger, stays = self._challenger(record.slot)
         registry.promote(self.connection, version, said, self.now, metrics, challenged=stays)
-        ended = None if challenger is None or stays else challenger.version
-        before = {"status": record.status, "challenger": ended}
+        before = {"status": record.status, "challenger": None if stays else challenger}
         return self._model("model promoted", record.slot, live, version, undoes, before)
 
     def roll_back(
@@ -186,13 +188,26 @@ class Editor:
     ) -> int:  # fmt: skip
         """Go back to the model that was live before; raises Conflict if there is none, or if the
         model that was `seen` to be live is not."""
+        self.take_turn(slot)
         live = registry.live(self.connection, slot)
         _require_seen(live, seen)
-        challenger = registry.challenger(self.connection, slot)
+        challenger, stays = self._challenger(slot)
         said = reason or f"rolled back by {self.author}"
-        now_live = registry.roll_back(self.connection, slot, said, self.now)
-        before = {"challenger": challenger.version} if challenger is not None else {}
+        now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
+        before = {"challenger": None if stays else challenger}
         return self._model("model rolled back", slot, live, now_live, undoes, before)
+
+    def take_turn(self, slot: str) -> None:
+        """Have nobody else change what is live, or who challenges, until this is done: what is read
+        from now on is what stands."""
+        wait_for_turn(self.connection, f"models {slot}")
+
+    def _challenger(self, slot: str) -> tuple[int | None, bool]:
+        """Return the slot's challenger, and whether it goes on when another model goes live: no
+        program ends a test that somebody has set up."""
+        found = registry.challenger(self.connection, slot)
+        stays = self.author in (GATE, GUARD) and self.named_by(slot) is not None
+        return None if found is None else found.version, stays
 
     def write_note(self, slot: str, title_id: str | None, day: int, text: str) -> int:
         """Write a note on a day; raises InvalidInput, NotFound."""
@@ -289,7 +304,9 @@ class Editor:
         assert change.slot is not None
         assert change.before is not None
         assert change.after is not None
+        self.take_turn(change.slot)
         live = registry.live(self.connection, change.slot)
+        challenged = registry.challenged_since(self.connection, change.slot)
         if (None if live is None else live.version) != change.after["live"]:
             raise Conflict("another model is live by now; promote the one you want")
         if change.before["live"] is None:
@@ -300,6 +317,10 @@ class Editor:
             registry.restore(self.connection, live.version, status)
         if (challenger := change.before.get("challenger")) is not None:
             registry.challenge(self.connection, challenger, self.now)
+            return made
+        let_go_on = challenged if change.author in (GATE, GUARD) else None
+        if let_go_on is not None and let_go_on[0] != change.before["live"]:
+            registry.challenge(self.connection, *let_go_on)
         return made
 
     def _undo_note(self, change: Change) -> int | None:
@@ -326,7 +347,7 @@ class Editor:
 def _require_seen(live: ModelRecord | None, seen: int | None) -> None:
     now = 0 if live is None else live.version
     if seen is not None and seen != now:
-        raise Conflict(
+        raise Overtaken(
             f"{f'model {now}' if now else 'no model'} is live by now: somebody else, or the gate, "
             "was faster; look again before you decide"
         )

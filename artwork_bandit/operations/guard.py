@@ -11,16 +11,14 @@ from __future__ import annotations
 import datetime as dt
 import math
 
-from artwork_bandit.errors import Conflict
+from artwork_bandit.errors import Overtaken
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
-from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.editing import GUARD, Editor
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
 
-GUARD = "guard"
-"""Who demotes, in the record of changes."""
 ALPHA = 0.01
 """Probability that a model no worse than the baseline is ever demoted."""
 FEWEST_PLAYS = 60
@@ -55,7 +53,7 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         with store.write() as connection:
             editor = Editor(connection=connection, author=GUARD, now=now)
             editor.roll_back(slot.name, reason, seen=live.version)
-    except Conflict:  # somebody has let it go, or promoted another, meanwhile
+    except Overtaken:  # somebody has let it go, or promoted another, meanwhile
         return None
     return reason
 

@@ -304,7 +304,7 @@ def _records(path: Path) -> Iterator[Mapping[str, Any]]:
 def _csv(path: Path) -> Iterator[dict[str, str]]:
     try:
         opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8", newline="") as file:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from csv.DictReader(file)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error

@@ -128,8 +128,11 @@ def carry_out(
     made = _settings(planned, trained)
     with store.write() as connection:
         editor = Editor(connection=connection, author=GATE, now=clock())
+        editor.take_turn(planned.slot.name)
         # What people or the guard have done while this was trained and judged stands.
-        if _version(registry.live(connection, planned.slot.name)) != _version(planned.incumbent):
+        if verdict != "rejected" and _version(
+            registry.live(connection, planned.slot.name)
+        ) != _version(planned.incumbent):
             verdict = "candidate"
             rival = metrics["incumbent"]
             reason = f"{rival}, which it was judged against, serves no more; {reason}"

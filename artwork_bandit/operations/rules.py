@@ -79,6 +79,7 @@ def _check(path: Path, rule: RewardRule) -> None:
             refuse(f"{name} must be a number of at most {LARGEST:g}")
     if not -LARGEST <= low < high <= LARGEST:
         refuse("bounds must be a smaller number and a larger one")
+    # Below is another matter: what is bad takes from what is good, by default to nothing.
     for name in ("quality", "watched", "click", "rewatch", "abandon", "thumbs_up", "thumbs_down"):
         if (worth := getattr(rule, name)) > high:
             refuse(

@@ -136,8 +136,8 @@ class Worker:
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
             if due != "no":
-                train = self._trainer.submit(self._train, slot, now, surely=due == "yes")
-                self._training[slot.name] = train
+                clock, surely = ticking(now), due == "yes"  # it may wait for another slot's
+                self._training[slot.name] = self._trainer.submit(self._train, slot, clock, surely)
         trained = self._trained(slot, now, wait=wait)
         found = Done(
             slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits
@@ -186,24 +186,26 @@ class Worker:
         seen = newest.settings.get("log_rows") or newest.rows
         if rows >= (1 + GROWN) * seen:
             return "yes", None
-        waits = f"{rows:,} rows, {seen:,} at {made}: trained again when {GROWN:.0%} more have come"
         changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
         if changed_at is not None and known:
-            grown = self._rows(slot, now, changed_at) >= (1 + GROWN) * int(known)
-            return ("yes", None) if grown else ("no", waits)
+            since = self._rows(slot, now, changed_at)
+            if since >= (1 + GROWN) * int(known):
+                return "yes", None
+            what = f"{since:,} rows since the change, {known:,} at {made}"
+            return "no", f"{what}: trained again when {GROWN:.0%} more have come"
         if rows < (1 + GROWN_A_LITTLE) * max(seen, self._asked.get(slot.name, 0)):
-            return "no", waits
-        self._asked[slot.name] = rows
-        return "perhaps", waits
+            more = f"{GROWN_A_LITTLE:.0%} more, if that is worth it, or {GROWN:.0%}"
+            return "no", f"{rows:,} rows, {seen:,} at {made}: looked again after {more}"
+        return "perhaps", None
 
     def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
         with self._store.read() as connection:
             return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
 
-    def _train(self, slot: Slot, now: dt.datetime, *, surely: bool) -> str | None:
-        clock = ticking(now)
-        planned = plan(self._store, slot, self._settings, now)
+    def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
+        planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
+            self._asked[slot.name] = planned.source.rows()
             return None
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())

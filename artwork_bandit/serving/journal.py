@@ -353,8 +353,9 @@ class Journal:
             later = time.time() + PUT_OFF_SECONDS
             self.spool.settle(entries, [replace(entries[0], not_before=later)])
             return
-        for _, reason in refused:
-            log.error("spooled_event_refused", extra={"reason": reason})
+        if refused:
+            why = {"events": len(refused), "reason": refused[0][1]}
+            log.error("spooled_events_refused", extra=why)
         self.spool.settle(entries, again, refused)
 
     def _insert_entries(
@@ -380,7 +381,8 @@ class Journal:
             sent = {incoming.index: incoming for incoming in batch.events}
             for rejected in report.rejected:
                 alone = replace(batch, events=[sent[rejected.index]])
-                refused.append((_entry(EVENTS, alone), rejected.reason))
+                entry = _entry(EVENTS, alone, f"event {rejected.event_id}")
+                refused.append((entry, rejected.reason))
         return again, refused
 
 

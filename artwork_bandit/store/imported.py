@@ -76,8 +76,9 @@ def take_in(
         titles, variants = _missing(connection, fresh)
     others = int(other.sum())
     why = (
-        f"decision {block.decision_ids[np.argmax(other)]!r} is another one here (another member, "
-        "title or variant), and so are all of these: put a name of the log before its ids"
+        f"decision id {block.decision_ids[np.argmax(other)]!r} is that of another decision already "
+        "(of another member, title or variant); if ids are another log's, put a name of this log "
+        "before them"
     )
     result = Imported(
         rows=len(fresh), duplicates=len(block) - len(fresh) - others, rejected=others,
@@ -104,7 +105,7 @@ def _known(
     for decision_id in block.decision_ids:
         request_id, _, position = decision_id.rpartition(".")
         keys = [(request_id_of(decision_id), 0)]
-        if request_id and position.isdigit():
+        if request_id and position.isascii() and position.isdigit():
             keys.append((request_id, int(position)))
         wanted[decision_id] = keys
     found: dict[tuple[str, int], tuple[str, str, str]] = {}

@@ -149,12 +149,19 @@ def previous(connection: Connection, slot: str) -> int | None:
     return stack[-2]
 
 
-def roll_back(connection: Connection, slot: str, reason: str, now: dt.datetime) -> int | None:
-    """Go back to the model that was live before; return its version, None for no model."""
+def roll_back(
+    connection: Connection, slot: str, reason: str, now: dt.datetime, *, challenged: bool = False
+) -> int | None:
+    """Go back to the model that was live before; return its version, None for no model.
+
+    Nobody challenges from then on, unless it is to be `challenged` on.
+    """
     before = previous(connection, slot)
     if before is not None:
-        promote(connection, before, reason, now)
+        promote(connection, before, reason, now, challenged=challenged)
         return before
+    if not challenged:
+        connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
     connection.execute(
         sa.update(models)
         .where(models.c.slot == slot, models.c.status == "live")

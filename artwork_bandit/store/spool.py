@@ -35,9 +35,12 @@ CREATE TABLE IF NOT EXISTS refused (
     entry_id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     payload BLOB NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    key TEXT
 );
 """
+MOST_REFUSED = 10_000
+"""Kept of what was refused, the newest: what clients send again and again must not fill a disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +115,8 @@ class Spool:
         refused: Sequence[tuple[Entry, str]] = (),
     ) -> None:  # fmt: skip
         """Remove entries that the database has seen; add the ones that must wait longer, and put
-        aside, with why, those that it will never take: they hold up no other."""
+        aside, with why, those that it will never take: they hold up no other. Of the same key the
+        first is put aside."""
 
         def replace(connection: sqlite3.Connection) -> None:
             connection.executemany(
@@ -124,8 +128,13 @@ class Spool:
                 [(e.kind, e.key, e.payload, time.time(), e.not_before) for e in again],
             )
             connection.executemany(
-                "INSERT INTO refused (kind, payload, reason) VALUES (?, ?, ?)",
-                [(e.kind, e.payload, reason) for e, reason in refused],
+                "INSERT INTO refused (kind, payload, reason, key) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO NOTHING",
+                [(e.kind, e.payload, reason, e.key) for e, reason in refused],
+            )
+            connection.execute(
+                "DELETE FROM refused WHERE entry_id <= (SELECT max(entry_id) FROM refused) - ?",
+                (MOST_REFUSED,),
             )
 
         self._write(replace)
@@ -232,7 +241,18 @@ class Spool:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             connection.executescript(_TABLES)
+            _bring_up_to_date(connection)
         except sqlite3.Error:
             connection.close()
             raise
         return connection
+
+
+def _bring_up_to_date(connection: sqlite3.Connection) -> None:
+    """Add what a spool of an earlier release lacks."""
+    connection.execute("BEGIN IMMEDIATE")
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(refused)")}
+    if "key" not in columns:
+        connection.execute("ALTER TABLE refused ADD COLUMN key TEXT")
+    connection.execute("CREATE UNIQUE INDEX IF NOT EXISTS refused_by_key ON refused (key)")
+    connection.execute("COMMIT")

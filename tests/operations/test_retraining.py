@@ -1,5 +1,6 @@
 """What a training leaves behind, whatever happens while it goes on."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from artwork_bandit.operations import cluster
 from artwork_bandit.operations import retrain as retraining
-from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.editing import GUARD, Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -17,7 +18,7 @@ from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import CLICKS
-from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store import changes, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
@@ -92,8 +93,60 @@ def test_whom_somebody_has_named_challenges_until_somebody_ends_it(
     assert challenger() == first
     with store.read() as connection:
         newest = registry.list_all(connection)[0].version
-    edited(store, simulation, "promote", newest - 1)
+        change = changes.latest(connection)[0].change_id
+    edited(store, simulation, "undo", change)
+    assert challenger() == first
+    with store.write() as connection:
+        guard = Editor(connection=connection, author=GUARD, now=simulation.later())
+        guard.promote(newest)
+        guard.roll_back("artwork")
+    assert challenger() == first
+    edited(store, simulation, "promote", newest)
     assert challenger() is None  # it is people who choose what is compared
+    assert train("challenger") == "challenger"
+    its_own = challenger()
+    edited(store, simulation, "challenge", its_own)
+    assert train("challenger") == "candidate"  # the same, but somebody's now
+    assert challenger() == its_own
+
+
+def test_who_promotes_while_the_gate_does_comes_after_it(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    versions = [retrain(store, ARTWORK, settings, simulation.later()).version for _ in range(2)]
+    ann = threading.Thread(target=edited, args=(store, simulation, "promote", versions[1]))
+    register = registry.register
+
+    def slowly(*arguments: Any, **more: Any) -> int:
+        ann.start()
+        ann.join(0.5)
+        assert ann.is_alive()
+        return register(*arguments, **more)
+
+    monkeypatch.setattr(registry, "register", slowly)
+    gate_meanwhile(monkeypatch, "live", lambda: None)
+    outcome = retrain(store, ARTWORK, settings, simulation.later())
+    ann.join(30)
+    assert outcome.promoted
+    with store.read() as connection:
+        told = [c for c in changes.latest(connection) if c.action == "model promoted"]
+        assert registry.live(connection, "artwork").version == versions[1]
+    assert [(c.author, c.before["live"], c.after["live"]) for c in told[:2]] == [
+        ("Ann", outcome.version, versions[1]), ("gate", versions[0], outcome.version)
+    ]  # fmt: skip
+
+
+def test_what_is_rejected_is_rejected_whatever_serves_by_then(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(300)
+    gate_meanwhile(monkeypatch, "rejected", lambda: None)
+    version = retrain(store, ARTWORK, settings, simulation.later()).version
+    gate_meanwhile(monkeypatch, "rejected", lambda: edited(store, simulation, "promote", version))
+    assert retrain(store, ARTWORK, settings, simulation.later()).verdict == "rejected"
 
 
 def test_a_training_that_ends_while_it_judges_leaves_no_model(

@@ -1,10 +1,12 @@
 """The worker: one leads, what is due is done once, a bad model goes, a kill loses nothing."""
 
+import concurrent.futures
 import datetime as dt
 import json
 import signal
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from artwork_bandit.domain import Event, EventType
+from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.guard import demote_if_worse, surely_worse
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.retrain import carry_out, retrain
 from artwork_bandit.operations.server_process import command
 from artwork_bandit.operations.worker import Done, Worker
@@ -169,6 +173,28 @@ def test_a_model_worse_than_the_baseline_is_demoted(
     assert demote_if_worse(store, ARTWORK, later) is None  # judged by what it chooses from now on
 
 
+def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first, second = (
+        retrain(store, ARTWORK, simulation.settings, simulation.later()).version for _ in range(2)
+    )
+
+    def counts(*_: object) -> str:
+        with store.write() as connection:
+            registry.promote(connection, second, "by hand", simulation.later())
+        return "worse"
+
+    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", counts)
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+    with store.read() as connection:
+        assert registry.live(connection, "artwork").version == second != first
+    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", lambda *_: "worse")
+    assert "worse" in str(demote_if_worse(store, ARTWORK, simulation.later()))
+
+
 def test_a_spool_left_behind_is_drained_whoever_leads(simulation: Simulation) -> None:
     store, settings = simulation.service.store, simulation.settings
     play = Event(
@@ -234,6 +260,54 @@ def test_a_fault_of_ours_in_a_training_stops_no_worker(
     (done,) = worker.once(simulation.later() + dt.timedelta(minutes=11)) or []
     assert str(done.trained).startswith("model 1 live")
     worker.close()
+
+
+def test_a_look_that_failed_is_taken_again_and_one_that_found_nothing_is_not(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[dt.datetime] = []
+
+    def plans(store: Store, slot: Any, settings: Any, now: dt.datetime) -> Any:
+        looked.append(now)
+        if len(looked) == 2:
+            raise OSError("no space left on device")
+        return plan(store, slot, settings, now)
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.plan", plans)
+    monkeypatch.setattr("artwork_bandit.operations.worker.SLOTS", {"artwork": ARTWORK})
+    worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=60))
+    simulation.visits(900)
+    (done,) = worker.once(simulation.later()) or []
+    assert str(done.trained).startswith("model 1")
+    simulation.visits(20)
+    assert worker.once(simulation.later()) == []
+    for minutes in (2, 4, 6):
+        (done,) = worker.once(simulation.later() + dt.timedelta(minutes=minutes)) or []
+        assert done.trained is None
+    assert len(looked) == 3
+    assert done.waits is not None
+    assert "looked again after 1% more" in done.waits
+    worker.close()
+
+
+def test_a_training_that_waited_for_another_slots_goes_by_the_time_that_it_is_then(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[tuple[str, dt.datetime]] = []
+
+    def plans(_store: Any, slot: Any, _settings: Any, now: dt.datetime) -> Any:
+        began.append((slot.name, now))
+        time.sleep(0.5)
+        raise NotEnoughData("for the test")
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.plan", plans)
+    monkeypatch.setattr(Worker, "_due", lambda *_: ("yes", None))
+    worker = Worker(simulation.service.store, simulation.settings)
+    worker.round(simulation.now, threading.Event(), wait=False)
+    concurrent.futures.wait(worker._training.values(), timeout=30)
+    worker.close()
+    (_, first), (_, second) = began
+    assert second - first >= dt.timedelta(seconds=0.4)
 
 
 def test_joins_go_on_while_a_model_trains(

@@ -217,6 +217,12 @@ def test_a_spooled_event_that_is_refused_is_kept_with_why(quiet: Service) -> Non
     assert quiet.spool.retry() == 1
     quiet.journal._drain()
     assert quiet.spool.refused() == [refused]
+    for _ in range(2):  # as a client does that has no answer
+        away(quiet)
+        again = event("e1", "merge", member_id="m2")
+        send(quiet, replace(again, visitor_id="v"))
+        quiet.journal._drain()
+    assert quiet.spool.refused() == [refused]
 
 
 def test_a_connection_that_broke_while_idle_is_made_anew(store: Store) -> None:

@@ -103,3 +103,23 @@ def test_what_was_refused_is_shown_and_tried_again(tmp_path: Path) -> None:
     assert spool.retry() == 1
     assert (spool.depth(), spool.refused()) == (2, [])
     spool.close()
+
+
+def test_a_spool_of_an_earlier_release_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool.db"
+    with sqlite3.connect(path) as before:
+        before.execute(
+            "CREATE TABLE refused (entry_id INTEGER PRIMARY KEY, kind TEXT NOT NULL, "
+            "payload BLOB NOT NULL, reason TEXT NOT NULL)"
+        )
+        before.execute("INSERT INTO refused VALUES (1, 'events', x'00', 'old')")
+    before.close()
+    spool = Spool(path)
+    assert [r.reason for r in spool.refused()] == ["old"]
+    monkeypatch.setattr("artwork_bandit.store.spool.MOST_REFUSED", 3)
+    for number in (1, 1, 2, 3):
+        spool.settle([], refused=[(entry(number, f"k{number}"), f"new {number}")])
+    assert [r.reason for r in spool.refused()] == ["new 1", "new 2", "new 3"]
+    spool.close()
