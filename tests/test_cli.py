@@ -370,6 +370,11 @@ def test_a_report_says_how_it_was_made(tmp_path: Path, sqlite_url: str) -> None:
     said = run(*ask, "--by", "shoe", code=2)
     assert "community" in said
     assert "no row in that time and slot" in run(*ask, "--from", "2037-01-01", code=1)
+    of_file = ("evaluate", "--log", path, "--target")
+    said = " ".join(run(*of_file, "variant:nope", code=1).split())
+    assert "variant 'nope' could be shown in no row" in said
+    nowhere = f"sqlite:///{tmp_path}/nowhere.db"
+    assert "live needs the database" in run(*of_file, "live", database=nowhere, code=2)
     run("import-log", path, database=sqlite_url)
     report = tmp_path / "report.json"
     run("evaluate", "--target", "uniform", "--json", str(report), database=sqlite_url)

@@ -22,6 +22,7 @@ from artwork_bandit.cli.options import (
     slot_under,
     window_options,
 )
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
@@ -130,8 +131,15 @@ def evaluate(
     scheduler = scheduler_for(log, scheduler)
     bounds = reward_bounds or of_slot.reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
-    database = log is None or any(needs_database(t) for t in (*targets, against, by or ""))
-    store = open_store(chosen) if database or keep else None
+    needed = [name for name in (*targets, against, by or "") if needs_database(name)]
+    try:
+        store = open_store(chosen) if log is None or needed or keep else None
+    except InvalidInput as error:
+        if log is None or not needed:
+            raise
+        raise InvalidInput(
+            f"{needed[0]} needs the database that has models and catalogue beside the log: {error}"
+        ) from error
     source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
     printed = [file for file in (json_file, html_file) if file and file.name == "<stdout>"]
     if len(printed) > 1:

@@ -29,6 +29,7 @@ from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import (
     BOUNDED,
+    NO_ROW,
     NORMAL,
     Check,
     Limits,
@@ -169,7 +170,7 @@ class Evaluation:
         sums, method = self._sums[target.name], self.question.method
         evidence = sums.evidence
         support = evidence.support or NO_SUPPORT
-        checks = self._support_checks(evidence)
+        checks = self._support_checks(evidence, target)
         refusal = _refusal(checks, log_verdict)
         names = ("cressie_read", *(e.name for e in ESTIMATORS))
         found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
@@ -205,11 +206,16 @@ class Evaluation:
     def _limits(self) -> Limits:
         return BOUNDED if self.question.method.interval == "cressie-read" else NORMAL
 
-    def _support_checks(self, evidence: Evidence) -> list[Check]:
+    def _support_checks(self, evidence: Evidence, target: Target | None = None) -> list[Check]:
         support = evidence.support or NO_SUPPORT
+        none = NO_ROW
+        if target is not None and target.variant_id is not None:
+            none = f"variant {target.variant_id!r} could be shown in no row of the log"
+        elif target is not None and target.after is not None:
+            none = "the log has no row after those that it was trained or chosen on"
         return support_checks(
             support, evidence.unsupported_share, self._limits, evidence.effective_clusters,
-            f"{self.question.cluster.removesuffix('_id')}s",
+            f"{self.question.cluster.removesuffix('_id')}s", none,
         )  # fmt: skip
 
     def _against_refusal(self, segment: str | None = None) -> str | None:

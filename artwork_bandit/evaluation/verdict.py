@@ -70,19 +70,23 @@ def overall(checks: Iterable[Check]) -> Verdict:
     return next((v for v in (Verdict.REFUSE, Verdict.CAUTION) if v in found), Verdict.OK)
 
 
+NO_ROW = "no row of the log can judge this"
+
+
 def support_checks(
     support: Support, unsupported: float | None, limits: Limits = BOUNDED,
     rewarded_members: float | None = None, of: str = "members",
+    none: str = NO_ROW,
 ) -> list[Check]:  # fmt: skip
     """Return what the weights say about a target.
 
     `unsupported` is the share of the target's probability on variants of logged probability 0,
     None where the log has no pmfs to tell; `rewarded_members` the effective number of clusters that
-    earned something; `of` what these are.
+    earned something; `of` what these are; `none` what is said where there is no row.
     """
     rows, ess = support.rows, support.effective_sample_size
     if rows == 0:
-        return [_below("rows", 0, FEWEST_ROWS, FEWEST_ROWS, "no row of the log can judge this")]
+        return [_below("rows", 0, FEWEST_ROWS, FEWEST_ROWS, none)]
     fewest, few = limits.effective
     fewest_rewarded, few_rewarded = limits.rewarded
     more = max(0, round(rows * (fewest / ess - 1))) if ess else 0
