@@ -31,13 +31,8 @@ MEMBER_BUCKETS = 256
 """Clusters are joined to this many buckets; clustered variances are sums over buckets."""
 
 MATURITY_LEVELS: Mapping[str, int] = {
-    "TV-Y": 0,
-    "TV-Y7": 1, "TV-Y7-FV": 1,
-    "TV-G": 2, "G": 2,
-    "TV-PG": 3, "PG": 3,
-    "TV-14": 4, "PG-13": 4,
-    "TV-MA": 5, "R": 5,
-    "NC-17": 6,
+    "TV-Y": 0, "TV-Y7": 1, "TV-Y7-FV": 1, "TV-G": 2, "G": 2, "TV-PG": 3, "PG": 3,
+    "TV-14": 4, "PG-13": 4, "TV-MA": 5, "R": 5, "NC-17": 6,
 }  # fmt: skip
 """Maturity ratings and their order; a variant is eligible up to the level the request allows."""
 
