@@ -35,7 +35,6 @@ FEWEST_EVENTS = 100
 """Events below which their times are not judged."""
 MOST_LATE, MOST_EARLY = 0.05, 0.02
 """Shares of late events, and of those before their impression, above which a caution is due."""
-IMPORTED = "imported_rewards"
 SURELY_WRONG = 1e-6
 """Probability by chance below which variants' counts are held to be wrong."""
 OCCUPIED = 4_096
@@ -222,7 +221,7 @@ def imported_checks(rows: int, rule: str) -> list[Check]:
     """Return how many rows keep the reward they were imported with, whatever the rule."""
     message = f"{rows:,} imported rows keep the reward they came with, which rule {rule!r} is not"
     known = Check(
-        name=IMPORTED, value=float(rows), limit=math.inf, status=Verdict.CAUTION,
+        name="imported_rewards", value=float(rows), limit=math.inf, status=Verdict.CAUTION,
         message=message,
     )  # fmt: skip
     return [known] if rows else []

@@ -68,14 +68,17 @@ class DatabaseSource(ReplaySource):
         with closing(copied) as copy:
             yield copy
 
+    def imported(self) -> list[Check]:
+        if (rule := self.window.rule) in (None, slot_named(self.window.slot).reward):
+            return []
+        with self._database.read() as connection:
+            return imported_checks(replay.imported_rows(connection, self.window), rule.version)
+
     def checks(self) -> list[Check]:
         window = self.window
         with self._database.read() as connection:
             found = events.timing(connection, window.slot, window.since, window.until)
-            timing = event_checks(found.events, found.late, found.early)
-            if (rule := window.rule) in (None, slot_named(window.slot).reward):
-                return timing
-            return timing + imported_checks(replay.imported_rows(connection, window), rule.version)
+        return event_checks(found.events, found.late, found.early) + self.imported()
 
     @property
     def _database(self) -> Store:

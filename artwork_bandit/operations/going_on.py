@@ -17,7 +17,7 @@ from artwork_bandit.domain import ModelRecord, instant
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.operations import changes
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.encoding import parted
+from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry
@@ -76,14 +76,6 @@ def going_on(
     return found
 
 
-def products(settings: Settings) -> tuple[str, ...]:
-    """Return the products of context columns that are to be learned; raises InvalidInput."""
-    found = tuple(p for p in settings.context_products.split(",") if p)
-    for product in found:
-        parted(product)
-    return found
-
-
 def _start(
     store: Store, slot: Slot, settings: Settings, live: ModelRecord, log: ReplaySource
 ) -> Start:
@@ -95,7 +87,7 @@ def _start(
         raise NotEnoughData(
             f"{name} learned rewards of rule {rule!r}, which is {slot.reward.version!r} now"
         )
-    if made.get("context_products", []) != list(products(settings)):
+    if made.get("context_products", []) != list(products_of(settings.context_products)):
         raise NotEnoughData(f"{name} learned other context_products")
     with store.read() as connection:
         start = Start.of(registry.load(connection, live.version))

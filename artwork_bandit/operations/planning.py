@@ -19,9 +19,10 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row, products
+from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row
 from artwork_bandit.operations.joining import why_empty
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
@@ -104,7 +105,7 @@ def plan(
     how = training.Settings(
         half_life=dt.timedelta(days=settings.training_half_life_days),
         explored_share=settings.explored_share,
-        products=products(settings),
+        products=products_of(settings.context_products),
         priors=lambda rows: priors_for(tune, tried, rows, change),
         changed_at=None if changed_at is None else microseconds(changed_at),
         watched=tune == "auto",

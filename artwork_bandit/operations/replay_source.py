@@ -123,6 +123,11 @@ class ReplaySource(ABC):
         yield self
 
     @abstractmethod
+    def imported(self) -> list[Check]:
+        """Return how many rows keep the reward that they came with, under a rule that is not
+        theirs; nothing if none does."""
+
+    @abstractmethod
     def checks(self) -> list[Check]:
         """Return what is known of the log besides its rows."""
 
@@ -172,6 +177,9 @@ class FileSource(ReplaySource):
         for block in parquet.read(self.path, self.window.slot, of=of, detail=detail):
             kept = self._within(block.occurred_at)
             yield block if kept.all() else block.take(kept)
+
+    def imported(self) -> list[Check]:
+        return []
 
     def checks(self) -> list[Check]:
         return []

@@ -21,7 +21,6 @@ import msgspec
 from artwork_bandit.domain import ModelRecord, microseconds
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.evaluation.evidence import Method
-from artwork_bandit.evaluation.health import IMPORTED
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
@@ -111,28 +110,14 @@ def carry_out(
     planned, trained = _trained(settings, planned, progress, scheduler)
     progress("judging", 0.0)
     verdict, reason, metrics = _judged(store, planned, trained, scheduler)
-    if planned.learns_change:
-        reason = (
-            f"what had been learned ceased to be true at {planned.changed_at:%Y-%m-%d %H:%M}Z, "
-            f"rows from before weigh little; {reason}"
-        )
-    imported = [c.message for c in planned.source.checks() if c.name == IMPORTED]
-    reason = "; ".join([reason, *imported])
-    in_force = slot_of(settings, planned.slot.name).reward.version
-    if verdict != "rejected" and planned.slot.reward.version != in_force:
-        verdict = "candidate"
-        reason = (
-            f"{reason}; it learned rewards by rule {planned.slot.reward.version!r}, and "
-            f"{in_force!r} is in force: only `models promote` makes it live"
-        )
+    verdict, reason = _considered(settings, planned, verdict, reason)
     made = _settings(planned, trained)
     with store.write() as connection:
         editor = Editor(connection=connection, author=GATE, now=clock())
         editor.take_turn(planned.slot.name)
         # What people or the guard have done while this was trained and judged stands.
-        if verdict != "rejected" and _version(
-            registry.live(connection, planned.slot.name)
-        ) != _version(planned.incumbent):
+        serves = registry.live(connection, planned.slot.name)
+        if verdict != "rejected" and _version(serves) != _version(planned.incumbent):
             verdict = "candidate"
             rival = metrics["incumbent"]
             reason = f"{rival}, which it was judged against, serves no more; {reason}"
@@ -204,6 +189,26 @@ def _judged(
         "uniform" if incumbent is None else f"model {incumbent.version}",
         report.checks,
     )
+
+
+def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) -> tuple[str, str]:
+    """Return the gate's verdict and reason, with what else is to be said of what was learned: of a
+    change, of rewards that came with their rows, and of a rule that is not in force."""
+    if planned.learns_change:
+        reason = (
+            f"what had been learned ceased to be true at {planned.changed_at:%Y-%m-%d %H:%M}Z, "
+            f"rows from before weigh little; {reason}"
+        )
+    reason = "; ".join([reason, *(check.message for check in planned.source.imported())])
+    learned = planned.slot.reward.version
+    in_force = slot_of(settings, planned.slot.name).reward.version
+    if verdict == "rejected" or learned == in_force:
+        return verdict, reason
+    why = (
+        f"it learned rewards by rule {learned!r}, and {in_force!r} is in force: only `models "
+        "promote` makes it live"
+    )
+    return "candidate", f"{reason}; {why}"
 
 
 def _version(model: ModelRecord | None) -> int | None:

@@ -28,13 +28,13 @@ from typing import Literal
 
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.going_on import products
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.retrain import carry_out, ticking
 from artwork_bandit.operations.rules import slot_of
+from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
 from artwork_bandit.serving.state import Keys
@@ -76,7 +76,7 @@ class Worker:
         self._store = store
         self._settings = settings
         self._slots = [slot_of(settings, name) for name in SLOTS]
-        products(settings)  # what is mistyped is said at the start, not hours later
+        products_of(settings.context_products)  # a mistyped one is told now, not hours later
         self._leader = Leader(store, "worker")
         self._journal = _journal(store, settings)
         self._tried: dict[str, dt.datetime] = {}
@@ -139,9 +139,7 @@ class Worker:
                 clock, surely = ticking(now), due == "yes"  # it may wait for another slot's
                 self._training[slot.name] = self._trainer.submit(self._train, slot, clock, surely)
         trained = self._trained(slot, now, wait=wait)
-        found = Done(
-            slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits
-        )  # fmt: skip
+        found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits)
         if joined or trained:
             log.info(
                 "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}
@@ -174,15 +172,15 @@ class Worker:
             return "no", f"the last training failed; tried again {tried + between:%Y-%m-%d %H:%M}Z"
         with self._store.read() as connection:
             models = registry.list_all(connection, slot.name)
+        made = f"model {models[0].version}" if models else "no model"
+        if models and now - models[0].created_at < between:  # the log is not counted at every join
+            after = f"{models[0].created_at + between:%Y-%m-%d %H:%M}Z"
+            return "no", f"{made} is young: none is trained before {after} (train_seconds)"
         rows = self._rows(slot, now)
         if not models:
             few = rows < FEWEST_ROWS
             return ("no", f"{rows:,} of at least {FEWEST_ROWS:,} rows") if few else ("yes", None)
         newest = models[0]
-        made = f"model {newest.version}"
-        if now - newest.created_at < between:
-            after = f"{newest.created_at + between:%Y-%m-%d %H:%M}Z"
-            return "no", f"{made} is young: none is trained before {after} (train_seconds)"
         seen = newest.settings.get("log_rows") or newest.rows
         if rows >= (1 + GROWN) * seen:
             return "yes", None

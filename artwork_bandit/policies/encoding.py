@@ -321,7 +321,16 @@ def _categories(context: Context) -> Iterable[str]:
         yield "weekend"
 
 
-def parted(product: str) -> tuple[str, str]:
+def products_of(text: str) -> tuple[str, ...]:
+    """Return the context products that a text names, such as `device*genre,daypart*genre`; raises
+    InvalidInput."""
+    found = tuple(part for part in text.split(",") if part)
+    for each in found:
+        _parted(each)
+    return found
+
+
+def _parted(product: str) -> tuple[str, str]:
     """Return the two fields of a context product; raises InvalidInput."""
     left, star, right = product.partition("*")
     if not star or not {left, right} <= FIELDS:
@@ -332,7 +341,7 @@ def parted(product: str) -> tuple[str, str]:
 
 
 def _pairs(columns: list[str], product: str) -> list[tuple[int, int]]:
-    left, right = parted(product)
+    left, right = _parted(product)
     kinds = [name.partition(":")[0] for name in columns]
     return [
         (i, j)

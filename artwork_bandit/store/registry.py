@@ -115,9 +115,8 @@ def challengers_of(connection: Connection) -> set[int]:
 
 def challenger(connection: Connection, slot: str) -> ModelRecord | None:
     """Return the record of the slot's challenger."""
-    query = sa.select(challengers.c.model_version).where(challengers.c.slot == slot)
-    version = connection.execute(query).scalar()
-    return None if version is None else get(connection, version)
+    found = challenged_since(connection, slot)
+    return None if found is None else get(connection, found[0])
 
 
 def unchallenge(connection: Connection, slot: str) -> None:
