@@ -28,11 +28,10 @@ from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import Hidden, World, WorldSettings
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Policy
+from artwork_bandit.policies.profile import MOST_PLAYED
 from artwork_bandit.policies.segments import total
 
 COMPOSITIONS = ("close-up", "pair", "ensemble", "landscape", "object")
-MOST_PLAYED = 50
-"""Titles watched last that a context names."""
 HIDDEN_SD = (0.2, 0.15)
 """Logits per unit of the hidden taste: between compositions, and between variants of one."""
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)

@@ -35,7 +35,7 @@ GAINS: Mapping[EventType, float] = {
 """Plays that an event adds to each genre of its title. What was shown and not clicked says a
 hundredth of a play against it; who pauses has at least begun; who searches for a title wants it."""
 
-MOST_PLAYED = 50
+MOST_PLAYED = 100
 """Titles watched last that are remembered."""
 LEAST_SHARE = 0.01
 """A decayed watched share below this is not told any more."""

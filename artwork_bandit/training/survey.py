@@ -41,7 +41,7 @@ class Seen(NamedTuple):
     at: int
     """Microseconds since 1970 UTC."""
     context: bytes
-    """Packed: most are replaced or left out before they are looked at, and a history of fifty
+    """Packed: most are replaced or left out before they are looked at, and a history of a hundred
     titles takes a tenth of the room."""
 
 
