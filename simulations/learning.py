@@ -25,6 +25,7 @@ from rich.table import Table
 
 from artwork_bandit.domain import Floats
 from artwork_bandit.operations.audience import WorldSettings
+from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
@@ -42,11 +43,12 @@ PLOTS = Path("plots")
 T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 8: 2.36, 10: 2.26}
 """Student's t by number of seeds."""
 DEFAULT = training.Settings(priors=lambda rows: Priors())
+AS_TRAINED = training.Settings(priors=lambda rows: priors_for("auto", [], rows))
+"""As `artwork-bandit train` does: priors are chosen on the log if it is large enough."""
 OURS = {
-    "artwork-bandit": DEFAULT,
-    "artwork-bandit, without audiences": replace(DEFAULT, with_audiences=False),
+    "artwork-bandit": AS_TRAINED,
+    "artwork-bandit, without audiences": replace(AS_TRAINED, with_audiences=False),
 }
-TUNED = {"artwork-bandit, priors chosen on the log": training.Settings()}
 CB_ADF = {
     "VW --cb_adf, as it comes": "--cb_adf --cb_type mtr -q gv",
     "VW --cb_adf, freegrad": "--cb_adf --cb_type mtr --freegrad -q gv",
@@ -139,13 +141,13 @@ def best_single(log: UniformLog) -> float:
     return float(table[np.arange(len(table)), best].mean())
 
 
-def contenders(peers: bool, tuned: bool) -> dict[str, Callable[[UniformLog], float]]:
+def contenders(peers: bool) -> dict[str, Callable[[UniformLog], float]]:
     """Return what is compared: a name, and the true value of what it makes of a log."""
     found: dict[str, Callable[[UniformLog], float]] = {
         "best single variant (known)": best_single,
         "affinity, no training": affinity_value,
     }
-    for name, how in (OURS | (TUNED if tuned else {})).items():
+    for name, how in OURS.items():
         found[name] = lambda log, how=how: greedy_value(log, how)
     if peers:
         for name, text in CB_ADF.items():
@@ -195,7 +197,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--no-peers", action="store_true", help="only what is ours")
-    parser.add_argument("--tuned", action="store_true", help="also with priors chosen on the log")
     arguments = parser.parse_args()
     sizes = [int(text) for text in arguments.rows.split(",")]
     table = Table(
@@ -205,7 +206,7 @@ def main() -> None:
     table.add_column("policy")
     for size in sizes:
         table.add_column(f"{size:,} decisions", justify="right")
-    compared = contenders(not arguments.no_peers, arguments.tuned)
+    compared = contenders(not arguments.no_peers)
     found: dict[str, list[list[float]]] = {name: [[] for _ in sizes] for name in compared}
     for seed in range(1, arguments.seeds + 1):
         settings = WorldSettings(beta=arguments.beta)

@@ -26,12 +26,11 @@ from rich.table import Table
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
 from artwork_bandit.training import train as training
-from simulations.learning import SLOT, interval
+from simulations.learning import AS_TRAINED, SLOT, interval
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
 
 NEW_TITLES, NEW_VARIANTS = 30, 60
@@ -42,7 +41,6 @@ LEARNED = ("means", "shrunken means", "shrunken towards compositions")
 MISLEADING = 2
 """Which of a title's variants misleads."""
 GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
-AS_TRAINED = training.Settings(priors=lambda rows: priors_for("auto", [], rows))
 
 
 def pmf_of(log: UniformLog, trained: training.Trained, *, greedy: bool) -> Floats:
@@ -60,7 +58,6 @@ def table(log: UniformLog) -> Floats:
 
 
 def learned(log: UniformLog) -> training.Trained:
-    """Train as `artwork-bandit train` does: priors are chosen on the log if it is large enough."""
     return training.train(InMemory([log.block]), log.lookup, SLOT, AS_TRAINED)
 
 

@@ -85,11 +85,16 @@ class Spreads:
     """By a variant's number."""
     affinity: Floats
     crossed: Floats
-    """Of crossed context columns."""
+    """Of crossed context columns that are no taste factors."""
     watched: float
     crossed_by: Floats
-    """Of variant columns, crossed with contexts or the title watched."""
+    """Of variant columns, crossed with those or the title watched."""
+    tastes: Floats
+    """Of taste factors, crossed with what variants show."""
+    tastes_by: Floats
+    """Of variant columns, crossed with those."""
     factors: Floats
+    """Of taste factors, crossed with variants."""
     factors_by: Floats
     """Of variants, by number."""
     genres: Floats
@@ -97,34 +102,38 @@ class Spreads:
     """Of emphasis columns."""
 
     @staticmethod
-    def of(priors: Priors, known: Information) -> Spreads:
-        tables = [spread(priors.cross, known.cross)] if priors.cross else []
+    def of(priors: Priors, known: Information, cross: Floats, tastes: Ints, shown: Ints) -> Spreads:
+        """Return them for `cross`, the priors' [crossed context columns, described variant
+        columns], of which `tastes` are factors and `shown` what those are crossed with."""
+        crosses = spread(cross, known.cross)
+        tables = [np.delete(crosses, tastes, axis=0)] if priors.cross else []
         tables += [spread(priors.watched, known.watched)[None]] if priors.watched else []
         rows, crossed_by = as_product(np.vstack([*tables, np.empty((0, len(known.variant)))]))
+        of_tastes, tastes_by = as_product(crosses[np.ix_(tastes, shown)])
         factors_by, factors = as_product(spread(priors.own_cross, known.own_cross))
         genres, genres_by = as_product(spread(priors.genre_cross, known.genre_cross))
+        plain = len(crosses) - len(tastes)
         return Spreads(
             variant=spread(priors.variant, known.variant), own=spread(priors.own, known.own),
             affinity=spread(priors.affinity, known.affinity),
-            crossed=rows[: len(known.cross)] if priors.cross else np.zeros(len(known.cross)),
+            crossed=rows[:plain] if priors.cross else np.zeros(plain),
             watched=float(rows[-1]) if priors.watched else 0.0,
-            crossed_by=crossed_by, factors=factors, factors_by=factors_by, genres=genres,
-            genres_by=genres_by,
+            crossed_by=crossed_by, tastes=of_tastes, tastes_by=tastes_by, factors=factors,
+            factors_by=factors_by, genres=genres, genres_by=genres_by,
         )  # fmt: skip
 
 
-def spread(prior: float, information: Floats) -> Floats:
+def spread(prior: float | Floats, information: Floats) -> Floats:
     """Return the posterior standard deviations of effects whose prior's is `prior`."""
-    found: Floats = prior / np.sqrt(1.0 + prior**2 * information)
+    found: Floats = prior / np.sqrt(1.0 + np.square(prior) * information)
     return found
 
 
-def kept(prior: float, information: Floats, share: float) -> Floats:
+def kept(prior: float | Floats, information: Floats, share: float) -> Floats:
     """Return what effects are to be multiplied with when `information` has aged to `share`."""
-    if not prior:
-        return np.ones_like(information)
-    precision = 1.0 / prior**2
-    found: Floats = share * (precision + information) / (precision + share * information)
+    # Times the prior's variance above and below the line, as it may be 0.
+    told = np.square(prior) * information
+    found: Floats = np.where(np.equal(prior, 0), 1.0, share * (1 + told) / (1 + share * told))
     return found
 
 

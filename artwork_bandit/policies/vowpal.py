@@ -20,13 +20,15 @@ Where a model is gone on from, examples start from its scores, and each feature 
 the posterior standard deviation of its effect instead (`policies.precision`); what is crossed with
 contexts and factors is then written apart, as `u` and `p`.
 
-Namespaces: `t` title, `g` context columns, `v` variant columns, `o` the variant's own effect, `f`
-the member's taste factors, `a` affinities, one per kind of emphasis (and as many of habits), `w`
-the share of the very title that the member has watched. `g` and `w` interact with `v`, and `f` with
-`o`. Genres are not in `g`: four times as many columns as the factors have, nearly
-collinear, of which affinity says the most; crossing them too lost more than it found at every size
-of log. Where a log says that a taste has come to mean something else, genres `h` are crossed with
-emphasis `e` (`training.tuning` tries it).
+Namespaces: `t` title, `k` all titles, `g` context columns, `v` variant columns, `o` the variant's
+own effect, `f` the member's taste factors, `a` affinities, one per kind of emphasis (and as many of
+habits), `w` the share of the very title that the member has watched. `g` and `w` interact with `v`,
+and `f` with `o`; each taste factor, in a namespace of its own (`A`, `B` ...), so that each has its
+own prior, interacts with `y`, what a variant shows beside genres, of which affinities tell. Genres
+are not in `g`: four times as many columns as the factors have, nearly collinear, of which affinity
+says the most; crossing them too lost more than it found at every size of log. Where a log says that
+a taste has come to mean something else, genres `h` are crossed with emphasis `e` (`training.tuning`
+tries it).
 For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
 variants recover every weight, to VW's float32.
 """
@@ -46,8 +48,9 @@ from artwork_bandit.policies.encoding import (
     VariantEncoder,
     affinity_pairs,
 )
+from artwork_bandit.policies.features import GENRE
 from artwork_bandit.policies.linear import Canary
-from artwork_bandit.policies.precision import Spreads
+from artwork_bandit.policies.precision import Information, Spreads
 from artwork_bandit.policies.priors import Priors
 
 Predictor = Callable[[str], float]
@@ -58,6 +61,19 @@ FEW = 16
 """Rows that are formatted as they come."""
 UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
+TASTES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Namespaces of taste factors."""
+
+
+class Narrowed(msgspec.Struct, frozen=True):
+    """What priors are multiplied with of effects that rows tell far more of than they do, for
+    L-BFGS's sake (`training.conditioning`)."""
+
+    level: float = 1.0
+    """Of the level of all titles, beyond their own means, of standard deviation 1."""
+    title: float = 1.0
+    affinity: list[float] = []
+    """Per kind of affinity; 1 if empty."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -71,13 +87,16 @@ class Form(msgspec.Struct, frozen=True):
     crossed: list[int]
     """Context columns that act on variant columns."""
     factors: list[int]
-    """Context columns that act on each variant in its own way."""
+    """Those of them that are taste factors, and act on each variant in its own way."""
+    shown: list[int]
+    """Variant columns that taste factors act on: all described but those of genres."""
     genres: int
     """Number of context columns of genres, which come first."""
     watched: int | None = None
     """Context column of the title watched, if there is one."""
     tries_genres: bool = False
     """Whether genres and emphasis are written though they are not crossed."""
+    narrowed: Narrowed = Narrowed()
     spreads: Spreads | None = None
     """Where a model is gone on from: what stands in the namespaces' weights' place."""
 
@@ -88,10 +107,41 @@ class Form(msgspec.Struct, frozen=True):
             pairs=affinity_pairs(contexts, variants),
             described=variants.described,
             crossed=list(range(len(contexts.genres), contexts.habit_columns.start)),
-            factors=contexts.factors,
+            factors=contexts.factors[: len(TASTES)],
+            shown=[i for i, name in enumerate(variants.columns[: variants.described])
+                   if not name.startswith(f"{GENRE}=")],
             genres=len(contexts.genres),
             watched=contexts.watched_column,
-        )
+        )  # fmt: skip
+
+    def going_on(self, known: Information) -> Form:
+        """Return how what came after is written, where so much is known."""
+        at = np.flatnonzero(np.isin(self.crossed, self.factors))
+        shown = np.array(self.shown, np.int64)
+        spreads = Spreads.of(self.priors, known, self.cross_priors, at, shown)
+        return msgspec.structs.replace(self, spreads=spreads)
+
+    @property
+    def plain(self) -> list[int]:
+        """Crossed context columns that are no taste factors."""
+        return [i for i in self.crossed if i not in self.factors]
+
+    @property
+    def taste_priors(self) -> Floats:
+        """Standard deviations of the crosses of each taste factor."""
+        times = np.ones(len(self.factors))
+        known = self.priors.tastes[: len(times)]
+        times[: len(known)] = known
+        return self.priors.cross * times
+
+    @property
+    def cross_priors(self) -> Floats:
+        """Standard deviations of crosses [crossed, described]; 0 where nothing is crossed."""
+        found = np.full((len(self.crossed), self.described), self.priors.cross)
+        at = np.flatnonzero(np.isin(self.crossed, self.factors))
+        found[at] = 0.0
+        found[np.ix_(at, np.array(self.shown, np.int64))] = self.taste_priors[:, None]
+        return found
 
     @property
     def interactions(self) -> str:
@@ -100,12 +150,23 @@ class Form(msgspec.Struct, frozen=True):
         named = (
             (f"-q g{v}", self.crosses), (f"-q f{o}", self.own_crosses),
             ("-q he", self.genre_crosses), (f"-q w{v}", self.crosses_watched),
+            *((f"-q {name}y", self.crosses_tastes) for name in self.tastes),
         )  # fmt: skip
-        return " ".join((*(text for text, wanted in named if wanted), "--ignore_linear gfhewup"))
+        ignored = f"--ignore_linear gfhewupy{self.tastes}"
+        return " ".join((*(text for text, wanted in named if wanted), ignored))
+
+    @property
+    def tastes(self) -> str:
+        """The namespaces of the taste factors."""
+        return TASTES[: len(self.factors)]
 
     @property
     def crosses(self) -> bool:
-        return self.priors.cross > 0 and self.priors.variant > 0 and bool(self.crossed)
+        return self.priors.cross > 0 and self.priors.variant > 0 and bool(self.plain)
+
+    @property
+    def crosses_tastes(self) -> bool:
+        return self.priors.cross > 0 and bool(self.factors) and bool(self.shown)
 
     @property
     def own_crosses(self) -> bool:
@@ -126,30 +187,36 @@ class Form(msgspec.Struct, frozen=True):
     @property
     def heads(self) -> dict[str, str]:
         """Namespace -> how it begins in a line, its weight included."""
-        p = self.priors
+        p, title = self.priors, self.priors.title * self.narrowed.title
         weights = {
-            "t": p.title, "v": p.variant, "o": p.own, "a": p.affinity,
+            "t": title, "k": self.narrowed.level, "v": p.variant, "o": p.own, "a": p.affinity,
             "g": p.cross / p.variant if self.crosses else UNCROSSED,
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
-            "w": p.watched / p.variant if self.crosses_watched else UNCROSSED,
+            "w": p.watched / p.variant if self.crosses_watched else UNCROSSED, "y": 1.0,
         }  # fmt: skip
+        for name, prior in zip(self.tastes, self.taste_priors.tolist(), strict=True):
+            weights[name] = prior if self.crosses_tastes else UNCROSSED
         if self.spreads is not None:
-            weights = dict.fromkeys((*weights, "u", "p"), 1.0) | {"t": p.title}
+            weights = dict.fromkeys((*weights, "u", "p"), 1.0)
+            weights |= {"t": title, "k": self.narrowed.level}
         return {name: f"|{name}:{weight:.7g}" for name, weight in weights.items()}
 
     def context_texts(self, contexts: Floats) -> list[str]:
         """Return what does not depend on the variant, for each row [n, columns]."""
-        crossed, factors = contexts[:, self.crossed], contexts[:, self.factors]
-        genres = contexts[:, : self.genres]
+        crossed, factors = contexts[:, self.plain], contexts[:, self.factors]
+        genres, tastes = contexts[:, : self.genres], factors
         if (s := self.spreads) is not None:
-            crossed, factors = crossed * s.crossed, factors * s.factors
+            crossed, factors, tastes = crossed * s.crossed, factors * s.factors, tastes * s.tastes
             genres = genres * s.genres if self.genre_crosses else genres
         g, f = self.heads["g"], self.heads["f"]
         found = [f"{g}{text}" for text in columns_texts(crossed)]
         if self.factors:
             more = columns_texts(factors)
             found = [f"{text} {f}{also}" for text, also in zip(found, more, strict=True)]
+            if self.crosses_tastes:
+                for name, taste in zip(self.tastes, tastes.T, strict=True):
+                    found = _and(found, self.heads[name], columns_texts(taste[:, None]))
         if self.with_genres:
             found = _and(found, self.heads["h"], columns_texts(genres))
         if self.watched is not None:
@@ -172,6 +239,10 @@ class Form(msgspec.Struct, frozen=True):
         found = [f"{v}{t}{self.own_text(n)}" for t, n in zip(texts, owns, strict=True)]
         if s is not None:
             found = _and(found, self.heads["u"], columns_texts(described * s.crossed_by))
+        if self.crosses_tastes:
+            shown = described[:, self.shown]
+            shown = shown if s is None else shown * s.tastes_by
+            found = _and(found, self.heads["y"], columns_texts(shown))
         if self.with_genres:
             emphasis = emphasis if s is None or not self.genre_crosses else emphasis * s.genres_by
             found = _and(found, self.heads["e"], columns_texts(emphasis))
@@ -197,11 +268,13 @@ class Form(msgspec.Struct, frozen=True):
         head = self.heads["a"]
         if self.spreads is not None:
             affinities = affinities * self.spreads.affinity
+        elif self.narrowed.affinity:
+            affinities = affinities * np.array(self.narrowed.affinity)
         # A namespace without features at the end of a line is malformed for VW.
         return [f"{head}{text}" if text else "" for text in columns_texts(affinities)]
 
     def title_text(self, number: int) -> str:
-        return f"{self.heads['t']} {number}"
+        return f"{self.heads['t']} {number} {self.heads['k']} 0"
 
     def line(self, context: Floats, variant: Floats, own: int | None) -> str:
         """Return one example without label and title."""

@@ -140,7 +140,7 @@ class _Features:
         affinities = form.affinities(contexts[place], self._variants[shown])
         titles = [s.title_id for s in block.action_sets]
         at = zip(place.tolist(), block.set_of_row.tolist(), strict=True)
-        # Of each row's own title only: members have watched fifty others.
+        # Of each row's own title only: members have watched a hundred others.
         shares = np.array([max(distinct[c].played.get(titles[t], 0.0), 0.0) for c, t in at])
         if form.watched is None:
             shares[:] = 0.0

@@ -62,7 +62,9 @@ class Start:
         stays: Floats = np.ones_like(model.weights)
         described = slice(1, 1 + form.described)
         stays[0, described] = kept(p.variant, known.variant, share)
-        stays[1 + np.array(form.crossed, np.int64), described] = kept(p.cross, known.cross, share)
+        stays[1 + np.array(form.crossed, np.int64), described] = kept(
+            form.cross_priors, known.cross, share
+        )  # fmt: skip
         if form.watched is not None:
             stays[1 + form.watched, described] = kept(p.watched, known.watched, share)
         if form.genre_crosses:

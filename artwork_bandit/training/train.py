@@ -22,7 +22,7 @@ from artwork_bandit.policies import bundle, exploration, vowpal
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
-from artwork_bandit.policies.precision import NAMES, Information, Spreads, Stored
+from artwork_bandit.policies.precision import NAMES, Information, Stored
 from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.policies.vowpal import Form
@@ -30,6 +30,7 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples, exploring
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.conditioning import form_of
 from artwork_bandit.training.examples import Written
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
@@ -130,12 +131,9 @@ def train(
                 else watch(trial, known, progress)
             )  # fmt: skip
         priors = tuned.priors if tuned is not None else known or Priors()
-        form = Form.of(priors, found.contexts, found.variants)
-        if found.start is not None:
-            spreads = Spreads.of(priors, found.start.information)
-            form = msgspec.structs.replace(form, spreads=spreads)
-        model = Path(folder, "model.vw")
         ageing = replace(ageing, times=priors.ageing)
+        form = form_of(priors, found, ageing)
+        model = Path(folder, "model.vw")
         arguments = f"{settings.arguments} {form.interactions}".strip()
         progress("training", 0.0)
         bits = runner.bits(found.features)

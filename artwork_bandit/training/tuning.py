@@ -19,13 +19,15 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples
+from artwork_bandit.training import examples, tastes
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
+from artwork_bandit.training.conditioning import form_of
 from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
@@ -99,9 +101,23 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
             progress("choosing priors", done / len(moves))
             if search.step(name, factor):
                 break
+    if trial.form.crosses_tastes and search.best.cross > 0:
+        search.take(_with_tastes(trial, search.best))
     return Tuned(
         priors=search.best, losses=found.losses | search.losses, rows=len(search.least)
     )  # fmt: skip
+
+
+def _with_tastes(trial: Trial, priors: Priors) -> Priors:
+    """Return priors under which the earlier rows are likelier, by those of taste factors."""
+    found = priors
+    for _ in range(tastes.STEPS):
+        spreads = msgspec.structs.replace(trial.form, priors=found).taste_priors
+        more = tastes.likelier(
+            priors.cross, spreads, trial.taste_effects(found), trial.told_of_tastes
+        )  # fmt: skip
+        found = msgspec.structs.replace(found, tastes=np.round(more, 2).tolist())
+    return found
 
 
 class _Search:
@@ -112,6 +128,13 @@ class _Search:
         self.best = start
         self.least = trial.losses(start)
         self.losses = {"start": float(self.least.mean())}
+
+    def take(self, priors: Priors) -> None:
+        """Take priors that the log was asked for, unless later rows are lost by them."""
+        reached = self._trial.losses(priors)
+        self.losses["tastes"] = float(reached.mean())
+        if reached.mean() <= self.least.mean():
+            self.best, self.least = priors, reached
 
     def step(self, name: str, factor: float) -> bool:
         """Multiply one prior, again while it surely helps; return whether it did."""
@@ -142,7 +165,7 @@ class Trial:
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
-        self.form = Form.of(Priors(), found.contexts, found.variants)
+        self.form = form_of(Priors(), found, ageing)
         self.form = msgspec.structs.replace(self.form, tries_genres=True)
         self._titles = len(found.title_numbers)
         self._whole = folder / "all.txt"
@@ -152,6 +175,8 @@ class Trial:
                 out, log, lookup, found, self.form, slot, ageing, since, with_rows=True
             )  # fmt: skip
         assert written.rows is not None, "an empty log is refused before"
+        assert written.told is not None
+        self._told, self._columns = written.told, _columns(found)
         self._rows, at = written.rows, written.rows.occurred_at
         self._at = np.where(at >= np.sort(at)[-MOST_ROWS:][0], at, LEFT_OUT)
         self._changed_at = ageing.changed_at
@@ -205,16 +230,37 @@ class Trial:
 
     def losses(self, priors: Priors) -> Floats:
         """Return the later rows' logistic losses, by weight, of a model of the earlier ones."""
-        form = msgspec.structs.replace(self.form, priors=priors)
-        early = self._with_heads(self._early, form, self._aged(priors.ageing))
+        form, model = self._model(priors)
         late = self._with_heads(self._late, form)
-        model = self._folder / "tried.vw"
-        arguments = f"{self._arguments} {form.interactions}"
-        runner.train(early, model, arguments, self._seed, self._bits)
         losses = _logistic_losses(runner.predictions(model, late), self._labels)
         lines = self._rows.lines[self._later]
         found: Floats = np.add.reduceat(losses, np.cumsum(lines) - lines)
         return found / np.mean(self._rows.weights[self._later])
+
+    def taste_effects(self, priors: Priors) -> Floats:
+        """Return what a model of the earlier rows says of [taste factors, what variants show]."""
+        form, model = self._model(priors)
+        with runner.predictor(model) as predict:
+            weights = vowpal.compile_weights(predict, form, *self._columns)
+        found: Floats = weights[1:, 1:][form.factors][:, form.shown]
+        return found
+
+    @property
+    def told_of_tastes(self) -> Floats:
+        """What the earlier rows tell of [taste factors, what variants show], 1 / logits^2."""
+        at = np.flatnonzero(np.isin(self.form.crossed, self.form.factors))
+        earlier = self._rows.weights[~self._later].sum() / self._rows.weights.sum()
+        found: Floats = earlier * self._told.cross[at][:, self.form.shown]
+        return found
+
+    def _model(self, priors: Priors) -> tuple[Form, Path]:
+        """Return a model of the earlier rows, and how its examples were written."""
+        form = msgspec.structs.replace(self.form, priors=priors)
+        early = self._with_heads(self._early, form, self._aged(priors.ageing))
+        model = self._folder / "tried.vw"
+        arguments = f"{self._arguments} {form.interactions}"
+        runner.train(early, model, arguments, self._seed, self._bits)
+        return form, model
 
     def _aged(self, ageing: float) -> Iterator[float] | None:
         """Return what each of the earlier rows' lines weighs more, if rows age so much faster."""
@@ -238,6 +284,10 @@ class Trial:
                     text = text.replace(old, new)
                 out.write(text)
         return copy
+
+
+def _columns(found: Survey) -> tuple[int, int]:
+    return len(found.contexts.columns), len(found.variants.columns)
 
 
 def _parts(line: str) -> tuple[float, float, int, str]:

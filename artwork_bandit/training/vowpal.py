@@ -26,7 +26,7 @@ from artwork_bandit.policies.vowpal import Predictor
 
 ARGUMENTS = (
     "--loss_function logistic --bfgs --l2 1 --passes 12 --termination 0.00001 --mem 7 "
-    "--holdout_off --predict_only_model"
+    "--holdout_off --noconstant --predict_only_model"
 )
 """See `policies.vowpal`. Without `--holdout_off` VW would keep every tenth row back and stop early:
 at 100,000 rows that cost a tenth of what can be gained."""

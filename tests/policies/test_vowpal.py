@@ -11,11 +11,11 @@ from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
 from artwork_bandit.policies.priors import Priors
-from artwork_bandit.policies.vowpal import Form
+from artwork_bandit.policies.vowpal import Form, Narrowed
 from artwork_bandit.training import vowpal as runner
 
 NOTHING = np.empty(0, np.int64)
-FORM = Form(Priors(), [(NOTHING, NOTHING)], 2, [0, 1], [1], 0)
+FORM = Form(Priors(), [(NOTHING, NOTHING)], 2, [0, 1], [1], [0, 1], 0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -25,8 +25,17 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     rng = np.random.default_rng(seed)
     n_context, n_variant, n_own = 12, 9, 20
     pairs = [(np.array([0, 3, 5]), np.array([1, 2, 7])), (np.array([1, 3]), np.array([8, 6]))]
-    priors = Priors(cross=0.3, own_cross=0.3, genre_cross=0.2 * seed)
-    form = Form(priors, pairs, 7, list(range(4, 12)), [6, 7], 4)
+    priors = Priors(cross=0.3, own_cross=0.3, genre_cross=0.2 * seed, tastes=[2.0])
+    form = Form(
+        priors,
+        pairs,
+        7,
+        list(range(4, 12)),
+        [6, 7],
+        [0, 1, 4],
+        4,
+        narrowed=Narrowed(affinity=[0.5, 0.8]),
+    )
     lines = []
     for _ in range(3_000):
         u, x = rng.normal(size=n_context), (rng.random(n_variant) < 0.4) * rng.random(n_variant)

@@ -20,7 +20,7 @@ from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.training import audiences, train, tuning
+from artwork_bandit.training import audiences, tastes, train, tuning
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import base_logits, survey
 from tests.samples import NOW
@@ -184,6 +184,62 @@ def test_vw_finds_the_maximum_a_posteriori_that_scipy_finds() -> None:
     centered = [x - x.mean(axis=1, keepdims=True) for x in (found, expected)]
     assert np.std(centered[1]) > 0.1
     assert np.max(np.abs(centered[0] - centered[1])) < 0.01
+
+
+def test_the_passes_there_are_come_near_what_five_times_as_many_come_to() -> None:
+    """What holds L-BFGS back is what many rows tell of: `training.conditioning`."""
+    block = log(20_000, titles=5)
+    more = DEFAULT.arguments.replace("--passes 12", "--passes 60").replace("0.00001", "0.0000001")
+    columns = VariantColumns.of([v for title in variants(5) for v in title])
+    found = []
+    for how in (DEFAULT, replace(DEFAULT, arguments=more)):
+        bundle = train.train(InMemory([block]), lookup, ARTWORK, how).bundle
+        assert bundle.learned is not None
+        bound = BoundScorer.of(bundle.model, columns)
+        contexts = list(block.contexts)[:50]
+        page = np.repeat(np.arange(50), 5), np.tile(np.arange(20), 50), np.arange(0, 1001, 4)
+        scores = bound.scores(contexts, *page).reshape(-1, 4) / bundle.learned.per_logit
+        found.append(scores - scores.mean(axis=1, keepdims=True))
+    assert found[1].std() > 0.5
+    assert np.sqrt(np.square(found[0] - found[1]).mean()) < 0.03
+
+
+def test_a_taste_factor_gets_as_wide_a_prior_as_its_effects_are_large() -> None:
+    rng = np.random.default_rng(2)
+    information = rng.uniform(500, 2_000, (3, 200))
+    truth = np.array([0.0, 0.05, 0.2])[:, None] * rng.normal(size=(3, 200))
+    seen = truth + rng.normal(size=(3, 200)) / np.sqrt(information)
+    spreads = np.full(3, 0.01)
+    for _ in range(200):
+        kept = information / (information + 1 / np.square(spreads)[:, None])
+        spreads = 0.01 * tastes.likelier(0.01, spreads, kept * seen, information)
+    assert spreads[0] < 0.02
+    assert spreads[1:] == pytest.approx([0.05, 0.2], rel=0.2)
+
+
+def test_what_a_taste_factor_says_of_pictures_is_found_on_the_log() -> None:
+    """Who watches the films of one circle likes many faces; genres say nothing."""
+    rng = np.random.default_rng(3)
+    block = log(12_000, liking=0.0)
+    circle = rng.random(12_000) < 0.5
+    watched = rng.integers(12, size=(12_000, 6))
+    played = [
+        {f"film-{int(c)}-{i}": 1.0 for i in some}
+        for c, some in zip(circle.tolist(), watched.tolist(), strict=True)
+    ]
+    chance = 1 / (1 + np.exp(1.5 - 0.4 * (2 * circle - 1) * (block.chosen - 1.5)))
+    block = replace(
+        block, contexts=Contexts.of([Context(genres=dict.fromkeys(GENRES, 4.0), played=p)
+                                     for p in played]),
+        reward=(rng.random(12_000) < chance).astype(float),
+    )  # fmt: skip
+    made = train.train(InMemory([block]), lookup, ARTWORK, train.Settings())
+    assert max(made.priors.tastes) > 5
+    assert sorted(made.priors.tastes)[-2] < 2
+    assert made.tuned is not None
+    assert made.tuned.losses["tastes"] < made.tuned.losses["start"]
+    assert made.bundle.learned is not None
+    assert made.bundle.learned.priors == made.priors
 
 
 def test_priors_are_chosen_on_the_log_and_the_choice_is_told() -> None:
