@@ -21,13 +21,15 @@ import numpy as np
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Log, Lookup
+from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples, tastes
+from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
 from artwork_bandit.training.conditioning import form_of
+from artwork_bandit.training.likelier import STEPS, likelier_priors
 from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
@@ -101,22 +103,18 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
             progress("choosing priors", done / len(moves))
             if search.step(name, factor):
                 break
-    if trial.form.crosses_tastes and search.best.cross > 0:
-        search.take(_with_tastes(trial, search.best))
+    search.take("likelier", _likelier(trial, search.best))
     return Tuned(
         priors=search.best, losses=found.losses | search.losses, rows=len(search.least)
     )  # fmt: skip
 
 
-def _with_tastes(trial: Trial, priors: Priors) -> Priors:
-    """Return priors under which the earlier rows are likelier, by those of taste factors."""
-    found = priors
-    for _ in range(tastes.STEPS):
-        spreads = msgspec.structs.replace(trial.form, priors=found).taste_priors
-        more = tastes.likelier(
-            priors.cross, spreads, trial.taste_effects(found), trial.told_of_tastes
-        )  # fmt: skip
-        found = msgspec.structs.replace(found, tastes=np.round(more, 2).tolist())
+def _likelier(trial: Trial, start: Priors) -> Priors:
+    """Return priors under which the earlier rows are likelier."""
+    found = start
+    for _ in range(STEPS):
+        form, weights = trial.weights(found)
+        found = likelier_priors(form, start, weights, trial.told)
     return found
 
 
@@ -129,10 +127,10 @@ class _Search:
         self.least = trial.losses(start)
         self.losses = {"start": float(self.least.mean())}
 
-    def take(self, priors: Priors) -> None:
-        """Take priors that the log was asked for, unless later rows are lost by them."""
+    def take(self, name: str, priors: Priors) -> None:
+        """Take priors that earlier rows asked for, unless later rows lose by them."""
         reached = self._trial.losses(priors)
-        self.losses["tastes"] = float(reached.mean())
+        self.losses[name] = float(reached.mean())
         if reached.mean() <= self.least.mean():
             self.best, self.least = priors, reached
 
@@ -237,21 +235,18 @@ class Trial:
         found: Floats = np.add.reduceat(losses, np.cumsum(lines) - lines)
         return found / np.mean(self._rows.weights[self._later])
 
-    def taste_effects(self, priors: Priors) -> Floats:
-        """Return what a model of the earlier rows says of [taste factors, what variants show]."""
+    def weights(self, priors: Priors) -> tuple[Form, Floats]:
+        """Return what a model of the earlier rows says, logits [1 + context columns, 1 + variant
+        columns], and how its examples were written."""
         form, model = self._model(priors)
         with runner.predictor(model) as predict:
-            weights = vowpal.compile_weights(predict, form, *self._columns)
-        found: Floats = weights[1:, 1:][form.factors][:, form.shown]
-        return found
+            return form, vowpal.compile_weights(predict, form, *self._columns)
 
     @property
-    def told_of_tastes(self) -> Floats:
-        """What the earlier rows tell of [taste factors, what variants show], 1 / logits^2."""
-        at = np.flatnonzero(np.isin(self.form.crossed, self.form.factors))
-        earlier = self._rows.weights[~self._later].sum() / self._rows.weights.sum()
-        found: Floats = earlier * self._told.cross[at][:, self.form.shown]
-        return found
+    def told(self) -> Information:
+        """What the earlier rows tell of each effect, about."""
+        weights = self._rows.weights
+        return self._told.aged(float(weights[~self._later].sum() / weights.sum()))
 
     def _model(self, priors: Priors) -> tuple[Form, Path]:
         """Return a model of the earlier rows, and how its examples were written."""

@@ -20,8 +20,9 @@ from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.training import audiences, tastes, train, tuning
+from artwork_bandit.training import audiences, train, tuning
 from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.likelier import likelier
 from artwork_bandit.training.survey import base_logits, survey
 from tests.samples import NOW
 from tests.taught import GENRES, log, lookup, variants
@@ -204,7 +205,7 @@ def test_the_passes_there_are_come_near_what_five_times_as_many_come_to() -> Non
     assert np.sqrt(np.square(found[0] - found[1]).mean()) < 0.03
 
 
-def test_a_taste_factor_gets_as_wide_a_prior_as_its_effects_are_large() -> None:
+def test_effects_get_as_wide_a_prior_as_they_are_large() -> None:
     rng = np.random.default_rng(2)
     information = rng.uniform(500, 2_000, (3, 200))
     truth = np.array([0.0, 0.05, 0.2])[:, None] * rng.normal(size=(3, 200))
@@ -212,7 +213,7 @@ def test_a_taste_factor_gets_as_wide_a_prior_as_its_effects_are_large() -> None:
     spreads = np.full(3, 0.01)
     for _ in range(200):
         kept = information / (information + 1 / np.square(spreads)[:, None])
-        spreads = 0.01 * tastes.likelier(0.01, spreads, kept * seen, information)
+        spreads = likelier(0.01, spreads, kept * seen, information)
     assert spreads[0] < 0.02
     assert spreads[1:] == pytest.approx([0.05, 0.2], rel=0.2)
 
@@ -237,7 +238,7 @@ def test_what_a_taste_factor_says_of_pictures_is_found_on_the_log() -> None:
     assert max(made.priors.tastes) > 5
     assert sorted(made.priors.tastes)[-2] < 2
     assert made.tuned is not None
-    assert made.tuned.losses["tastes"] < made.tuned.losses["start"]
+    assert made.tuned.losses["likelier"] < made.tuned.losses["start"]
     assert made.bundle.learned is not None
     assert made.bundle.learned.priors == made.priors
 
