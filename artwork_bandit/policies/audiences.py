@@ -42,6 +42,13 @@ class Audiences(msgspec.Struct, frozen=True):
         factors = [f"factor:{i}" for i in range(len(self.center))]
         return factors + [f"community:{i}" for i in range(len(self.communities))]
 
+    @property
+    def title_factors(self) -> list[int]:
+        """The factors that titles watched have a part in; the others are of genres alone."""
+        titles = np.array(list(self.titles.values()), np.float64).reshape(-1, len(self.center))
+        found: list[int] = np.flatnonzero(titles.any(axis=0)).tolist()
+        return found
+
 
 class BoundAudiences:
     """Audiences with what they look up made ready once."""

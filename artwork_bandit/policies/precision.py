@@ -88,11 +88,11 @@ class Spreads:
     """Of crossed context columns that are no taste factors."""
     watched: float
     crossed_by: Floats
-    """Of variant columns, crossed with those or the title watched."""
+    """Of variant columns, crossed with such context columns or the title watched."""
     tastes: Floats
     """Of taste factors, crossed with what variants show."""
     tastes_by: Floats
-    """Of variant columns, crossed with those."""
+    """Of variant columns, crossed with taste factors."""
     factors: Floats
     """Of taste factors, crossed with variants."""
     factors_by: Floats
@@ -133,7 +133,7 @@ def kept(prior: float | Floats, information: Floats, share: float) -> Floats:
     """Return what effects are to be multiplied with when `information` has aged to `share`."""
     # Times the prior's variance above and below the line, as it may be 0.
     told = np.square(prior) * information
-    found: Floats = np.where(np.equal(prior, 0), 1.0, share * (1 + told) / (1 + share * told))
+    found: Floats = share * (1 + told) / (1 + share * told)
     return found
 
 

@@ -18,9 +18,11 @@ class Priors(msgspec.Struct, frozen=True):
     affinity: float = 0.5
     """Of one unit of log-lift of the genre a variant emphasises."""
     cross: float = 0.01
-    """Of one unit of a context column times one of a variant column."""
-    tastes: list[float] = []
-    """Per taste factor, what that is multiplied with; 1 beyond the list's end."""
+    """Of one unit of a context column that is no taste factor, on one variant column."""
+    taste: float = 0.01
+    """Of one standard deviation of a taste factor, on one variant column."""
+    title_tastes: list[float] = []
+    """The same of each factor of titles watched, in their order; `taste` beyond the list's end."""
     own_cross: float = 0.03
     """Of one standard deviation of a taste factor on one variant."""
     watched: float = 0.1

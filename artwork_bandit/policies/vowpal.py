@@ -18,17 +18,17 @@ does, and neither does a number that is not finite (VW accepts both silently, an
 
 Where a model is gone on from, examples start from its scores, and each feature is multiplied with
 the posterior standard deviation of its effect instead (`policies.precision`); what is crossed with
-contexts and factors is then written apart, as `u` and `p`.
+contexts, and with factors for a variant's own sake, is then written apart, as `u` and `p`.
 
 Namespaces: `t` title, `k` all titles, `g` context columns, `v` variant columns, `o` the variant's
-own effect, `f` the member's taste factors, `a` affinities, one per kind of emphasis (and as many of
-habits), `w` the share of the very title that the member has watched. `g` and `w` interact with `v`,
-and `f` with `o`; each taste factor, in a namespace of its own (`A`, `B` ...), so that each has its
-own prior, interacts with `y`, what a variant shows beside genres, of which affinities tell. Genres
-are not in `g`: four times as many columns as the factors have, nearly collinear, of which affinity
-says the most; crossing them too lost more than it found at every size of log. Where a log says that
-a taste has come to mean something else, genres `h` are crossed with emphasis `e` (`training.tuning`
-tries it).
+own effect, `f` the member's taste factors, `a`, `b` ... affinities, one per kind of emphasis (and
+as many of habits), `w` the share of the very title that the member has watched. `g` and `w`
+interact with `v`, and `f` with `o`; each taste factor, in a namespace of its own (`A`, `B` ...), so
+that each has its own prior, interacts with `y`, what a variant shows beside genres, of which
+affinities tell. Genres and taste factors are not in `g`. Genres are not crossed: four times as many
+columns as the factors have, nearly collinear, of which affinity says the most; crossing them too
+lost more than it found at every size of log. Where a log says that a taste has come to mean
+something else, genres `h` are crossed with emphasis `e` (`training.tuning` tries it).
 For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
 variants recover every weight, to VW's float32.
 """
@@ -36,6 +36,7 @@ variants recover every weight, to VW's float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -63,6 +64,8 @@ UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
 TASTES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Namespaces of taste factors."""
+AFFINITIES = "abcdij"
+"""Namespaces of the kinds of affinity."""
 
 
 class Narrowed(msgspec.Struct, frozen=True):
@@ -70,13 +73,13 @@ class Narrowed(msgspec.Struct, frozen=True):
     L-BFGS's sake (`training.conditioning`)."""
 
     level: float = 1.0
-    """Of the level of all titles, beyond their own means, of standard deviation 1."""
+    """Of the level of all titles, beyond their own means; that prior is 1."""
     title: float = 1.0
     affinity: list[float] = []
     """Per kind of affinity; 1 if empty."""
 
 
-class Form(msgspec.Struct, frozen=True):
+class Form(msgspec.Struct, frozen=True, dict=True):
     """How examples are written: whatever has to be the same in training and in probing."""
 
     priors: Priors
@@ -92,6 +95,8 @@ class Form(msgspec.Struct, frozen=True):
     """Variant columns that taste factors act on: all described but those of genres."""
     genres: int
     """Number of context columns of genres, which come first."""
+    title_factors: list[int] = []
+    """Which of the factors are of titles watched."""
     watched: int | None = None
     """Context column of the title watched, if there is one."""
     tries_genres: bool = False
@@ -111,6 +116,7 @@ class Form(msgspec.Struct, frozen=True):
             shown=[i for i, name in enumerate(variants.columns[: variants.described])
                    if not name.startswith(f"{GENRE}=")],
             genres=len(contexts.genres),
+            title_factors=[] if contexts.audiences is None else contexts.audiences.title_factors,
             watched=contexts.watched_column,
         )  # fmt: skip
 
@@ -121,18 +127,19 @@ class Form(msgspec.Struct, frozen=True):
         spreads = Spreads.of(self.priors, known, self.cross_priors, at, shown)
         return msgspec.structs.replace(self, spreads=spreads)
 
-    @property
+    @cached_property
     def plain(self) -> list[int]:
         """Crossed context columns that are no taste factors."""
-        return [i for i in self.crossed if i not in self.factors]
+        factors = set(self.factors)
+        return [i for i in self.crossed if i not in factors]
 
-    @property
+    @cached_property
     def taste_priors(self) -> Floats:
         """Standard deviations of the crosses of each taste factor."""
-        times = np.ones(len(self.factors))
-        known = self.priors.tastes[: len(times)]
-        times[: len(known)] = known
-        return self.priors.cross * times
+        found = np.full(len(self.factors), self.priors.taste)
+        known = self.priors.title_tastes[: len(self.title_factors)]
+        found[self.title_factors[: len(known)]] = known
+        return found
 
     @property
     def cross_priors(self) -> Floats:
@@ -166,7 +173,7 @@ class Form(msgspec.Struct, frozen=True):
 
     @property
     def crosses_tastes(self) -> bool:
-        return self.priors.cross > 0 and bool(self.factors) and bool(self.shown)
+        return self.priors.taste > 0 and bool(self.factors) and bool(self.shown)
 
     @property
     def own_crosses(self) -> bool:
@@ -184,12 +191,12 @@ class Form(msgspec.Struct, frozen=True):
     def with_genres(self) -> bool:
         return self.genre_crosses or self.tries_genres
 
-    @property
+    @cached_property
     def heads(self) -> dict[str, str]:
         """Namespace -> how it begins in a line, its weight included."""
         p, title = self.priors, self.priors.title * self.narrowed.title
         weights = {
-            "t": title, "k": self.narrowed.level, "v": p.variant, "o": p.own, "a": p.affinity,
+            "t": title, "k": self.narrowed.level, "v": p.variant, "o": p.own,
             "g": p.cross / p.variant if self.crosses else UNCROSSED,
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
@@ -197,6 +204,9 @@ class Form(msgspec.Struct, frozen=True):
         }  # fmt: skip
         for name, prior in zip(self.tastes, self.taste_priors.tolist(), strict=True):
             weights[name] = prior if self.crosses_tastes else UNCROSSED
+        shares = self.narrowed.affinity or [1.0] * len(self.pairs)
+        for name, share in zip(AFFINITIES, shares, strict=False):
+            weights[name] = p.affinity * share
         if self.spreads is not None:
             weights = dict.fromkeys((*weights, "u", "p"), 1.0)
             weights |= {"t": title, "k": self.narrowed.level}
@@ -265,13 +275,13 @@ class Form(msgspec.Struct, frozen=True):
         return found
 
     def affinity_texts(self, affinities: Floats) -> list[str]:
-        head = self.heads["a"]
         if self.spreads is not None:
             affinities = affinities * self.spreads.affinity
-        elif self.narrowed.affinity:
-            affinities = affinities * np.array(self.narrowed.affinity)
         # A namespace without features at the end of a line is malformed for VW.
-        return [f"{head}{text}" if text else "" for text in columns_texts(affinities)]
+        found = [""] * len(affinities)
+        for name, kind in zip(AFFINITIES, affinities.T, strict=False):
+            found = _and(found, self.heads[name], columns_texts(kind[:, None]))
+        return found
 
     def title_text(self, number: int) -> str:
         return f"{self.heads['t']} {number} {self.heads['k']} 0"
@@ -323,10 +333,13 @@ def labels(reward: Floats, weight: Floats, base: Floats) -> list[list[str]]:
 
 
 def compile_weights(
-    predict: Predictor, form: Form, context_columns: int, variant_columns: int
-) -> Floats:
-    """Return logit weights [1 + context columns, 1 + variant columns]."""
-    contexts = np.vstack([np.zeros(context_columns), np.eye(context_columns)])
+    predict: Predictor, form: Form, context_columns: int, variant_columns: int,
+    acting: Sequence[int] | None = None,
+) -> Floats:  # fmt: skip
+    """Return logit weights [1 + context columns, 1 + variant columns]; those of `acting` context
+    columns alone, and of none, where these are given."""
+    rows = range(context_columns) if acting is None else acting
+    contexts = np.vstack([np.zeros(context_columns), np.eye(context_columns)[list(rows)]])
     variants = np.vstack([np.zeros(variant_columns), np.eye(variant_columns)])
     of_contexts = form.context_texts(contexts)
     of_variants = form.variant_texts(variants, [None] * len(variants))

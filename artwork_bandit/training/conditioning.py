@@ -1,15 +1,16 @@
 """Writing examples so that Vowpal Wabbit's L-BFGS comes to its maximum in few passes.
 
 Beyond its first pass VW steps by one scale for all effects (it inverts its preconditioner anew in
-every pass, which leaves next to nothing of it), so effects that the rows tell thousands of times as
-much of as their priors hold all others back: from 300,000 rows twelve passes left half of what the
-taste factors add unlearned. Of features of everyday size affinities, titles and the level of all
-titles are such: many rows have them, and their priors are wide. Theirs are narrowed to what tells a
-hundredth of what the rows tell, so that an effect is at most that much smaller.
+every pass, which leaves next to nothing of it), so effects of which the rows tell thousands of
+times as much as their priors do hold all others back: from 300,000 rows twelve passes left half of
+what the taste factors add unlearned. Of features of everyday size affinities, titles and the level
+of all titles are such: many rows have them, and their priors are wide. Theirs are narrowed to what
+tells a hundredth of what the rows tell, so that such an effect is about that much smaller.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -23,28 +24,48 @@ from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import HOUR, Survey
 
 MOST_TOLD = 100.0
-"""What rows may tell of such an effect, in units of what its prior tells."""
+"""What rows may tell of one of these effects, in units of what its prior tells."""
 PAIRS = 5_000
 """Of random members and variants of the log, by which the size of affinities is told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Conditioning:
+    """How much a row tells of the effects whose priors are narrowed."""
+
+    curvature: float
+    """p (1 - p) at the log's mean."""
+    titles: int
+    squares: Floats
+    """[kinds of affinity], mean square."""
+
+    @staticmethod
+    def of(found: Survey, form: Form) -> Conditioning:
+        return Conditioning(
+            curvature=found.mean * (1 - found.mean), titles=len(found.title_numbers),
+            squares=_squares(found, form),
+        )  # fmt: skip
+
+    def narrowed(self, form: Form, weight: float) -> Form:
+        """Return how rows that weigh so much together are to be written."""
+        p, rows = form.priors, self.curvature * weight
+        narrowed = Narrowed(
+            level=_share(rows),
+            title=_share(p.title**2 * rows / self.titles),
+            affinity=_share(p.affinity**2 * rows * self.squares),
+        )
+        return msgspec.structs.replace(form, narrowed=narrowed)
 
 
 def form_of(priors: Priors, found: Survey, ageing: Ageing) -> Form:
     """Return how the log's examples are to be written under these priors."""
     form = Form.of(priors, found.contexts, found.variants)
-    rows = _weight(found, ageing) * found.mean * (1 - found.mean)
-    going_on = found.start is not None
-    narrowed = Narrowed(
-        level=_share(rows),
-        title=_share(priors.title**2 * rows / len(found.title_numbers)),
-        affinity=[] if going_on else _share(priors.affinity**2 * rows * _squares(form, found)),
-    )  # fmt: skip
-    form = msgspec.structs.replace(form, narrowed=narrowed)
+    form = Conditioning.of(found, form).narrowed(form, _weight(found, ageing))
     return form if found.start is None else form.going_on(found.start.information)
 
 
 def _share(told: Floats | float) -> Any:
-    """Return what priors are to be multiplied with, of whose effects rows tell so many times what
-    they do."""
+    """Return what priors are to be multiplied with if rows tell `told` times what they do."""
     return np.sqrt(MOST_TOLD / np.maximum(told, MOST_TOLD)).round(6).tolist()
 
 
@@ -55,13 +76,21 @@ def _weight(found: Survey, ageing: Ageing) -> float:
     return float(ageing.weights(hours * HOUR, found.last) @ rows)
 
 
-def _squares(form: Form, found: Survey) -> Floats:
+def _squares(found: Survey, form: Form) -> Floats:
     """Return the mean square of each kind of affinity."""
     if not found.members:
         return np.zeros(len(form.pairs))
     rng = np.random.default_rng(1)
-    contexts = found.contexts.encode(found.members)
-    variants = found.variants.encode(VariantColumns.of(found.shown).features)
-    members, shown = (rng.integers(len(table), size=PAIRS) for table in (contexts, variants))
-    mean: Floats = np.square(form.affinities(contexts[members], variants[shown])).mean(axis=0)
+    members, place = _drawn(rng, len(found.members))
+    shown, at = _drawn(rng, len(found.shown))
+    contexts = found.contexts.encode([found.members[i] for i in members])
+    some = VariantColumns.of([found.shown[i] for i in shown])
+    variants = found.variants.encode(some.features)
+    mean: Floats = np.square(form.affinities(contexts[place], variants[at])).mean(axis=0)
     return mean
+
+
+def _drawn(rng: np.random.Generator, n: int) -> tuple[list[int], Any]:
+    """Return which of n are drawn, and per draw the place among them."""
+    kept, place = np.unique(rng.integers(n, size=PAIRS), return_inverse=True)
+    return kept.tolist(), place

@@ -8,8 +8,9 @@ interpolation"; Tipping 2001, "Sparse Bayesian learning"),
 
     spread'^2 = (sum of  effect^2 + its posterior variance,  + default^2) / (number of effects + 1)
 
-where the default counts as one effect more. The groups: each taste factor on what variants show,
-variant columns for everybody, and the title watched on them.
+where the default counts as one effect more. The groups: variant columns for everybody, the title
+watched on them, and on what variants show the factors of genres together (which of them is the
+first differs from log to log) and each factor of titles watched.
 """
 
 from __future__ import annotations
@@ -24,47 +25,57 @@ from artwork_bandit.policies.vowpal import Form
 
 STEPS = 3
 """Of expectation and maximisation."""
-LEAST, MOST = 0.2, 50.0
-"""Times the default of a taste factor's."""
 
 
-def likelier(
-    default: float, spreads: Floats | float, effects: Floats, information: Floats
-) -> Floats:
-    """Return standard deviations [n] under which effects [n, k] make the log likelier.
+def likelier(default: float, spread: float, effects: Floats, information: Floats) -> float:
+    """Return a standard deviation under which effects make the log likelier.
 
-    `spreads` [n] or one for all are those under which the effects were found, `information` is what
-    rows told of each effect, in 1 / logits^2; `default` counts as one effect.
+    `spread` is the one under which the effects were found, `information` is what rows told of each,
+    in 1 / logits^2; `default` counts as one effect.
     """
-    variance = 1.0 / (1.0 / np.square(spreads).reshape(-1, 1) + information)
-    squares = (np.square(effects) + variance).sum(axis=1) + default**2
-    found: Floats = np.sqrt(squares / (effects.shape[1] + 1))
-    return found
+    variance = 1.0 / (1.0 / spread**2 + information)
+    squares = (np.square(effects) + variance).sum() + default**2
+    return float(np.sqrt(squares / (effects.size + 1)))
+
+
+def acting(form: Form) -> list[int]:
+    """Return the context columns whose effects `likelier_priors` asks for."""
+    return form.factors + ([] if form.watched is None else [form.watched])
 
 
 def likelier_priors(form: Form, start: Priors, weights: Floats, known: Information) -> Priors:
     """Return priors that make the log likelier than those of `form`, under which it gave logit
-    weights [1 + context columns, 1 + variant columns] and told so much.
+    weights [1 + acting columns, 1 + variant columns] and told so much.
 
     `start` has the defaults.
     """
     now, found = form.priors, {}
     described = weights[:, 1 : 1 + form.described]
     if now.variant > 0 and form.described:
-        more = likelier(start.variant, now.variant, described[:1], known.variant[None])
-        found["variant"] = float(more[0])
-    if form.crosses_watched and form.watched is not None:
-        effects = described[1 + form.watched][None]
-        found["watched"] = float(likelier(start.watched, now.watched, effects, known.watched)[0])
-    if form.crosses_tastes:
-        at = np.flatnonzero(np.isin(form.crossed, form.factors))
-        effects = described[1:][form.factors][:, form.shown]
-        told = known.cross[at][:, form.shown]
-        more = likelier(start.cross, form.taste_priors, effects, told) / start.cross
-        tastes = np.clip(more, LEAST, MOST).round(2).tolist()
-        return msgspec.structs.replace(now, tastes=tastes, **_rounded(found))
-    return msgspec.structs.replace(now, **_rounded(found))
+        found["variant"] = likelier(start.variant, now.variant, described[0], known.variant)
+    if form.crosses_watched:
+        found["watched"] = likelier(start.watched, now.watched, described[-1], known.watched)
+    more = msgspec.structs.replace(now, **{name: _rounded(x) for name, x in found.items()})
+    return _with_tastes(form, start, more, described[1:], known) if form.crosses_tastes else more
 
 
-def _rounded(values: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{value:.3g}") for name, value in values.items()}
+def _with_tastes(
+    form: Form, start: Priors, now: Priors, effects: Floats, known: Information
+) -> Priors:
+    """Return priors with those of taste factors, whose effects [factors, described] these are."""
+    at = np.flatnonzero(np.isin(form.crossed, form.factors))
+    told, effects = known.cross[at][:, form.shown], effects[: len(at)][:, form.shown]
+    spreads = form.taste_priors
+    each = [
+        _rounded(likelier(start.taste, float(spreads[i]), effects[i], told[i]))
+        for i in form.title_factors
+    ]
+    genres = np.setdiff1d(np.arange(len(at)), form.title_factors)
+    taste = now.taste
+    if len(genres):
+        taste = _rounded(likelier(start.taste, taste, effects[genres], told[genres]))
+    return msgspec.structs.replace(now, taste=taste, title_tastes=each)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.3g}")

@@ -21,15 +21,14 @@ import numpy as np
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Log, Lookup
-from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.training import examples
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
-from artwork_bandit.training.conditioning import form_of
-from artwork_bandit.training.likelier import STEPS, likelier_priors
+from artwork_bandit.training.conditioning import Conditioning
+from artwork_bandit.training.likelier import STEPS, acting, likelier_priors
 from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
@@ -113,8 +112,7 @@ def _likelier(trial: Trial, start: Priors) -> Priors:
     """Return priors under which the earlier rows are likelier."""
     found = start
     for _ in range(STEPS):
-        form, weights = trial.weights(found)
-        found = likelier_priors(form, start, weights, trial.told)
+        found = trial.likelier(found, start)
     return found
 
 
@@ -128,7 +126,7 @@ class _Search:
         self.losses = {"start": float(self.least.mean())}
 
     def take(self, name: str, priors: Priors) -> None:
-        """Take priors that earlier rows asked for, unless later rows lose by them."""
+        """Take priors estimated from the earlier rows, unless the later rows' loss rises."""
         reached = self._trial.losses(priors)
         self.losses[name] = float(reached.mean())
         if reached.mean() <= self.least.mean():
@@ -163,7 +161,8 @@ class Trial:
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
-        self.form = form_of(Priors(), found, ageing)
+        self.form = Form.of(Priors(), found.contexts, found.variants)
+        self._conditioning = Conditioning.of(found, self.form)
         self.form = msgspec.structs.replace(self.form, tries_genres=True)
         self._titles = len(found.title_numbers)
         self._whole = folder / "all.txt"
@@ -235,27 +234,28 @@ class Trial:
         found: Floats = np.add.reduceat(losses, np.cumsum(lines) - lines)
         return found / np.mean(self._rows.weights[self._later])
 
-    def weights(self, priors: Priors) -> tuple[Form, Floats]:
-        """Return what a model of the earlier rows says, logits [1 + context columns, 1 + variant
-        columns], and how its examples were written."""
+    def likelier(self, priors: Priors, start: Priors) -> Priors:
+        """Return priors under which the earlier rows are likelier; `start` has the defaults."""
         form, model = self._model(priors)
         with runner.predictor(model) as predict:
-            return form, vowpal.compile_weights(predict, form, *self._columns)
-
-    @property
-    def told(self) -> Information:
-        """What the earlier rows tell of each effect, about."""
-        weights = self._rows.weights
-        return self._told.aged(float(weights[~self._later].sum() / weights.sum()))
+            weights = vowpal.compile_weights(predict, form, *self._columns, acting(form))
+        share = self._earlier(priors.ageing) / float(self._rows.weights.sum())
+        return likelier_priors(form, start, weights, self._told.aged(share))
 
     def _model(self, priors: Priors) -> tuple[Form, Path]:
         """Return a model of the earlier rows, and how its examples were written."""
         form = msgspec.structs.replace(self.form, priors=priors)
+        form = self._conditioning.narrowed(form, self._earlier(priors.ageing))
         early = self._with_heads(self._early, form, self._aged(priors.ageing))
         model = self._folder / "tried.vw"
         arguments = f"{self._arguments} {form.interactions}"
         runner.train(early, model, arguments, self._seed, self._bits)
         return form, model
+
+    def _earlier(self, ageing: float) -> float:
+        """Return what the earlier rows weigh together, if rows age so much faster."""
+        some = self._rows.weights[~self._later & (self._at != LEFT_OUT)]
+        return float(np.maximum(some**ageing, SMALLEST_WEIGHT).sum())
 
     def _aged(self, ageing: float) -> Iterator[float] | None:
         """Return what each of the earlier rows' lines weighs more, if rows age so much faster."""

@@ -25,7 +25,7 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     rng = np.random.default_rng(seed)
     n_context, n_variant, n_own = 12, 9, 20
     pairs = [(np.array([0, 3, 5]), np.array([1, 2, 7])), (np.array([1, 3]), np.array([8, 6]))]
-    priors = Priors(cross=0.3, own_cross=0.3, genre_cross=0.2 * seed, tastes=[2.0])
+    priors = Priors(cross=0.3, own_cross=0.3, genre_cross=0.2 * seed, title_tastes=[0.4])
     form = Form(
         priors,
         pairs,
