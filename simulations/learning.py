@@ -197,6 +197,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--beta", type=float, default=0.5)
     parser.add_argument("--no-peers", action="store_true", help="only what is ours")
+    parser.add_argument("--only", nargs="+", metavar="POLICY", help="the policies of these names")
     arguments = parser.parse_args()
     sizes = [int(text) for text in arguments.rows.split(",")]
     table = Table(
@@ -207,6 +208,8 @@ def main() -> None:
     for size in sizes:
         table.add_column(f"{size:,} decisions", justify="right")
     compared = contenders(not arguments.no_peers)
+    if arguments.only is not None:
+        compared = {name: compared[name] for name in arguments.only}
     found: dict[str, list[list[float]]] = {name: [[] for _ in sizes] for name in compared}
     for seed in range(1, arguments.seeds + 1):
         settings = WorldSettings(beta=arguments.beta)

@@ -3,14 +3,15 @@
 Of most groups of effects the loss on later rows tells too little: a factor of tastes that says
 nothing of pictures costs what noise it adds, and the one that does say something says it in five
 effects. But these effects say together how large they are. The standard deviation of their prior is
-the one that makes the log likeliest, by expectation and maximisation (MacKay 1992, "Bayesian
-interpolation"; Tipping 2001, "Sparse Bayesian learning"),
+the one that makes the log likeliest, found by repeating (MacKay 1992, "Bayesian interpolation";
+Tipping 2001, "Sparse Bayesian learning", equation 18)
 
-    spread'^2 = (sum of  effect^2 + its posterior variance,  + default^2) / (number of effects + 1)
+    spread'^2 = (sum of effect^2 + default^2) / (sum of told / (told + 1 / spread^2) + 1)
 
-where the default counts as one effect more. The groups: variant columns for everybody, the title
-watched on them, and on what variants show the factors of genres together (which of them is the
-first differs from log to log) and each factor of titles watched.
+where an effect counts by how far the rows determine it, told being what they tell of it, and the
+default as one effect. The groups: the title watched on variant columns; and on what variants show
+the factors of genres together (which of them is the first differs from log to log) and each factor
+of titles watched.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
 
 STEPS = 3
-"""Of expectation and maximisation."""
+"""From the defaults; what a log says surely is reached in these."""
 
 
 def likelier(default: float, spread: float, effects: Floats, information: Floats) -> float:
@@ -33,9 +34,9 @@ def likelier(default: float, spread: float, effects: Floats, information: Floats
     `spread` is the one under which the effects were found, `information` is what rows told of each,
     in 1 / logits^2; `default` counts as one effect.
     """
-    variance = 1.0 / (1.0 / spread**2 + information)
-    squares = (np.square(effects) + variance).sum() + default**2
-    return float(np.sqrt(squares / (effects.size + 1)))
+    determined = information / (information + 1.0 / spread**2)
+    squares = np.square(effects).sum() + default**2
+    return float(np.sqrt(squares / (determined.sum() + 1.0)))
 
 
 def acting(form: Form) -> list[int]:
@@ -49,14 +50,11 @@ def likelier_priors(form: Form, start: Priors, weights: Floats, known: Informati
 
     `start` has the defaults.
     """
-    now, found = form.priors, {}
-    described = weights[:, 1 : 1 + form.described]
-    if now.variant > 0 and form.described:
-        found["variant"] = likelier(start.variant, now.variant, described[0], known.variant)
+    now, described = form.priors, weights[1:, 1 : 1 + form.described]
     if form.crosses_watched:
-        found["watched"] = likelier(start.watched, now.watched, described[-1], known.watched)
-    more = msgspec.structs.replace(now, **{name: _rounded(x) for name, x in found.items()})
-    return _with_tastes(form, start, more, described[1:], known) if form.crosses_tastes else more
+        watched = likelier(start.watched, now.watched, described[-1], known.watched)
+        now = msgspec.structs.replace(now, watched=_rounded(watched))
+    return _with_tastes(form, start, now, described, known) if form.crosses_tastes else now
 
 
 def _with_tastes(

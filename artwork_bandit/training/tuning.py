@@ -94,6 +94,7 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
     if recut:
         trial.cut(VALIDATED_SHARE)
     search = _Search(trial, found.priors, SURE)
+    search.take("likelier", _likelier(trial, search.best))
     without = {"own_cross"} if not trial.form.factors else set()
     without |= {"watched"} if trial.form.watched is None else set()
     moves = [(name, factors) for name, factors in MOVES.items() if name not in without]
@@ -102,7 +103,6 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
             progress("choosing priors", done / len(moves))
             if search.step(name, factor):
                 break
-    search.take("likelier", _likelier(trial, search.best))
     return Tuned(
         priors=search.best, losses=found.losses | search.losses, rows=len(search.least)
     )  # fmt: skip
