@@ -244,4 +244,5 @@ def _reward_per_logit(found: Survey) -> float:
     are shares of what a rule can give whatever its bounds, so that strengths, grids and tolerances
     mean the same under every rule.
     """
-    return found.mean * (1 - found.mean)
+    # To ten digits: the others hang on how the log was cut into blocks.
+    return float(f"{found.mean * (1 - found.mean):.10g}")

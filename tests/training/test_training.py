@@ -56,8 +56,10 @@ def test_a_temporary_folder_may_have_a_space_in_its_name(
     assert train.train(InMemory([block]), lookup, ARTWORK, DEFAULT).rows == 300
 
 
-def test_the_log_in_one_block_or_in_many_gives_the_same_model() -> None:
+@pytest.mark.parametrize("rewards", [[0.0, 1.0], [0.0, 0.3, 1.0]])
+def test_the_log_in_one_block_or_in_many_gives_the_same_model(rewards: list[float]) -> None:
     block = log(2_000)
+    block = replace(block, reward=np.random.default_rng(1).choice(rewards, 2_000))
     parts = [block.take(np.arange(i, i + 500)) for i in range(0, 2_000, 500)]
     whole, cut = (
         train.train(InMemory(blocks), lookup, ARTWORK, DEFAULT).bundle.encode()
