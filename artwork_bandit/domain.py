@@ -121,8 +121,7 @@ class Context:
     played: Mapping[str, float] = field(default_factory=dict)
     """Titles watched last -> decayed watched share, in (0, 1]."""
     habits: Mapping[str, float] = field(default_factory=dict)
-    """Decayed viewing weight per genre, in plays, of what was watched at such hours, on such days
-    and on such devices."""
+    """The same of what was watched at such hours, on such days and on such devices."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +135,7 @@ class ActionSet:
     revision_ids: tuple[int, ...]
     variant_ids: tuple[str, ...]
     default: int | None = None
-    """Place of the default variant, by which the baseline's choice is made again; None if no
-    variant of the set was it, or nobody knows."""
+    """Place of the default variant, for making the baseline's choice again; None if unknown."""
 
     @staticmethod
     def identify(
@@ -312,6 +310,8 @@ class ReplayBlock:
     """n."""
     cells: Objects
     """n, cell names or None."""
+    clicked: Floats | None = None
+    """n, whether what was shown was clicked, 1 or 0; NaN, or None for all, where nobody knows."""
     logging_pmf: Floats | None = None
     """m, or None where the log does not carry it."""
     targets: Mapping[str, Floats] = field(default_factory=dict)
@@ -340,10 +340,8 @@ class ReplayBlock:
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     def take(self, rows: npt.NDArray[Any]) -> ReplayBlock:
-        """Return the rows selected by a boolean mask or an index array, in that order.
-
-        Action sets that no selected row uses are left out.
-        """
+        """Return the rows selected by a boolean mask or an index array, in that order, without
+        the action sets that none of them uses."""
         index = np.arange(len(self))[rows]
         flat = ranges(self.offsets[index], self.sizes[index])
         used, set_of_row = np.unique(self.set_of_row[index], return_inverse=True)
@@ -358,6 +356,7 @@ class ReplayBlock:
             reward=self.reward[index],
             contexts=self.contexts.take(index),
             cells=self.cells[index],
+            clicked=None if self.clicked is None else self.clicked[index],
             logging_pmf=None if self.logging_pmf is None else self.logging_pmf[flat],
             targets={name: pmf[flat] for name, pmf in self.targets.items()},
             q_hat=None if self.q_hat is None else self.q_hat[flat],

@@ -155,7 +155,9 @@ def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
     row = np.arange(len(truth))
     clicks = rng.random(len(truth)) < clicked[row, log.block.chosen]
     finished = rng.random(len(truth)) < (truth / clicked)[row, log.block.chosen]
-    block = replace(log.block, reward=(clicks & finished).astype(np.float64))
+    block = replace(
+        log.block, reward=(clicks & finished).astype(np.float64), clicked=clicks.astype(np.float64)
+    )
     return replace(log, truth=truth.ravel(), block=block), clicks.astype(np.float64)
 
 

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ from artwork_bandit.training.tuning import Progress
 
 MOST_PROCESSES = 4
 """Processes that make examples, if not told otherwise: each holds a part of the log in memory."""
+MOST_MISLEADING = 100
+"""Variants that mislead that are kept with a model, for people to see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +251,7 @@ def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
         "explored_share": how.explored_share,
         "seed": how.seed,
         "rows_left_out": trained.left_out,
+        "misleading": dict(islice(trained.misleading.items(), MOST_MISLEADING)),
         "started_from": _started_from(planned),
         "why_whole": planned.why_whole,
         "new_rows": trained.new_rows,

@@ -51,6 +51,8 @@ class Learned(msgspec.Struct, frozen=True):
     """Sum of the weights of all rows it learned from, ever, as they were at its last."""
     squared: float = 0.0
     """Sum of their squares."""
+    own_means: Stored | None = None
+    """Per key of the model's own, in logits, what its effect was expected to be; 0 if None."""
 
     @property
     def effective_rows(self) -> float:

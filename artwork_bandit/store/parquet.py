@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet
 
-from artwork_bandit.domain import Ints, ReplayBlock
+from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.store.ahead import ahead
@@ -45,7 +45,7 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
     """
     partial = path.with_name(path.name + ".partial")
     schema = pa.schema(
-        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell"))]
+        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "clicked"))]
     )
     rows = 0
     try:
@@ -245,6 +245,10 @@ def _of_slot(block: ReplayBlock, slot: str) -> ReplayBlock:
     return block if per_set.all() else block.take(per_set[block.set_of_row])
 
 
+def _clicked(block: ReplayBlock) -> Floats:
+    return np.full(len(block), np.nan) if block.clicked is None else block.clicked
+
+
 def _table(block: ReplayBlock, schema: pa.Schema) -> pa.Table:
     sets = [block.action_sets[i] for i in block.set_of_row]
     columns: dict[str, Any] = {
@@ -259,5 +263,6 @@ def _table(block: ReplayBlock, schema: pa.Schema) -> pa.Table:
         "slot": [s.slot for s in sets],
         "context": [msgspec.json.encode(c).decode() for c in block.contexts],
         "cell": block.cells,
+        "clicked": pa.array(_clicked(block), pa.float64(), from_pandas=True).cast(pa.bool_()),
     }
     return pa.table(columns, schema=schema)

@@ -28,6 +28,7 @@ OPTIONAL = {
     "slot": pa.string(),
     "context": pa.string(),
     "cell": pa.string(),
+    "clicked": pa.bool_(),
     "logging_pmf": pa.list_(pa.float64()),
     "q_hat": pa.list_(pa.float64()),
 }
@@ -115,6 +116,9 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
         cells=column("cell").to_numpy(zero_copy_only=False)
         if "cell" in has
         else np.full(len(sizes), None, object),
+        clicked=column("clicked").cast(pa.float64()).to_numpy(zero_copy_only=False)
+        if "clicked" in has
+        else None,
         logging_pmf=logging_pmf,
         targets={
             name.removeprefix(TARGET_PREFIX): per_variant(name, True)

@@ -191,6 +191,8 @@ class _Page(NamedTuple):
     chosen: Ints
     propensity: Floats
     earned: Floats
+    clicked: Floats
+    """1 or 0; NaN for rows that came with a reward of their own."""
 
     def dumped(self) -> bytes:
         words = [column.tolist() for column in self[:3]]
@@ -200,7 +202,7 @@ class _Page(NamedTuple):
     @staticmethod
     def loaded(data: bytes) -> _Page:
         *words, texts = (found := marshal.loads(data))[:4]
-        kinds = [np.int64] * 4 + [np.float64] * 2
+        kinds = [np.int64] * 4 + [np.float64] * 3
         numbers = (np.frombuffer(c, kind) for c, kind in zip(found[4:], kinds, strict=True))
         return _Page._make([*(np.array(c, object) for c in words), texts, *numbers])
 
@@ -221,12 +223,14 @@ def _pages(
         sa.select(
             *order, decision_id, rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
             rewards.c.propensity, rewards.c.cell, rewards.c.reward, sa.case((other, 1), else_=0),
+            sa.case((rewards.c.rule == imported.RULE, -1), else_=rewards.c.clicks),
         )
         .where(*_conditions(window))
     )  # fmt: skip
     for columns in arrays.pages(store, query, order, rows):
         decision_ids, member_ids, cells = (columns[i] for i in (3, 4, 8))
-        occurred_at, set_ids, chosen, others = (columns[i].astype(np.int64) for i in (0, 5, 6, 10))
+        of_numbers = (columns[i].astype(np.int64) for i in (0, 5, 6, 10, 11))
+        occurred_at, set_ids, chosen, others, clicks = of_numbers
         propensity, reward = (columns[i].astype(np.float64) for i in (7, 9))
         texts, context_of = None, np.zeros(len(chosen), np.int64)
         with store.read() as connection:
@@ -238,7 +242,7 @@ def _pages(
                 _revalue(connection, rule, reward, again, decision_ids)
         yield _Page(
             decision_ids, member_ids, cells, texts, context_of, occurred_at, set_ids, chosen,
-            propensity, reward,
+            propensity, reward, np.where(clicks < 0, np.nan, clicks > 0),
         )  # fmt: skip
 
 
@@ -277,6 +281,7 @@ def _block(page: _Page, sets: dict[int, ActionSet]) -> ReplayBlock:
         if page.texts is None
         else Contexts(_Decoded(page.texts), page.context_of),
         cells=page.cells,
+        clicked=page.clicked,
     )
 
 

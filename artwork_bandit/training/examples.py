@@ -157,5 +157,5 @@ class _Features:
 
     def _starts(self, distinct: Sequence[Context], place: Ints, shown: Ints) -> Floats:
         if self._start is None:
-            return np.zeros(len(place))
+            return self._found.own_means[self._numbers[shown]]
         return self._start.scores(distinct, place, shown, np.arange(len(place) + 1))

@@ -34,6 +34,8 @@ class Start:
     learned: Learned
     information: Information
     """Of the model's own keys, or those that it was put `among`."""
+    own_means: Floats
+    """Of the same keys, logits that own effects fall back to."""
 
     @staticmethod
     def of(bundle: Bundle) -> Start:
@@ -51,6 +53,8 @@ class Start:
             ),
             affinity=learned.affinity.array(), learned=learned,
             information=Information(**{n: learned.information[n].array() for n in NAMES}),
+            own_means=np.zeros(len(model.own_keys)) if learned.own_means is None
+            else learned.own_means.array(),
         )  # fmt: skip
 
     def aged(self, last: int) -> Start:
@@ -81,6 +85,7 @@ class Start:
         if model.own_columns:
             own = np.hstack([own, kept(p.own_cross, known.own_cross, share)])
         own_effects = model.own_effects * own
+        own_effects[:, 0] += (1 - own[:, 0]) * self.own_means
         weight, squared = self.learned.weight, self.learned.squared
         if not squared:  # a model of an earlier release
             weight = squared = self.learned.effective_rows
@@ -95,7 +100,11 @@ class Start:
     def among(self, keys: UInt64s) -> Start:
         """Return it with what is known of these variants, all of the model's own among them."""
         at = np.searchsorted(keys, self.model.own_keys)
-        return replace(self, information=self.information.renumbered(at, len(keys)))
+        means = np.zeros(len(keys))
+        means[at] = self.own_means
+        return replace(
+            self, information=self.information.renumbered(at, len(keys)), own_means=means
+        )
 
     def sums(self) -> dict[str, list[float]]:
         """Return, per title, its rows so far and the sum of their rewards on [0, 1]."""

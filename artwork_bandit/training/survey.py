@@ -23,6 +23,7 @@ from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
+from artwork_bandit.training.misleading import Clicked, expected_effects
 from artwork_bandit.training.start import Start
 
 HOUR = 3_600_000_000
@@ -62,6 +63,9 @@ class Counts:
     """Title -> rows that can teach, and the sum of their rewards on [0, 1]."""
     variants: dict[int, Shown] = field(default_factory=dict)
     """64-bit variant id -> how it was shown last."""
+    clicked: dict[int, Floats] = field(default_factory=dict)
+    """64-bit variant id -> of its rows of which is known whether they were clicked, how many there
+    are and were clicked, and what those and all of them earned."""
     members: dict[str, Seen] = field(default_factory=dict)
     """Member -> how it was seen last."""
     largest: int = LARGEST_HASH
@@ -96,6 +100,8 @@ class Counts:
             for variant in variants:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
                 self._show(key, Shown(at, variant.revision, variant))
+        if block.clicked is not None:
+            self._click(block, block.clicked, share, eligible)
         self._meet(block)
 
     def __iadd__(self, other: Counts) -> Counts:
@@ -103,6 +109,8 @@ class Counts:
             self._title(title_id, rows, earned)
         for key, shown in other.variants.items():
             self._show(key, shown)
+        for key, sums in other.clicked.items():
+            self.clicked[key] = self.clicked[key] + sums if key in self.clicked else sums
         for hour, n in other.hours.items():
             self.hours[hour] = self.hours.get(hour, 0) + n
         self.largest = min(self.largest, other.largest)
@@ -118,6 +126,22 @@ class Counts:
         known = self.variants.get(key)
         if known is None or shown[:2] > known[:2]:
             self.variants[key] = shown
+
+    def _click(
+        self, block: ReplayBlock, clicked: Floats, share: Floats,
+        eligible: Sequence[Sequence[Variant]],
+    ) -> None:  # fmt: skip
+        """Count what clicks came to."""
+        known = np.flatnonzero(~np.isnan(clicked))
+        begins = np.cumsum([0, *map(len, eligible)])
+        at = begins[block.set_of_row[known]] + block.chosen[known]
+        was, earned = clicked[known], share[known]
+        parts = (np.ones(len(known)), was, was * earned, earned)
+        sums = np.stack([np.bincount(at, part, begins[-1]) for part in parts], axis=1)
+        variants = [variant for some in eligible for variant in some]
+        for i in np.flatnonzero(sums[:, 0]).tolist():
+            key = variant_key(variants[i].title_id, variants[i].slot, variants[i].variant_id)
+            self.clicked[key] = self.clicked[key] + sums[i] if key in self.clicked else sums[i]
 
     def _title(self, title_id: str, rows: float, earned: float) -> None:
         sums = self.titles.setdefault(title_id, [0, 0.0])
@@ -182,6 +206,11 @@ class Survey:
     """Per title number, its rows, those included that a start had learned from."""
     title_earned: Floats
     """Per title number, the sum of their rewards on [0, 1]."""
+    own_means: Floats
+    """Per variant number, what its own effect is expected to be, a logit: below 0 for those that
+    seem to mislead; a start's are its own."""
+    misleading: dict[int, float]
+    """64-bit ids of the variants that mislead more likely than not, with how likely that is."""
     new_rows: int
     """Rows that can teach, in this log."""
     start: Start | None
@@ -292,14 +321,35 @@ def survey(
         keys |= set(start.model.own_keys.tolist())
         start = start.among(np.array(sorted(keys), np.uint64))
     titles = sorted(sums)
+    numbers = {key: i for i, key in enumerate(sorted(keys))}
+    own_means, misleading = np.zeros(len(numbers)), {}
+    if start is not None:
+        own_means = start.own_means
+    elif counts.clicked:
+        means, chances = expected_effects(_clicked(counts))
+        found = zip(sorted(counts.clicked), means.tolist(), chances.tolist(), strict=True)
+        for key, mean, chance in found:
+            own_means[numbers[key]] = round(mean, 6)
+            if chance > 0.5:
+                misleading[key] = round(chance, 3)
     rows, earned = np.array([sums[t] for t in titles]).reshape(-1, 2).T
     return Survey(
         contexts=contexts, variants=variants, members=members, shown=shown,
-        variant_numbers={key: i for i, key in enumerate(sorted(keys))},
+        variant_numbers=numbers, own_means=own_means, misleading=misleading,
         title_numbers={title: i for i, title in enumerate(titles)},
         title_rows=rows, title_earned=earned, new_rows=new_rows,
         start=start, hours=counts.hours,
         left_out=counts.left_out, first=counts.first, last=counts.last,
+    )  # fmt: skip
+
+
+def _clicked(counts: Counts) -> Clicked:
+    titles, keys = {title: i for i, title in enumerate(counts.titles)}, sorted(counts.clicked)
+    of = [titles[counts.variants[k].variant.title_id] for k in keys]
+    rows, clicks, earned, all_earned = np.array([counts.clicked[k] for k in keys]).T
+    return Clicked(
+        title=np.array(of, np.int64), rows=rows, clicks=clicks, earned=earned,
+        all_earned=float(all_earned.sum()),
     )  # fmt: skip
 
 

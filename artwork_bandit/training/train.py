@@ -86,6 +86,9 @@ class Trained:
     effective_rows: float
     """Rows that weigh alike which would tell as much."""
     priors: Priors
+    misleading: dict[str, float]
+    """Variants that mislead more likely than not, with how likely that is, the likeliest first; a
+    training that goes on does not ask."""
     tuned: Tuned | None
     """How the priors were chosen; None if they were given."""
 
@@ -153,7 +156,14 @@ def train(
         bundle=made, rows=found.rows, new_rows=found.new_rows, left_out=found.left_out,
         window_from=instant(learned.first), window_to=instant(learned.last),
         rows_since=since, effective_rows=learned.effective_rows, priors=priors, tuned=tuned,
+        misleading=_misleading(found),
     )  # fmt: skip
+
+
+def _misleading(found: Survey) -> dict[str, float]:
+    ids = {variant_key(v.title_id, v.slot, v.variant_id): v.variant_id for v in found.shown}
+    likeliest = sorted(found.misleading.items(), key=lambda m: (-m[1], ids[m[0]]))
+    return {ids[key]: chance for key, chance in likeliest}
 
 
 def _learned(
@@ -172,6 +182,7 @@ def _learned(
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
         # To seven digits: the others hang on how the log was cut into blocks.
         weight=float(f"{weight:.7g}"), squared=float(f"{squared:.7g}"),
+        own_means=Stored.of(found.own_means),
     )  # fmt: skip
 
 
@@ -195,6 +206,14 @@ def _compile(
         own = np.zeros((len(keys), 1 + len(form.factors) * form.own_crosses))
         own[seen] = vowpal.compile_own(predict, form, n_contexts, seen)
         canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
+    if found.start is None:
+        # What examples start from, Vowpal Wabbit knows nothing of.
+        own[:, 0] += found.own_means
+        beyond = [0.0 if of is None else scale * float(found.own_means[of]) for of in owns]
+        canaries = [
+            msgspec.structs.replace(c, score=c.score + more)
+            for c, more in zip(canaries, beyond, strict=True)
+        ]
     if (start := found.start) is not None:
         weights, own = weights + start.model.weights, own + start.model.own(keys)
         affinity = affinity + start.affinity

@@ -164,7 +164,7 @@ class Trial:
         self.form = Form.of(Priors(), found.contexts, found.variants)
         self._conditioning = Conditioning.of(found, self.form)
         self.form = msgspec.structs.replace(self.form, tries_genres=True)
-        self._titles = len(found.title_numbers)
+        self._titles, self._base = len(found.title_numbers), found.base_logits()
         self._whole = folder / "all.txt"
         with self._whole.open("w", encoding="ascii") as out:
             since = found.since(MOST_ROWS)
@@ -195,12 +195,12 @@ class Trial:
         with self._whole.open() as text:
             for line, late, at in zip(text, *self._of_lines(), strict=True):
                 if not late and at != LEFT_OUT:
-                    label, weight, title, _ = _parts(line)
+                    label, weight, _, title, _ = _parts(line)
                     rows[title] += weight
                     earned[title] += weight * (label > 0)
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
-        base = base_logits(rows, earned)
+        base, known = base_logits(rows, earned), self._base
         self._labels = []
         with (
             self._whole.open() as text, self._early.open("w") as early,
@@ -209,8 +209,8 @@ class Trial:
             for line, late, at in zip(text, *self._of_lines(), strict=True):
                 if at == LEFT_OUT:
                     continue
-                label, weight, title, features = _parts(line)
-                begin = f"{label:g} {weight:.7g} {base[title]:.5f}"
+                label, weight, level, title, features = _parts(line)
+                begin = f"{label:g} {weight:.7g} {level + base[title] - known[title]:.5f}"
                 (late_ones if late else early).write(f"{begin} {features}")
                 if late:
                     self._labels.append((label, weight))
@@ -285,10 +285,10 @@ def _columns(found: Survey) -> tuple[int, int]:
     return len(found.contexts.columns), len(found.variants.columns)
 
 
-def _parts(line: str) -> tuple[float, float, int, str]:
-    """Return (label, weight, title number, features) of a line."""
-    label, weight, _, features = line.split(" ", 3)
-    return float(label), float(weight), int(features.split(" ", 2)[1]), features
+def _parts(line: str) -> tuple[float, float, float, int, str]:
+    """Return (label, weight, base, title number, features) of a line."""
+    label, weight, base, features = line.split(" ", 3)
+    return float(label), float(weight), float(base), int(features.split(" ", 2)[1]), features
 
 
 def _logistic_losses(chance: Floats, labels: list[tuple[float, float]]) -> Floats:

@@ -357,6 +357,9 @@ def test_export_is_judged_like_the_database_and_imports_once(
     assert (
         imports.import_log(other, path, simulation.settings, now, dry_run=False).duplicates == rows
     )
+    there = [block.clicked for block in replay.blocks(other, Window())]
+    assert there
+    assert all(clicked is not None and np.isnan(clicked).all() for clicked in there)
     again, _ = judge(ReplaySource.of(other, None, "artwork", None, None), ["uniform"])
     found = again.targets["uniform"].estimators["snips"].estimate
     assert found == pytest.approx(from_sql.targets["uniform"].estimators["snips"].estimate)

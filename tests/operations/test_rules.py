@@ -48,6 +48,19 @@ def test_the_log_read_under_a_rule_is_the_log_settled_under_it(simulation: Simul
     assert {k: mixed[k] for k in own} == own
 
 
+def test_the_log_says_what_was_clicked_whatever_the_rule(simulation: Simulation) -> None:
+    simulation.visits(150)
+    store = simulation.service.store
+    join_rewards(store, OWN, simulation.settings, simulation.later())
+    (block,) = replay.blocks(store, Window(rule=CLICKS))
+    assert block.clicked is not None
+    assert 0 < block.clicked.sum() < len(block)
+    assert block.clicked.tolist() == block.reward.tolist()
+    (own,) = replay.blocks(store, Window(rule=OWN.reward))
+    assert own.clicked is not None
+    assert own.clicked.tolist() == block.clicked.tolist()
+
+
 def test_a_model_says_which_rule_it_was_trained_under(simulation: Simulation) -> None:
     simulation.visits(300)
     store = simulation.service.store

@@ -64,6 +64,22 @@ def test_a_log_is_read_as_it_was_written(
     ]
 
 
+def test_clicks_are_read_as_they_were_written_where_they_are_known(tmp_path: Path) -> None:
+    table = log(3).slice(0, 5)
+    found = [True, False, None, True, None]
+    pq.write_table(table.append_column("clicked", pa.array(found, pa.bool_())), tmp_path / "log")
+    (block,) = parquet.read(tmp_path / "log")
+    assert block.clicked is not None
+    assert np.array_equal(block.clicked, [1, 0, np.nan, 1, np.nan], equal_nan=True)
+    assert parquet.write(tmp_path / "again", [block]) == 5
+    assert pq.read_table(tmp_path / "again")["clicked"].to_pylist() == found
+    pq.write_table(table, tmp_path / "without")
+    (block,) = parquet.read(tmp_path / "without")
+    assert block.clicked is None
+    parquet.write(tmp_path / "unknown", [block])
+    assert pq.read_table(tmp_path / "unknown")["clicked"].to_pylist() == [None] * 5
+
+
 def test_a_propensity_that_is_text_is_refused(tmp_path: Path) -> None:
     table = log(3)
     text = table["propensity"].cast(pa.string())
