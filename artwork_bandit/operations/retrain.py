@@ -251,7 +251,8 @@ def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
         "explored_share": how.explored_share,
         "seed": how.seed,
         "rows_left_out": trained.left_out,
-        "misleading": dict(islice(trained.misleading.items(), MOST_MISLEADING)),
+        "misleading": trained.misleading
+        and dict(islice(trained.misleading.items(), MOST_MISLEADING)),
         "started_from": _started_from(planned),
         "why_whole": planned.why_whole,
         "new_rows": trained.new_rows,

@@ -31,6 +31,7 @@ SMALL = BLOCK // 4
 """Mean rows of a row group below which several make a block."""
 READ_AT_ONCE = 1 << 20
 """Bytes of a column read at once."""
+CLICKED = "clicked"
 REPEATING = ("title_id", "action_set", "variant_id")
 
 
@@ -134,10 +135,12 @@ def read(
     """
     with _told(path):
         columns = _columns(path, _schema(path))
+        if detail == "all" and CLICKED not in columns:
+            columns.append(CLICKED)
         if detail == "plain":
             columns = [name for name in columns if name in REQUIRED or name == "slot"]
         if detail == "no contexts":
-            columns = [name for name in columns if name != "context"]
+            columns = [name for name in columns if name not in ("context", CLICKED)]
         some = parts(path) if of is None else of
         if not any(part.rows for part in some):
             raise InvalidInput(f"{path} holds no rows")
@@ -193,7 +196,10 @@ def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBat
         part.file, metadata=metadata, buffer_size=READ_AT_ONCE, pre_buffer=False,
         read_dictionary=as_numbers,
     ) as file:  # fmt: skip
-        if missing := [name for name in columns if name not in file.schema_arrow.names]:
+        there = file.schema_arrow.names
+        # Exports of earlier releases lack it, and a folder may hold both.
+        columns = [name for name in columns if name in there or name != CLICKED]
+        if missing := [name for name in columns if name not in there]:
             raise InvalidInput(
                 f"{part.file} lacks the columns {missing}, which the log's other parts have"
             )
@@ -231,6 +237,10 @@ def _columns(path: Path, schema: pa.Schema) -> list[str]:
     for name in ("propensity", "reward"):
         if not _is_number(schema.field(name).type):
             raise InvalidInput(f"{path}: {name} is {schema.field(name).type}; it must be a number")
+    if CLICKED in schema.names:
+        kind = schema.field(CLICKED).type
+        if not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            raise InvalidInput(f"{path}: {CLICKED} is {kind}; it must be boolean")
     return [*REQUIRED, *(name for name in OPTIONAL if name in schema.names), *targets]
 
 

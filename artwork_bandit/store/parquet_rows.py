@@ -101,6 +101,11 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
             np.abs(of_shown - propensity) > APART * propensity + 1e-9,
             "propensity is not what logging_pmf says of the variant that was shown",
         )
+    clicked = None
+    if "clicked" in has:
+        clicked = batch.column("clicked").cast(pa.float64()).to_numpy(zero_copy_only=False)
+        wrong = ~np.isnan(clicked) & (clicked != 0) & (clicked != 1)
+        broken(wrong, "clicked is neither true (1) nor false (0); leave it out where unknown")
     return ReplayBlock(
         decision_ids=column("decision_id").to_numpy(zero_copy_only=False),
         occurred_at=column("occurred_at").cast(pa.int64()).to_numpy(zero_copy_only=False),
@@ -116,9 +121,7 @@ def block_of(path: Path, batch: pa.RecordBatch, start: int) -> ReplayBlock:
         cells=column("cell").to_numpy(zero_copy_only=False)
         if "cell" in has
         else np.full(len(sizes), None, object),
-        clicked=column("clicked").cast(pa.float64()).to_numpy(zero_copy_only=False)
-        if "clicked" in has
-        else None,
+        clicked=clicked,
         logging_pmf=logging_pmf,
         targets={
             name.removeprefix(TARGET_PREFIX): per_variant(name, True)

@@ -1,22 +1,23 @@
-"""Which variants mislead: clicked like others or more, and come to far less than a click on another
-picture of their title.
+"""Which variants mislead: a click on them comes to far less than one on their title's others.
 
 A variant's own effect starts near what its features say, and a dozen impressions move it little;
-but what its clicks came to tells a misleading one from its first dozen clicks. Variants are taken
-for a mixture of two kinds (Dempster, Laird and Rubin 1977): of honest ones a click of title t earns
-a_t, of misleading ones rho a_t, and misleading ones are clicked delta times as often. Clicks of
-honest variants vary by more than chance (negative binomial), earnings of a click are Bernoulli; a_t
-and the titles' click rates are shrunk towards those of all. What a variant's own effect is expected
-to be, as a logit, is
+but what its clicks came to tells a misleading one soon. Variants are taken for a mixture of two
+kinds (Dempster, Laird and Rubin 1977): of honest ones a click of title t earns a_t, of misleading
+ones rho a_t, and misleading ones are clicked delta times as often as their title's others. Honest
+variants differ by more than chance, in what clicks earn (beta-binomial) and in how often they are
+clicked (negative binomial); how much in the former the log says. Titles' a_t and click rates are
+shrunk towards those of all. What a variant's own effect is expected to be, as a logit, is
 
-    log(1 - m + m rho),   m the probability that it misleads.
+    log(1 - m + m min(rho delta, 1)),   m the probability that it misleads.
 
-It is used where most of what was earned came by clicks and the log is sure of the second kind.
+It is used where most of what was earned came by clicks, and two kinds are surely likelier than one
+that differs within itself. Where most variants of a title mislead, none of them is told.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,12 +29,15 @@ BY_CLICKS = 0.9
 MOST_EARNED = 0.5
 """rho, at most: a click on a misleading variant comes to less than half."""
 SURE = 10.0
-"""Logarithm of the likelihood ratio, against one kind, from which on the second is believed."""
+"""Logarithm of the likelihood ratio, two kinds against one, from which on two are believed."""
 PRIOR = 20.0
 """Clicks, and rows, of an average title that a title's own rates are shrunk towards."""
 SPREAD = 0.2
 """Relative standard deviation of honest variants' click rates within a title."""
-STEPS = 100
+ALIKE = (3.0, 10.0, 30.0, 100.0)
+"""Clicks on one variant's title that are worth as much as knowing the variant, of which the
+likeliest is taken: the fewer, the more variants differ in what clicks earn."""
+STEPS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,41 +49,65 @@ class Clicked:
     rows: Floats
     clicks: Floats
     earned: Floats
-    """Reward on [0, 1], of clicked rows."""
+    """By clicks, as shares of the most that a click can earn."""
     all_earned: float
     """By all variants, clicked or not."""
 
 
-def misleads(seen: Clicked) -> tuple[Floats, float]:
-    """Return per variant the probability that it misleads, and rho; zeros and 1 where the log does
-    not say surely that some do."""
-    nothing = np.zeros(len(seen.rows)), 1.0
-    clicks, earned = seen.clicks.sum(), seen.earned.sum()
-    if clicks < FEWEST_CLICKS or earned <= 0 or earned < BY_CLICKS * seen.all_earned:
-        return nothing
-    title = np.unique(seen.title, return_inverse=True)[1]
-    m = np.full(len(title), 0.1)
-    share, rho, delta, ratio = 0.1, 0.3, 1.3, np.zeros(len(title))
-    for _ in range(STEPS):
-        honest = 1 - m
-        earns = _shrunken(title, honest * seen.earned, honest * seen.clicks)[title]
-        expected = seen.rows * _shrunken(title, honest * seen.clicks, honest * seen.rows)[title]
-        ratio = _log_ratio(seen, np.clip(earns, 1e-4, 1 - 1e-4), expected, rho, delta)
-        odds = np.log(share / (1 - share)) + ratio
-        m = 1 / (1 + np.exp(-np.clip(odds, -50, 50)))
-        share = min(max(float(m.mean()), 1e-4), 0.5)
-        rho = min(max(float((m * seen.earned).sum() / max((m * seen.clicks * earns).sum(), 1e-9)),
-                      0.01), 1.0)  # fmt: skip
-        delta = max(float((m * seen.clicks).sum() / max((m * expected).sum(), 1e-9)), 0.5)
-    gain = np.logaddexp(np.log(1 - share), np.log(share) + ratio).sum()
-    return (m, rho) if rho < MOST_EARNED and gain > SURE else nothing
+class Kinds(NamedTuple):
+    """A mixture that fits."""
+
+    log_likelihood: float
+    misleads: Floats
+    """Per variant, the probability."""
+    rho: float
+    delta: float
 
 
 def expected_effects(seen: Clicked) -> tuple[Floats, Floats]:
     """Return per variant what its own effect is expected to be, a logit, and the probability that
-    it misleads."""
-    m, rho = misleads(seen)
-    return np.log(1 - m + m * rho), m
+    it misleads; zeros where the log does not say surely that some do."""
+    nothing = np.zeros(len(seen.rows))
+    earned = seen.earned.sum()
+    enough = seen.clicks.sum() >= FEWEST_CLICKS and earned > 0
+    if not enough or earned < BY_CLICKS * seen.all_earned:
+        return nothing, nothing
+    title = np.unique(seen.title, return_inverse=True)[1]
+    two = max((_two_kinds(seen, title, alike) for alike in ALIKE), key=lambda k: k.log_likelihood)
+    one = max(_one_kind(seen, title, alike) for alike in ALIKE)
+    if two.rho >= MOST_EARNED or two.log_likelihood - one < SURE:
+        return nothing, nothing
+    m = two.misleads
+    return np.log(1 - m + m * min(two.rho * two.delta, 1.0)), m
+
+
+def _one_kind(seen: Clicked, title: Ints, alike: float) -> float:
+    """Return the logarithm of the likelihood of what was seen if no variant misleads."""
+    earns = _shrunken(title, seen.earned, seen.clicks)[title]
+    expected = seen.rows * _shrunken(title, seen.clicks, seen.rows)[title]
+    return float(_log_chances(seen, earns, expected, alike).sum())
+
+
+def _two_kinds(seen: Clicked, title: Ints, alike: float) -> Kinds:
+    """Return the mixture that expectation and maximisation come to."""
+    m = np.full(len(title), 0.1)
+    share, rho, delta, log_likelihood = 0.1, 0.3, 1.3, -np.inf
+    for _ in range(STEPS):
+        honest = 1 - m
+        earns = _shrunken(title, honest * seen.earned, honest * seen.clicks)[title]
+        expected = seen.rows * _shrunken(title, honest * seen.clicks, honest * seen.rows)[title]
+        chances = np.log(1 - share) + _log_chances(seen, earns, expected, alike)
+        others = np.log(share) + _log_chances(seen, rho * earns, delta * expected, alike)
+        both = np.logaddexp(chances, others)
+        log_likelihood, m = float(both.sum()), np.exp(others - both)
+        share = min(max(float(m.mean()), 1e-4), 0.5)
+        rho = _ratio(m * seen.earned, m * seen.clicks * earns, 0.01, 1.0)
+        delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
+    return Kinds(log_likelihood, m, rho, delta)
+
+
+def _ratio(some: Floats, of: Floats, least: float, most: float) -> float:
+    return min(max(float(some.sum() / max(of.sum(), 1e-9)), least), most)
 
 
 def _shrunken(title: Ints, some: Floats, of: Floats) -> Floats:
@@ -89,13 +117,16 @@ def _shrunken(title: Ints, some: Floats, of: Floats) -> Floats:
     return found
 
 
-def _log_ratio(seen: Clicked, earns: Floats, expected: Floats, rho: float, delta: float) -> Floats:
-    """Return log P(what was seen of a variant | it misleads) - log P(... | it is honest)."""
-    less = np.clip(rho * earns, 1e-5, 1 - 1e-5)
-    lost = seen.clicks - seen.earned
-    found = seen.earned * np.log(less / earns) + lost * np.log((1 - less) / (1 - earns))
+def _log_chances(seen: Clicked, earns: Floats, expected: Floats, alike: float) -> Floats:
+    """Return per variant the logarithm of the chance of what was seen, up to what is the same for
+    every kind, where a click earns `earns` and so many clicks are expected."""
+    from scipy.special import betaln  # only training needs it
+
+    mean = np.clip(earns, 1e-4, 1 - 1e-4)
+    a, b = alike * mean, alike * (1 - mean)
+    lost = np.maximum(seen.clicks - seen.earned, 0.0)
     shape = 1 / SPREAD**2
-    more = seen.clicks * np.log(delta)
-    more -= (seen.clicks + shape) * np.log((shape + delta * expected) / (shape + expected))
-    both: Floats = found + more
-    return both
+    found: Floats = betaln(a + seen.earned, b + lost) - betaln(a, b)
+    found += seen.clicks * np.log(np.maximum(expected, 1e-9))
+    found -= (seen.clicks + shape) * np.log(shape + expected)
+    return found

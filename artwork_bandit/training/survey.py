@@ -8,6 +8,7 @@ with the log.
 
 from __future__ import annotations
 
+import datetime as dt
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +24,13 @@ from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
+from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.misleading import Clicked, expected_effects
 from artwork_bandit.training.start import Start
 
 HOUR = 3_600_000_000
+CLICKS_AGE = Ageing(half_life=dt.timedelta(days=30))
+"""Where nobody says otherwise."""
 MOST_MEMBERS = 10_000
 """Members whose latest context is kept to learn the context's columns: those of smallest hash."""
 LARGEST_HASH = 2**64
@@ -55,6 +59,22 @@ class Shown(NamedTuple):
     variant: Variant
 
 
+class Clicks(NamedTuple):
+    """What clicks on one content of a variant came to."""
+
+    revision: int
+    """Of the variant, the latest: what was said of another picture is forgotten."""
+    at: int
+    """Microsecond as of which rows have aged."""
+    sums: Floats
+    """Of weights of rows of which is known whether they were clicked: of all and of those that
+    were; and of what the latter and all of them earned, as shares of the most there is."""
+
+    def aged(self, at: int, ageing: Ageing) -> Floats:
+        found: Floats = self.sums * ageing.weights(np.array([self.at]), at)
+        return found
+
+
 @dataclass(slots=True)
 class Counts:
     """What the rows of some parts of a log say; merges with `+=`, parts in the log's order."""
@@ -63,9 +83,10 @@ class Counts:
     """Title -> rows that can teach, and the sum of their rewards on [0, 1]."""
     variants: dict[int, Shown] = field(default_factory=dict)
     """64-bit variant id -> how it was shown last."""
-    clicked: dict[int, Floats] = field(default_factory=dict)
-    """64-bit variant id -> of its rows of which is known whether they were clicked, how many there
-    are and were clicked, and what those and all of them earned."""
+    clicked: dict[int, Clicks] = field(default_factory=dict)
+    """64-bit variant id -> what its clicks came to."""
+    ageing: Ageing = CLICKS_AGE
+    """How clicks age."""
     members: dict[str, Seen] = field(default_factory=dict)
     """Member -> how it was seen last."""
     largest: int = LARGEST_HASH
@@ -101,7 +122,7 @@ class Counts:
                 key = variant_key(variant.title_id, variant.slot, variant.variant_id)
                 self._show(key, Shown(at, variant.revision, variant))
         if block.clicked is not None:
-            self._click(block, block.clicked, share, eligible)
+            self._click(block, block.clicked, bounds[1], eligible)
         self._meet(block)
 
     def __iadd__(self, other: Counts) -> Counts:
@@ -109,8 +130,8 @@ class Counts:
             self._title(title_id, rows, earned)
         for key, shown in other.variants.items():
             self._show(key, shown)
-        for key, sums in other.clicked.items():
-            self.clicked[key] = self.clicked[key] + sums if key in self.clicked else sums
+        for key, clicks in other.clicked.items():
+            self._clicks(key, clicks)
         for hour, n in other.hours.items():
             self.hours[hour] = self.hours.get(hour, 0) + n
         self.largest = min(self.largest, other.largest)
@@ -128,20 +149,34 @@ class Counts:
             self.variants[key] = shown
 
     def _click(
-        self, block: ReplayBlock, clicked: Floats, share: Floats,
+        self, block: ReplayBlock, clicked: Floats, most: float,
         eligible: Sequence[Sequence[Variant]],
     ) -> None:  # fmt: skip
         """Count what clicks came to."""
         known = np.flatnonzero(~np.isnan(clicked))
+        if most <= 0 or not len(known):
+            return
         begins = np.cumsum([0, *map(len, eligible)])
         at = begins[block.set_of_row[known]] + block.chosen[known]
-        was, earned = clicked[known], share[known]
-        parts = (np.ones(len(known)), was, was * earned, earned)
+        newest = int(block.occurred_at[known].max())
+        weight = self.ageing.weights(block.occurred_at[known], newest)
+        # What was lost, under some rules, is nothing earned.
+        was, earned = clicked[known] * weight, np.clip(block.reward[known] / most, 0, 1) * weight
+        parts = (weight, was, clicked[known] * earned, earned)
         sums = np.stack([np.bincount(at, part, begins[-1]) for part in parts], axis=1)
         variants = [variant for some in eligible for variant in some]
         for i in np.flatnonzero(sums[:, 0]).tolist():
             key = variant_key(variants[i].title_id, variants[i].slot, variants[i].variant_id)
-            self.clicked[key] = self.clicked[key] + sums[i] if key in self.clicked else sums[i]
+            self._clicks(key, Clicks(variants[i].revision, newest, sums[i]))
+
+    def _clicks(self, key: int, more: Clicks) -> None:
+        known = self.clicked.get(key)
+        if known is None or known.revision < more.revision:
+            self.clicked[key] = more
+        elif known.revision == more.revision:
+            newest = max(known.at, more.at)
+            both = known.aged(newest, self.ageing) + more.aged(newest, self.ageing)
+            self.clicked[key] = Clicks(known.revision, newest, both)
 
     def _title(self, title_id: str, rows: float, earned: float) -> None:
         sums = self.titles.setdefault(title_id, [0, 0.0])
@@ -297,10 +332,14 @@ def shares(reward: Floats, bounds: tuple[float, float]) -> Floats:
 def survey(
     log: Log, lookup: Lookup, bounds: tuple[float, float], products: Sequence[str] = (), *,
     with_audiences: bool = True, seed: int = 1, start: Start | None = None,
+    ageing: Ageing = CLICKS_AGE,
 ) -> Survey:  # fmt: skip
-    """Read the log once; return encoders, numbers and titles' means, those of a start gone on."""
-    counts = Counts()
-    for part in log.map(_counts, lookup, bounds):
+    """Read the log once; return encoders, numbers and titles' means, those of a start gone on.
+
+    `ageing` is that of clicks, the only ones here that age.
+    """
+    counts = Counts(ageing=ageing)
+    for part in log.map(_counts, lookup, bounds, ageing):
         counts += part
     members = counts.sampled()
     counts.members.clear()  # twice as many, perhaps
@@ -344,9 +383,12 @@ def survey(
 
 
 def _clicked(counts: Counts) -> Clicked:
+    assert counts.last is not None, "clicks are of rows"
     titles, keys = {title: i for i, title in enumerate(counts.titles)}, sorted(counts.clicked)
     of = [titles[counts.variants[k].variant.title_id] for k in keys]
-    rows, clicks, earned, all_earned = np.array([counts.clicked[k] for k in keys]).T
+    sums = [counts.clicked[k].aged(counts.last, counts.ageing) for k in keys]
+    # To nine digits: the others hang on how the log was cut into blocks.
+    rows, clicks, earned, all_earned = np.array([[float(f"{x:.9g}") for x in s] for s in sums]).T
     return Clicked(
         title=np.array(of, np.int64), rows=rows, clicks=clicks, earned=earned,
         all_earned=float(all_earned.sum()),
@@ -354,9 +396,9 @@ def _clicked(counts: Counts) -> Clicked:
 
 
 def _counts(
-    blocks: Iterable[ReplayBlock], lookup: Lookup, bounds: tuple[float, float]
+    blocks: Iterable[ReplayBlock], lookup: Lookup, bounds: tuple[float, float], ageing: Ageing
 ) -> Iterator[Counts]:
-    counts = Counts()
+    counts = Counts(ageing=ageing)
     for block in blocks:
         counts.add(block, lookup, bounds)
     yield counts

@@ -86,9 +86,9 @@ class Trained:
     effective_rows: float
     """Rows that weigh alike which would tell as much."""
     priors: Priors
-    misleading: dict[str, float]
-    """Variants that mislead more likely than not, with how likely that is, the likeliest first; a
-    training that goes on does not ask."""
+    misleading: dict[str, float] | None
+    """Variants that mislead more likely than not, with how likely that is, the likeliest first;
+    None where a model was gone on from, whose expectations stay."""
     tuned: Tuned | None
     """How the priors were chosen; None if they were given."""
 
@@ -110,6 +110,7 @@ def train(
     found = survey(
         log, lookup, slot.reward.bounds, settings.products,
         with_audiences=settings.with_audiences, seed=settings.seed, start=start,
+        ageing=Ageing(half_life=settings.half_life, changed_at=settings.changed_at),
     )  # fmt: skip
     if found.new_rows < FEWEST_ROWS or found.first is None or found.last is None:
         of = "the log has" if start is None else "after the model's last row the log has"
@@ -160,7 +161,9 @@ def train(
     )  # fmt: skip
 
 
-def _misleading(found: Survey) -> dict[str, float]:
+def _misleading(found: Survey) -> dict[str, float] | None:
+    if found.start is not None:
+        return None
     ids = {variant_key(v.title_id, v.slot, v.variant_id): v.variant_id for v in found.shown}
     likeliest = sorted(found.misleading.items(), key=lambda m: (-m[1], ids[m[0]]))
     return {ids[key]: chance for key, chance in likeliest}

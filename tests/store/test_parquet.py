@@ -80,6 +80,28 @@ def test_clicks_are_read_as_they_were_written_where_they_are_known(tmp_path: Pat
     assert pq.read_table(tmp_path / "unknown")["clicked"].to_pylist() == [None] * 5
 
 
+def test_clicks_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
+    table = log(3).slice(0, 3)
+    for values, words in (
+        ([0, 1, -1], "row 3: clicked is neither true"), (["0", "1", "1"], "clicked is string"),
+        ([0.0, 1.0, float("nan")], "clicked is double; it must be boolean"),
+    ):  # fmt: skip
+        pq.write_table(table.append_column("clicked", pa.array(values)), tmp_path / "log")
+        with pytest.raises(InvalidInput, match=words):
+            list(parquet.read(tmp_path / "log"))
+
+
+@pytest.mark.parametrize("knows", ["a.parquet", "b.parquet"])
+def test_a_folder_may_hold_exports_with_and_without_clicks(tmp_path: Path, knows: str) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        table = log(3).slice(0, 3)
+        if name == knows:
+            table = table.append_column("clicked", pa.array([True, False, None]))
+        pq.write_table(table, tmp_path / name)
+    found = [block.clicked is not None for block in parquet.read(tmp_path)]
+    assert found == [name == knows for name in ("a.parquet", "b.parquet")]
+
+
 def test_a_propensity_that_is_text_is_refused(tmp_path: Path) -> None:
     table = log(3)
     text = table["propensity"].cast(pa.string())
