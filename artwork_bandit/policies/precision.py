@@ -102,15 +102,19 @@ class Spreads:
     """Of emphasis columns."""
 
     @staticmethod
-    def of(priors: Priors, known: Information, cross: Floats, tastes: Ints, shown: Ints) -> Spreads:
+    def of(
+        priors: Priors, known: Information, cross: Floats, own_cross: Floats, tastes: Ints,
+        shown: Ints,
+    ) -> Spreads:  # fmt: skip
         """Return them for `cross`, the priors' [crossed context columns, described variant
-        columns], of which `tastes` are factors and `shown` what those are crossed with."""
+        columns], of which `tastes` are factors and `shown` what those are crossed with; `own_cross`
+        [factors] are the priors' of those on each variant."""
         crosses = spread(cross, known.cross)
         tables = [np.delete(crosses, tastes, axis=0)] if priors.cross else []
         tables += [spread(priors.watched, known.watched)[None]] if priors.watched else []
         rows, crossed_by = as_product(np.vstack([*tables, np.empty((0, len(known.variant)))]))
         of_tastes, tastes_by = as_product(crosses[np.ix_(tastes, shown)])
-        factors_by, factors = as_product(spread(priors.own_cross, known.own_cross))
+        factors_by, factors = as_product(spread(own_cross, known.own_cross))
         genres, genres_by = as_product(spread(priors.genre_cross, known.genre_cross))
         plain = len(crosses) - len(tastes)
         return Spreads(

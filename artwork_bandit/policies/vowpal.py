@@ -64,6 +64,9 @@ UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
 TASTES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """Namespaces of taste factors."""
+OWN_SHARE = 0.8
+"""Spread of what a taste factor says of a variant itself, beside that of what it says of what
+variants show: the best of three at 100,000 and 300,000 rows of `simulations.learning --world B`."""
 AFFINITIES = "abcdij"
 """Namespaces of the kinds of affinity."""
 
@@ -124,7 +127,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         """Return how what came after is written, where so much is known."""
         at = np.flatnonzero(np.isin(self.crossed, self.factors))
         shown = np.array(self.shown, np.int64)
-        spreads = Spreads.of(self.priors, known, self.cross_priors, at, shown)
+        crosses = self.cross_priors, self.own_cross_priors
+        spreads = Spreads.of(self.priors, known, *crosses, at, shown)
         return msgspec.structs.replace(self, spreads=spreads)
 
     @cached_property
@@ -139,6 +143,15 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         found = np.full(len(self.factors), self.priors.taste)
         known = self.priors.title_tastes[: len(self.title_factors)]
         found[self.title_factors[: len(known)]] = known
+        return found
+
+    @cached_property
+    def own_cross_priors(self) -> Floats:
+        """Standard deviations of what each taste factor says of each variant beside what it says of
+        what variants show: wider where that says much."""
+        if not self.priors.own_cross:
+            return np.zeros(len(self.factors))
+        found: Floats = np.maximum(self.priors.own_cross, OWN_SHARE * self.taste_priors)
         return found
 
     @property
@@ -219,6 +232,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         if (s := self.spreads) is not None:
             crossed, factors, tastes = crossed * s.crossed, factors * s.factors, tastes * s.tastes
             genres = genres * s.genres if self.genre_crosses else genres
+        elif self.own_crosses:
+            factors = factors * (self.own_cross_priors / self.priors.own_cross)
         g, f = self.heads["g"], self.heads["f"]
         found = [f"{g}{text}" for text in columns_texts(crossed)]
         if self.factors:

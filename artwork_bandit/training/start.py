@@ -83,7 +83,7 @@ class Start:
             weights[1 + contexts, 1 + variants] += liked
         own = kept(p.own, known.own, share)[:, None]
         if model.own_columns:
-            own = np.hstack([own, kept(p.own_cross, known.own_cross, share)])
+            own = np.hstack([own, kept(form.own_cross_priors, known.own_cross, share)])
         own_effects = model.own_effects * own
         own_effects[:, 0] += (1 - own[:, 0]) * self.own_means
         weight, squared = self.learned.weight, self.learned.squared

@@ -34,8 +34,10 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         [6, 7],
         [0, 1, 4],
         4,
+        [1],
         narrowed=Narrowed(affinity=[0.5, 0.8]),
     )
+    assert form.own_cross_priors.round(6).tolist() == [0.3, 0.32]  # the latter says much
     lines = []
     for _ in range(3_000):
         u, x = rng.normal(size=n_context), (rng.random(n_variant) < 0.4) * rng.random(n_variant)
