@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ from artwork_bandit.training.tuning import Progress
 
 MOST_PROCESSES = 4
 """Processes that make examples, if not told otherwise: each holds a part of the log in memory."""
-MOST_MISLEADING = 100
+MOST_MISLEADING = 1_000
 """Variants that mislead that are kept with a model, for people to see."""
 
 
@@ -222,6 +222,16 @@ def _started_from(planned: Plan) -> int | None:
     return None if planned.goes_on is None else planned.goes_on.version
 
 
+def _misleading(planned: Plan, trained: Trained) -> Mapping[str, float] | None:
+    """Return the variants that mislead; of a model that went on, those of the one it went on from,
+    of which as little is expected."""
+    if trained.misleading is not None:
+        return dict(islice(trained.misleading.items(), MOST_MISLEADING))
+    version = _started_from(planned)
+    before = next((m for m in planned.models if m.version == version), None)
+    return None if before is None else before.settings.get("misleading")
+
+
 def processes(settings: Settings) -> int:
     """Return how many processes make the examples of a large log."""
     limited = hasattr(os, "sched_getaffinity")
@@ -251,8 +261,7 @@ def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
         "explored_share": how.explored_share,
         "seed": how.seed,
         "rows_left_out": trained.left_out,
-        "misleading": trained.misleading
-        and dict(islice(trained.misleading.items(), MOST_MISLEADING)),
+        "misleading": _misleading(planned, trained),
         "started_from": _started_from(planned),
         "why_whole": planned.why_whole,
         "new_rows": trained.new_rows,

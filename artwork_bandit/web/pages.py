@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from flask import Blueprint, render_template, request
@@ -18,7 +18,7 @@ from artwork_bandit.comparison import variants as variant_comparison
 from artwork_bandit.comparison.course import Point
 from artwork_bandit.comparison.variants import Comparison, is_running
 from artwork_bandit.comparison.verdict import Word
-from artwork_bandit.domain import ActionSet, Title, VariantStatus
+from artwork_bandit.domain import ActionSet, ModelRecord, Title, VariantStatus
 from artwork_bandit.estimators import segments
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
@@ -126,6 +126,7 @@ def title(title_id: str) -> str:
         rows, sets, compared = shown(connection, title_id, filters)
         slots = sorted({v.slot for v in catalog.list_variants(connection, title_id)})
         marks = registry.promoted(connection, filters.slot)
+        live = registry.live(connection, filters.slot)
         written = notes.of_title(connection, filters.slot, title_id)
         history = changes.latest(connection, title_id=title_id, limit=CHANGES_OF_TITLE + 1)
         done = views.done(connection, title_id, now())
@@ -146,9 +147,14 @@ def title(title_id: str) -> str:
         order=order, scale=scale, filters=filters, charts=charted, points=points, notes=written,
         history=history[:CHANGES_OF_TITLE], more_history=len(history) > CHANGES_OF_TITLE,
         segmented=segmented, fields=fields, statuses=list(VariantStatus), done=done,
-        lines_shown=LINES_SHOWN,
+        lines_shown=LINES_SHOWN, live=live, misleading=_misleading(live),
         latest=segment_comparison.LATEST, started=rollups.start_of,
     )  # fmt: skip
+
+
+def _misleading(live: ModelRecord | None) -> Collection[str]:
+    """Return the variants that the model that serves took for misleading."""
+    return () if live is None else live.settings.get("misleading") or ()
 
 
 def _order(compared: Comparison) -> list[int]:

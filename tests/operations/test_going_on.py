@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from artwork_bandit.domain import VariantStatus
 from artwork_bandit.errors import InvalidInput, NotEnoughData
@@ -16,6 +17,7 @@ from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import CLICKS
 from artwork_bandit.store import catalog, parquet, registry, replay
+from artwork_bandit.store.tables import models
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
@@ -63,13 +65,20 @@ def test_so_many_go_on_in_a_row_and_then_the_whole_log_is_learned_from(
 ) -> None:
     store, settings = simulation.service.store, replace(simulation.settings, warm_starts=2)
     started = []
+    named = []
     for _ in range(4):
         simulation.visits(200)
         outcome = retrain(store, ARTWORK, settings, simulation.later())
         with store.write() as connection:  # whatever the gate says
             registry.promote(connection, outcome.version, "for the test", simulation.now)
+            made = registry.get(connection, outcome.version).settings
+            named.append(made["misleading"])
+            if outcome.version == 1:  # as if it had been found
+                made = {**made, "misleading": {"t0-a1": 0.9}}
+                connection.execute(sa.update(models).values(settings=made))
         started.append(outcome.started_from)
     assert started == [None, 1, 2, None]
+    assert named == [{}, {"t0-a1": 0.9}, {"t0-a1": 0.9}, {}]
     simulation.visits(200)
     clicks = replace(ARTWORK, reward=CLICKS)
     other = replace(settings, training_half_life_days=7.0)

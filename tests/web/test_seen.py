@@ -21,11 +21,12 @@ from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.encoding import ContextEncoder
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import rollups
+from artwork_bandit.store import registry, rollups
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web import api, pages
 from artwork_bandit.web.app import create_app
 from tests.conftest import Postgres
+from tests.samples import NOW
 from tests.simulated import WINDOW, Simulation
 from tests.web.test_actions import HTML, post
 
@@ -99,6 +100,42 @@ def test_what_is_seen_can_be_taken_away(simulated: FlaskClient) -> None:
     assert simulated.get("/titles/t0/comparison.xls").status_code == 422
     assert simulated.get("/titles/nope/comparison.csv").status_code == 404
     assert simulated.get("/titles/t0/charts/nope.svg").status_code == 404
+
+
+def test_a_variant_that_the_live_model_took_for_misleading_is_named(
+    simulated: FlaskClient, store: Store
+) -> None:
+    words = "a click on it comes to far less"
+    assert words not in simulated.get("/titles/t0").text
+    with store.write() as connection:
+        version = registry.register(
+            connection,
+            slot="artwork",
+            data=b"none",
+            window=(None, None),
+            rows=1_000,
+            now=NOW,
+            settings={"misleading": {"t0-a1": 0.97, "t9-a1": 0.8}},
+        )
+    assert words not in simulated.get("/titles/t0").text  # it does not serve
+    with store.write() as connection:
+        registry.promote(connection, version, "by hand", NOW)
+    page = simulated.get("/titles/t0").text
+    assert page.count(f"Model {version}: {words}") == 1
+    rows = re.findall(r"<tr.*?</tr>", page, re.DOTALL)
+    assert [("t0-a1" in row) for row in rows if words in row] == [True]
+    with store.write() as connection:
+        gone_on = registry.register(
+            connection,
+            slot="artwork",
+            data=b"none",
+            window=(None, None),
+            rows=1_000,
+            now=NOW,
+            settings={"misleading": None},
+        )
+        registry.promote(connection, gone_on, "by hand", NOW)
+    assert simulated.get("/titles/t0").status_code == 200
 
 
 def test_names_that_look_like_formulas_are_harmless_in_a_spreadsheet(
