@@ -70,7 +70,8 @@ def test_a_leader_whose_connection_was_lost_knows_it(store: Store, database_url:
     first, second = Leader(store, "worker"), Leader(store, "worker")
     assert first.lead()
     with store.write() as connection:
-        ends = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+        # Ten seconds to be gone: told to end, a backend still holds its lock for a moment.
+        ends = "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory'"
         connection.exec_driver_sql(ends)
     assert second.lead()
     assert not first.lead()
