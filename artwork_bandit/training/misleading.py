@@ -22,6 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.training.ageing import Ageing
 
 FEWEST_CLICKS = 500
 BY_CLICKS = 0.9
@@ -38,6 +39,22 @@ ALIKE = (3.0, 10.0, 30.0, 100.0)
 """Clicks on one variant's title that are worth as much as knowing the variant, of which the
 likeliest is taken: the fewer, the more variants differ in what clicks earn."""
 STEPS = 40
+
+
+class Clicks(NamedTuple):
+    """What clicks on one content of a variant came to."""
+
+    revision: int
+    """Of the variant, the latest: what was said of another picture is forgotten."""
+    at: int
+    """Microsecond as of which rows have aged."""
+    sums: Floats
+    """Of weights of rows of which is known whether they were clicked: of all and of those that
+    were; and of what the latter and all of them earned, as shares of the most there is."""
+
+    def aged(self, at: int, ageing: Ageing) -> Floats:
+        found: Floats = self.sums * ageing.weights(np.array([self.at]), at)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -25,7 +25,7 @@ from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 from artwork_bandit.training.ageing import Ageing
-from artwork_bandit.training.misleading import Clicked, expected_effects
+from artwork_bandit.training.misleading import Clicked, Clicks, expected_effects
 from artwork_bandit.training.start import Start
 
 HOUR = 3_600_000_000
@@ -57,22 +57,6 @@ class Shown(NamedTuple):
     """Microseconds since 1970 UTC."""
     revision: int
     variant: Variant
-
-
-class Clicks(NamedTuple):
-    """What clicks on one content of a variant came to."""
-
-    revision: int
-    """Of the variant, the latest: what was said of another picture is forgotten."""
-    at: int
-    """Microsecond as of which rows have aged."""
-    sums: Floats
-    """Of weights of rows of which is known whether they were clicked: of all and of those that
-    were; and of what the latter and all of them earned, as shares of the most there is."""
-
-    def aged(self, at: int, ageing: Ageing) -> Floats:
-        found: Floats = self.sums * ageing.weights(np.array([self.at]), at)
-        return found
 
 
 @dataclass(slots=True)

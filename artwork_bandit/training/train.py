@@ -18,7 +18,7 @@ import numpy as np
 
 from artwork_bandit.domain import instant
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.policies import bundle, exploration, vowpal
+from artwork_bandit.policies import bundle, exploration, probing
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
@@ -203,12 +203,12 @@ def _compile(
     owns = [int(rng.integers(len(key_of))) if i % 2 else None for i in range(CANARIES)]
     scale = learned.per_logit
     with runner.predictor(model) as predict:
-        weights = vowpal.compile_weights(predict, form, n_contexts, n_variants)
-        affinity = vowpal.compile_affinities(predict, form)
+        weights = probing.compile_weights(predict, form, n_contexts, n_variants)
+        affinity = probing.compile_affinities(predict, form)
         seen = _seen(found)
         own = np.zeros((len(keys), 1 + len(form.factors) * form.own_crosses))
-        own[seen] = vowpal.compile_own(predict, form, n_contexts, seen)
-        canaries = vowpal.canaries(predict, form, contexts, variants, owns, key_of, scale)
+        own[seen] = probing.compile_own(predict, form, n_contexts, seen)
+        canaries = probing.canaries(predict, form, contexts, variants, owns, key_of, scale)
     if found.start is None:
         # What examples start from, Vowpal Wabbit knows nothing of.
         own[:, 0] += found.own_means

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import probing
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
@@ -238,7 +238,7 @@ class Trial:
         """Return priors under which the earlier rows are likelier; `start` has the defaults."""
         form, model = self._model(priors)
         with runner.predictor(model) as predict:
-            weights = vowpal.compile_weights(predict, form, *self._columns, acting(form))
+            weights = probing.compile_weights(predict, form, *self._columns, acting(form))
         share = self._earlier(priors.ageing) / float(self._rows.weights.sum())
         return likelier_priors(form, start, weights, self._told.aged(share))
 

@@ -22,7 +22,7 @@ import vowpalwabbit
 
 from artwork_bandit.domain import Floats
 from artwork_bandit.errors import BrokenModel
-from artwork_bandit.policies.vowpal import Predictor
+from artwork_bandit.policies.probing import Predictor
 
 ARGUMENTS = (
     "--loss_function logistic --bfgs --l2 1 --passes 12 --termination 0.00001 --mem 7 "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import BrokenModel
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import probing, vowpal
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
 from artwork_bandit.policies.priors import Priors
@@ -54,8 +54,8 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     variants = rng.random((200, n_variant))
     numbers = rng.integers(n_own, size=200)
     with runner.predictor(model) as predict:
-        weights = vowpal.compile_weights(predict, form, n_context, n_variant)
-        own = vowpal.compile_own(predict, form, n_context, range(n_own))
+        weights = probing.compile_weights(predict, form, n_context, n_variant)
+        own = probing.compile_own(predict, form, n_context, range(n_own))
         expected = [
             predict(form.line(u, x, int(k)))
             for u, x, k in zip(contexts, variants, numbers, strict=True)
@@ -115,7 +115,7 @@ def test_a_model_with_numbers_that_are_not_finite_is_refused() -> None:
         return np.nan if " 1" in line.partition("|o")[2] else -0.4
 
     with pytest.raises(BrokenModel, match="not finite"):
-        vowpal.compile_own(predict, FORM, 2, [0, 1, 2])
+        probing.compile_own(predict, FORM, 2, [0, 1, 2])
 
 
 def test_a_prior_of_0_leaves_a_group_out() -> None:
