@@ -106,36 +106,29 @@ def test_a_variant_that_the_live_model_took_for_misleading_is_named(
     simulated: FlaskClient, store: Store
 ) -> None:
     words = "a click on it comes to far less"
+
+    def registered(misleading: dict[str, float] | None) -> int:
+        with store.write() as connection:
+            return registry.register(
+                connection, slot="artwork", data=b"none", window=(None, None), rows=1_000, now=NOW,
+                settings={"misleading": misleading},
+            )  # fmt: skip
+
+    def serves(version: int) -> str:
+        with store.write() as connection:
+            registry.promote(connection, version, "by hand", NOW)
+        return simulated.get("/titles/t0").text
+
     assert words not in simulated.get("/titles/t0").text
-    with store.write() as connection:
-        version = registry.register(
-            connection,
-            slot="artwork",
-            data=b"none",
-            window=(None, None),
-            rows=1_000,
-            now=NOW,
-            settings={"misleading": {"t0-a1": 0.97, "t9-a1": 0.8}},
-        )
+    version = registered({"t0-a1": 0.97, "t9-a1": 0.8})
     assert words not in simulated.get("/titles/t0").text  # it does not serve
-    with store.write() as connection:
-        registry.promote(connection, version, "by hand", NOW)
-    page = simulated.get("/titles/t0").text
+    page = serves(version)
     assert page.count(f"Model {version}: {words}") == 1
     rows = re.findall(r"<tr.*?</tr>", page, re.DOTALL)
     assert [("t0-a1" in row) for row in rows if words in row] == [True]
-    with store.write() as connection:
-        gone_on = registry.register(
-            connection,
-            slot="artwork",
-            data=b"none",
-            window=(None, None),
-            rows=1_000,
-            now=NOW,
-            settings={"misleading": None},
-        )
-        registry.promote(connection, gone_on, "by hand", NOW)
-    assert simulated.get("/titles/t0").status_code == 200
+    page = serves(registered(None))
+    assert "t0-a1" in page
+    assert words not in page
 
 
 def test_names_that_look_like_formulas_are_harmless_in_a_spreadsheet(
