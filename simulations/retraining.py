@@ -3,16 +3,16 @@
     python -m simulations.retraining --movielens DIR [--rows 100000,1000000] [--page 10]
 
 For each size a SQLite log of uniform choices is made, of homepages of ten titles (`--page`), each
-of another member with a long history; it is then trained on by a process of its own, whose wall
-time and peak memory (its own or that of one it started, whichever needed more) are printed beside
-those of VW alone reading the prepared examples of the same log.
+of another member with a long history; it is then trained on by a process of its own
+(`simulations.retrained`, which loads what training needs, as `artwork-bandit train` does), whose
+wall time and peak memory (its own or that of one it started, whichever needed more) are printed
+beside those of VW alone reading the prepared examples of the same log.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,23 +36,18 @@ from artwork_bandit.operations import imports
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import processes
 from artwork_bandit.policies.priors import Priors
-from artwork_bandit.policies.vowpal import Form
-from artwork_bandit.settings import Settings
-from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, migrate, requests
 from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.tables import rewards
 from artwork_bandit.training import examples
-from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.conditioning import form_of
 from artwork_bandit.training.survey import survey
+from simulations.retrained import HOW, SLOT
 from simulations.worlds import START, movielens, uniform_log
 
-SLOT = SLOTS["artwork"]
-HOW = training.Settings(priors=lambda rows: Priors())
 PART = 50_000
 NOBODY = ("clicks", "rewatches", "abandons", "thumbs_up", "thumbs_down")
 """What did not follow."""
@@ -122,45 +117,28 @@ def _insert(connection: Connection, block: ReplayBlock, first: int, page: int) -
     connection.execute(sa.insert(rewards), settled)
 
 
-def trained(url: str) -> None:
-    """Train on a database's log."""
-    source = ReplaySource.of(Store(url), None, SLOT.name)
-    with reading(source, processes=processes(Settings())) as log:
-        training.train(log, source.lookup, SLOT, HOW)
-
-
-def peak() -> float:
-    """Return the most memory, MB, of this process or of one it started, whichever needed more."""
-    status = Path("/proc/self/status")
-    of_children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    if not status.exists():
-        return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, of_children)
-    # What `getrusage` tells of this process has its parent's, which made the log, in it.
-    told = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
-    return max(int(told["VmHWM"].split()[0]) / 1024, of_children)
-
-
-def prepared(url: str, folder: Path) -> str:
-    """Write the log's examples; return VW's arguments for them."""
+def prepared(url: str, folder: Path) -> tuple[str, int]:
+    """Write the log's examples as training writes them; return VW's arguments for them and the size
+    of its table."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
     with reading(source) as log:
         found = survey(log, source.lookup, SLOT.reward.bounds)
-        form = Form.of(Priors(), found.contexts, found.variants)
+        ageing = Ageing(half_life=HOW.half_life)
+        form = form_of(Priors(), found, ageing)
         with Path(folder, "x.txt").open("w") as out:
-            ageing = Ageing(half_life=HOW.half_life)
             examples.write(out, log, source.lookup, found, form, SLOT, ageing)
-    return f"{runner.ARGUMENTS} {form.interactions}"
+    return f"{runner.ARGUMENTS} {form.interactions}", runner.bits(found.features)
 
 
 def measured(url: str, folder: Path, rows: int, table: Table) -> None:
     """Add a row of figures."""
     begun = time.perf_counter()
-    line = [sys.executable, "-m", "simulations.retraining", "--train", url]
+    line = [sys.executable, "-m", "simulations.retrained", url]
     said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     whole = time.perf_counter() - begun
-    arguments = prepared(url, folder)
+    arguments, bits = prepared(url, folder)
     begun = time.perf_counter()
-    runner.train(folder / "x.txt", folder / "m.vw", arguments, 1, 20)
+    runner.train(folder / "x.txt", folder / "m.vw", arguments, 1, bits)
     alone = time.perf_counter() - begun
     table.add_row(
         f"{rows:,}", f"{whole:.1f} s", f"{alone:.1f} s", f"{whole / alone:.2f}x (goal 2.5)",
@@ -170,17 +148,10 @@ def measured(url: str, folder: Path, rows: int, table: Table) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--movielens", type=Path)
+    parser.add_argument("--movielens", type=Path, required=True)
     parser.add_argument("--rows", default="100000,1000000")
     parser.add_argument("--page", type=int, default=10, help="titles in a request; 1 is the worst")
-    parser.add_argument("--train", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.train:
-        trained(arguments.train)
-        print(peak())
-        return
-    if arguments.movielens is None:
-        parser.error("--movielens is needed")
     table = Table(title=f"From SQL to a trained model, {arguments.page} titles a request")
     for name in ("decisions", "whole", "VW alone", "ratio", "peak memory"):
         table.add_column(name, justify="right")
