@@ -221,7 +221,7 @@ def main() -> None:
             for name, value in compared.items():
                 found[name][at].append(captured(log, value(log)))
     for name, columns in found.items():
-        table.add_row(name, *("{:.2f} ± {:.2f}".format(*interval(c)) for c in columns))
+        table.add_row(name, *("{:.3f} ± {:.3f}".format(*interval(c)) for c in columns))
     Console(width=110).print(table)
     Console().print(f"plot: {plot(found, sizes, arguments.world)}")
 

@@ -40,6 +40,8 @@ class Information:
     """[described variant columns], of a title watched to the end."""
     own_cross: Floats
     """[variants, taste factors]."""
+    own_genre: Floats
+    """[variants]: mean over the genres that a variant may emphasise; 0 where a tag tells."""
     genre_cross: Floats
     """[genres, emphasis columns]; empty unless they are crossed."""
 
@@ -52,13 +54,17 @@ class Information:
 
     def renumbered(self, numbers: Ints, variants: int) -> Information:
         """Return it for that many variants; `numbers` are the new ones of those known so far."""
-        own, crossed = np.zeros(variants), np.zeros((variants, self.own_cross.shape[1]))
-        own[numbers], crossed[numbers] = self.own, self.own_cross
         known = {name: getattr(self, name) for name in NAMES}
-        return Information(**known | {"own": own, "own_cross": crossed})
+        for name in OWN:
+            before = known[name]
+            known[name] = np.zeros((variants, *before.shape[1:]))
+            known[name][numbers] = before
+        return Information(**known)
 
 
 NAMES = tuple(f.name for f in fields(Information))
+OWN = ("own", "own_cross", "own_genre")
+"""What is told of each variant."""
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -97,6 +103,8 @@ class Spreads:
     """Of taste factors, crossed with variants."""
     factors_by: Floats
     """Of variants, by number."""
+    own_genre: Floats
+    """Of each of a variant's genres, by the variant's number."""
     genres: Floats
     genres_by: Floats
     """Of emphasis columns."""
@@ -123,7 +131,8 @@ class Spreads:
             crossed=rows[:plain] if priors.cross else np.zeros(plain),
             watched=float(rows[-1]) if priors.watched else 0.0,
             crossed_by=crossed_by, tastes=of_tastes, tastes_by=tastes_by, factors=factors,
-            factors_by=factors_by, genres=genres, genres_by=genres_by,
+            factors_by=factors_by, own_genre=spread(priors.own_genre, known.own_genre),
+            genres=genres, genres_by=genres_by,
         )  # fmt: skip
 
 

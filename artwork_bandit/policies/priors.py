@@ -25,6 +25,9 @@ class Priors(msgspec.Struct, frozen=True):
     """The same of each factor of titles watched, in their order; `taste` beyond the list's end."""
     own_cross: float = 0.03
     """Of one standard deviation of a taste factor on one variant."""
+    own_genre: float = 0.25
+    """Of one unit of log-lift of a genre, beyond the mean over the title's, on one variant that no
+    trusted tag tells of (`policies.doubtful`)."""
     watched: float = 0.1
     """Of a title watched to the end, on one variant column."""
     genre_cross: float = 0.0

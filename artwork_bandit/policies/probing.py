@@ -64,6 +64,10 @@ def compile_own(
     ).reshape(len(numbers), len(before))
     own = table - plain
     own[:, 1:] -= own[:, :1]
+    if (genres := form.own_genres) is not None:
+        nothing = predict("|")
+        effects = np.array([predict(text) - nothing for text in form.pair_texts()])
+        own = np.hstack([own, genres.per_genre(effects, form.genres)[list(numbers)]])
     return _finite(own)
 
 

@@ -23,7 +23,8 @@ contexts, and with factors for a variant's own sake, is then written apart, as `
 Namespaces: `t` title, `k` all titles, `g` context columns, `v` variant columns, `o` the variant's
 own effect, `f` the member's taste factors, `a`, `b` ... affinities, one per kind of emphasis (and
 as many of habits), `w` the share of the very title that the member has watched. `g` and `w`
-interact with `v`, and `f` with `o`; each taste factor, in a namespace of its own (`A`, `B` ...), so
+interact with `v`, and `f` with `o`; `x` one of the genres that this very variant may emphasise
+(`policies.doubtful`); each taste factor, in a namespace of its own (`A`, `B` ...), so
 that each has its own prior, interacts with `y`, what a variant shows beside genres, of which
 affinities tell. Genres and taste factors are not in `g`. Genres are not crossed: four times as many
 columns as the factors have, nearly collinear, of which affinity says the most; crossing them too
@@ -42,6 +43,7 @@ import msgspec
 import numpy as np
 
 from artwork_bandit.domain import Floats
+from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import (
     ContextEncoder,
     Pairs,
@@ -98,12 +100,17 @@ class Form(msgspec.Struct, frozen=True, dict=True):
     """Context column of the title watched, if there is one."""
     tries_genres: bool = False
     """Whether genres and emphasis are written though they are not crossed."""
+    doubtful: Doubtful | None = None
+    """Genres that this log's variants may emphasise, where no trusted tag says which."""
     narrowed: Narrowed = Narrowed()
     spreads: Spreads | None = None
     """Where a model is gone on from: what stands in the namespaces' weights' place."""
 
     @staticmethod
-    def of(priors: Priors, contexts: ContextEncoder, variants: VariantEncoder) -> Form:
+    def of(
+        priors: Priors, contexts: ContextEncoder, variants: VariantEncoder,
+        doubtful: Doubtful | None = None,
+    ) -> Form:  # fmt: skip
         return Form(
             priors=priors,
             pairs=affinity_pairs(contexts, variants),
@@ -115,6 +122,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
             genres=len(contexts.genres),
             title_factors=[] if contexts.audiences is None else contexts.audiences.title_factors,
             watched=contexts.watched_column,
+            doubtful=doubtful,
         )  # fmt: skip
 
     def going_on(self, known: Information) -> Form:
@@ -166,7 +174,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
             ("-q he", self.genre_crosses), (f"-q w{v}", self.crosses_watched),
             *((f"-q {name}y", self.crosses_tastes) for name in self.tastes),
         )  # fmt: skip
-        ignored = f"--ignore_linear gfhewupy{self.tastes}"
+        without = "" if self.priors.own_genre else "x"
+        ignored = f"--ignore_linear gfhewupy{without}{self.tastes}"
         return " ".join((*(text for text, wanted in named if wanted), ignored))
 
     @property
@@ -185,6 +194,17 @@ class Form(msgspec.Struct, frozen=True, dict=True):
     @property
     def own_crosses(self) -> bool:
         return self.priors.own_cross > 0 and self.priors.own > 0 and bool(self.factors)
+
+    @property
+    def own_genres(self) -> Doubtful | None:
+        """The doubtful variants, if there are any and their genres have a prior."""
+        return self.doubtful if self.priors.own_genre and self.doubtful else None
+
+    @property
+    def own_columns(self) -> list[int]:
+        """Context columns that act on each variant in its own way."""
+        genres = [] if self.own_genres is None else range(self.genres)
+        return [*(self.factors if self.own_crosses else []), *genres]
 
     @property
     def crosses_watched(self) -> bool:
@@ -208,6 +228,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
             "w": p.watched / p.variant if self.crosses_watched else UNCROSSED, "y": 1.0,
+            "x": p.own_genre or UNCROSSED,
         }  # fmt: skip
         for name, prior in zip(self.tastes, self.taste_priors.tolist(), strict=True):
             weights[name] = prior if self.crosses_tastes else UNCROSSED
@@ -276,6 +297,32 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         own, factors = s.own[number], s.factors_by[number]
         return f" {self.heads['o']} {number}:{own:.7g} {self.heads['p']} {number}:{factors:.7g}"
 
+    def own_genre_texts(self, contexts: Floats, numbers: Sequence[int]) -> list[str]:
+        """Return what is to be added for the genres that the variants of these numbers may
+        emphasise, for each row [n, columns] and its variant."""
+        found = [""] * len(numbers)
+        if self.own_genres is None:
+            return found
+        rows, features, values = self.own_genres.beyond(contexts, np.asarray(numbers, np.int64))
+        if self.spreads is not None:
+            values = values * self.spreads.own_genre[numbers][rows]
+        _require_finite(values)
+        head = f" {self.heads['x']}"
+        parts = zip(rows.tolist(), features.tolist(), values.tolist(), strict=True)
+        for row, feature, value in parts:
+            if value:
+                found[row] = f"{found[row] or head} {feature}:{value:.7g}"
+        return found
+
+    def pair_texts(self) -> list[str]:
+        """Return one unit of each genre of each doubtful variant, alone."""
+        assert self.doubtful is not None, "whoever asks has some"
+        units = (
+            np.ones(len(self.doubtful.sizes)) if self.spreads is None else self.spreads.own_genre
+        )
+        of_pairs = np.repeat(units, self.doubtful.sizes).tolist()
+        return [f"{self.heads['x']} {i}:{unit:.7g}" for i, unit in enumerate(of_pairs)]
+
     def affinities(self, contexts: Floats, variants: Floats) -> Floats:
         """Return [n, kinds]: per row of both, how much the member likes what it may emphasise."""
         found: Floats = np.stack(
@@ -300,7 +347,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         context, variant = context[None], variant[None]
         affinity = self.affinity_texts(self.affinities(context, variant))
         parts = (self.context_texts(context), self.variant_texts(variant, [own]), affinity)
-        return " ".join(part[0] for part in parts)
+        genres = [""] if own is None else self.own_genre_texts(context, [own])
+        return " ".join(part[0] for part in parts) + genres[0]
 
 
 def _and(texts: list[str], head: str, more: list[str]) -> list[str]:

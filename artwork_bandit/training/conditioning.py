@@ -59,7 +59,7 @@ class Conditioning:
 
 def form_of(priors: Priors, found: Survey, ageing: Ageing) -> Form:
     """Return how the log's examples are to be written under these priors."""
-    form = Form.of(priors, found.contexts, found.variants)
+    form = Form.of(priors, found.contexts, found.variants, found.doubtful)
     form = Conditioning.of(found, form).narrowed(form, _weight(found, ageing))
     return form if found.start is None else form.going_on(found.start.information)
 

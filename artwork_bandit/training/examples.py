@@ -149,9 +149,10 @@ class _Features:
             shares, curvature,
         )  # fmt: skip
         parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
+        genres = form.own_genre_texts(contexts[place], self._numbers[shown])
         texts = [
-            f"{context_texts[c]}{w} {self._variant_texts[v]} {a}"
-            for c, v, w, a in zip(*parts, form.affinity_texts(affinities), strict=True)
+            f"{context_texts[c]}{w} {self._variant_texts[v]} {a}{g}"
+            for c, v, w, a, g in zip(*parts, form.affinity_texts(affinities), genres, strict=True)
         ]
         return texts, self._starts(distinct, place, shown)
 

@@ -15,7 +15,7 @@ def nothing(form: Form, variants: int, emphasis: int) -> Information:
     return Information(
         variant=np.zeros(n), own=np.zeros(variants), affinity=np.zeros(len(form.pairs)),
         cross=np.zeros((len(form.crossed), n)), watched=np.zeros(n),
-        own_cross=np.zeros((variants, len(form.factors))),
+        own_cross=np.zeros((variants, len(form.factors))), own_genre=np.zeros(variants),
         genre_cross=np.zeros((form.genres, emphasis) if crossed else (0, 0)),
     )  # fmt: skip
 
@@ -47,5 +47,10 @@ def count(
     if form.factors:
         of_factors = pairs.T @ contexts[:, form.factors] ** 2
         np.add.at(told.own_cross, numbers, of_factors)
+    if form.own_genres is not None:
+        some = numbers[shown]
+        rows, _, values = form.own_genres.beyond(contexts[place], some)
+        mean = np.bincount(rows, values**2, len(some)) / np.maximum(form.own_genres.sizes[some], 1)
+        told.own_genre[:] += np.bincount(some, curvature * mean, len(told.own_genre))
     if form.genre_crosses:
         told.genre_cross[:] += (contexts[:, : form.genres] ** 2).T @ (pairs @ emphasis)

@@ -16,7 +16,7 @@ from artwork_bandit.domain import Floats
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies.bundle import Bundle, Learned
 from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.precision import NAMES, Information, kept
+from artwork_bandit.policies.precision import Information, kept
 from artwork_bandit.policies.rendezvous import UInt64s
 from artwork_bandit.policies.vowpal import Form
 
@@ -52,7 +52,11 @@ class Start:
                 own_effects=model.own_effects / learned.per_logit,
             ),
             affinity=learned.affinity.array(), learned=learned,
-            information=Information(**{n: learned.information[n].array() for n in NAMES}),
+            information=Information(
+                # Which models of earlier releases know nothing of.
+                **{"own_genre": np.zeros(len(model.own_keys))}
+                | {name: known.array() for name, known in learned.information.items()}
+            ),
             own_means=np.zeros(len(model.own_keys)) if learned.own_means is None
             else learned.own_means.array(),
         )  # fmt: skip
@@ -81,9 +85,12 @@ class Start:
         weights *= stays
         for (contexts, variants), liked in zip(form.pairs, affinity, strict=True):
             weights[1 + contexts, 1 + variants] += liked
-        own = kept(p.own, known.own, share)[:, None]
-        if model.own_columns:
-            own = np.hstack([own, kept(form.own_cross_priors, known.own_cross, share)])
+        own = np.empty_like(model.own_effects)
+        own[:, 0] = kept(p.own, known.own, share)
+        factors = np.isin(model.own_columns, form.factors)
+        own[:, 1:][:, ~factors] = kept(p.own_genre, known.own_genre, share)[:, None]
+        if factors.any():
+            own[:, 1:][:, factors] = kept(form.own_cross_priors, known.own_cross, share)
         own_effects = model.own_effects * own
         own_effects[:, 0] += (1 - own[:, 0]) * self.own_means
         weight, squared = self.learned.weight, self.learned.squared

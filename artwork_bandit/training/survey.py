@@ -21,6 +21,7 @@ import numpy.typing as npt
 from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
+from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
@@ -218,6 +219,8 @@ class Survey:
     """The latest contexts of some of the log's members."""
     shown: list[Variant]
     """The log's variants, as they were shown last."""
+    doubtful: Doubtful
+    """Which genres the log's variants may emphasise where no trusted tag says so."""
     variant_numbers: dict[int, int]
     """64-bit variant id -> number in VW's text."""
     title_numbers: dict[str, int]
@@ -258,7 +261,7 @@ class Survey:
     def features(self) -> int:
         """Number of features VW will see, interactions included, at most."""
         context, variant = 1 + len(self.contexts.columns), 1 + len(self.variants.columns)
-        own = len(self.variant_numbers) * (1 + len(self.contexts.factors))
+        own = len(self.variant_numbers) * (1 + len(self.contexts.factors)) + len(self.doubtful)
         return context * variant + own + len(self.title_numbers)
 
     def since(self, rows: int) -> int:
@@ -356,8 +359,10 @@ def survey(
             if chance > 0.5:
                 misleading[key] = round(chance, 3)
     rows, earned = np.array([sums[t] for t in titles]).reshape(-1, 2).T
+    numbered = {numbers[key]: known.variant for key, known in counts.variants.items()}
     return Survey(
         contexts=contexts, variants=variants, members=members, shown=shown,
+        doubtful=Doubtful.of(numbered, len(numbers), contexts),
         variant_numbers=numbers, own_means=own_means, misleading=misleading,
         title_numbers={title: i for i, title in enumerate(titles)},
         title_rows=rows, title_earned=earned, new_rows=new_rows,

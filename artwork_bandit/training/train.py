@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artwork_bandit.domain import instant
+from artwork_bandit.domain import Floats, instant
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies import bundle, exploration, probing
 from artwork_bandit.policies.block import Log, Lookup
@@ -206,7 +206,7 @@ def _compile(
         weights = probing.compile_weights(predict, form, n_contexts, n_variants)
         affinity = probing.compile_affinities(predict, form)
         seen = _seen(found)
-        own = np.zeros((len(keys), 1 + len(form.factors) * form.own_crosses))
+        own = np.zeros((len(keys), 1 + len(form.own_columns)))
         own[seen] = probing.compile_own(predict, form, n_contexts, seen)
         canaries = probing.canaries(predict, form, contexts, variants, owns, key_of, scale)
     if found.start is None:
@@ -217,8 +217,10 @@ def _compile(
             msgspec.structs.replace(c, score=c.score + more)
             for c, more in zip(canaries, beyond, strict=True)
         ]
+    columns = form.own_columns
     if (start := found.start) is not None:
-        weights, own = weights + start.model.weights, own + start.model.own(keys)
+        weights = weights + start.model.weights
+        own, columns = _together(own, columns, start.model.own(keys), start.model.own_columns)
         affinity = affinity + start.affinity
         canaries = [_beyond(c, start.model, scale) for c in canaries]
     compiled = LinearModel(
@@ -227,7 +229,7 @@ def _compile(
         weights=scale * weights,
         own_keys=keys,
         own_effects=scale * own,
-        own_columns=form.factors if form.own_crosses else [],
+        own_columns=columns,
     )
     return Bundle(
         slot=slot.name,
@@ -248,6 +250,18 @@ def _seen(found: Survey) -> list[int]:
     """Return the numbers of the log's variants: nothing was learned of others."""
     keys = (variant_key(v.title_id, v.slot, v.variant_id) for v in found.shown)
     return sorted(found.variant_numbers[key] for key in keys)
+
+
+def _together(
+    own: Floats, columns: list[int], before: Floats, columns_before: list[int]
+) -> tuple[Floats, list[int]]:
+    """Return the sum of own effects [variants, 1 + columns] on different context columns."""
+    all_columns = [*columns_before, *(c for c in columns if c not in columns_before)]
+    at = {column: 1 + i for i, column in enumerate(all_columns)}
+    found = np.zeros((len(own), 1 + len(all_columns)))
+    found[:, [0, *(at[c] for c in columns_before)]] = before
+    found[:, [0, *(at[c] for c in columns)]] += own
+    return found, all_columns
 
 
 def _beyond(canary: Canary, start: LinearModel, scale: float) -> Canary:

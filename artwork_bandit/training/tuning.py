@@ -44,7 +44,7 @@ LEAST_AGEING, MOST_AGEING = 1.0, 100.0
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
     "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
-    "watched": (3.0, 0.0),
+    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
 FIRST = {"genre_cross": 0.05}
@@ -97,6 +97,7 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
     search.take("likelier", _likelier(trial, search.best))
     without = {"own_cross"} if not trial.form.factors else set()
     without |= {"watched"} if trial.form.watched is None else set()
+    without |= {"own_genre"} if trial.form.own_genres is None else set()
     moves = [(name, factors) for name, factors in MOVES.items() if name not in without]
     for done, (name, factors) in enumerate(moves):
         for factor in factors:
@@ -161,7 +162,7 @@ class Trial:
     ) -> None:  # fmt: skip
         self._folder, self._arguments, self._seed = folder, arguments, seed
         self._bits = runner.bits(found.features)
-        self.form = Form.of(Priors(), found.contexts, found.variants)
+        self.form = Form.of(Priors(), found.contexts, found.variants, found.doubtful)
         self._conditioning = Conditioning.of(found, self.form)
         self.form = msgspec.structs.replace(self.form, tries_genres=True)
         self._titles, self._base = len(found.title_numbers), found.base_logits()

@@ -8,6 +8,7 @@ import pytest
 
 from artwork_bandit.errors import BrokenModel
 from artwork_bandit.policies import probing, vowpal
+from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
 from artwork_bandit.policies.priors import Priors
@@ -35,8 +36,11 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         [0, 1, 4],
         4,
         [1],
+        doubtful=Doubtful(np.arange(n_own) % 4, np.arange(30) % 4),
         narrowed=Narrowed(affinity=[0.5, 0.8]),
     )
+    acting = [6, 7, 0, 1, 2, 3]  # taste factors, and the genres that doubtful variants may show
+    assert form.own_columns == acting
     assert form.own_cross_priors.round(6).tolist() == [0.3, 0.32]  # the latter says much
     lines = []
     for _ in range(3_000):
@@ -64,13 +68,14 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     index = np.arange(200)
     compiled = LinearModel(
         context_encoder=ContextEncoder({}, []), variant_encoder=VariantEncoder([], {}),
-        weights=weights, own_keys=np.empty(0, np.uint64), own_effects=own, own_columns=[6, 7],
+        weights=weights, own_keys=np.empty(0, np.uint64), own_effects=own, own_columns=acting,
     )  # fmt: skip
     encoded = EncodedVariants.dense(table, own[numbers])
     found = compiled.scores(contexts, encoded, index, index)
     # float32: about 1e-7 of the sum of some hundred terms of size 1.
     assert np.max(np.abs(found - expected)) < 5e-5
     assert np.std(expected) > 0.1
+    assert (np.abs(own[:, 3:]).max(axis=1) > 1e-3).tolist() == [k % 4 > 1 for k in range(n_own)]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -120,9 +125,11 @@ def test_a_model_with_numbers_that_are_not_finite_is_refused() -> None:
 
 def test_a_prior_of_0_leaves_a_group_out() -> None:
     assert "gv" in FORM.interactions
-    none = msgspec.structs.replace(FORM, priors=Priors(cross=0, own_cross=0))
+    none = msgspec.structs.replace(FORM, priors=Priors(cross=0, own_cross=0, own_genre=0))
     assert "gv" not in none.interactions
     assert "fo" not in none.interactions
+    assert "x" in none.interactions.partition("--ignore_linear")[2]
+    assert "x" not in FORM.interactions.partition("--ignore_linear")[2]
 
 
 def test_columns_are_written_once_each_and_zeros_not_at_all() -> None:
