@@ -178,7 +178,10 @@ class Editor:
             raise Conflict(f"model {version} is live already")
         said = reason or f"promoted by {self.author}"
         challenger, stays = self._challenger(record.slot)
-        registry.promote(self.connection, version, said, self.now, metrics, challenged=stays)
+        registry.promote(
+            self.connection, version, said, self.now, metrics, challenged=stays,
+            undoes=undoes is not None,
+        )  # fmt: skip
         before = {"status": record.status, "challenger": None if stays else challenger}
         return self._model("model promoted", record.slot, live, version, undoes, before)
 

@@ -22,7 +22,8 @@ from artwork_bandit.store.engine import Store
 ALPHA = 0.01
 """Probability that a model no worse than the baseline is ever demoted."""
 FEWEST_PLAYS = 60
-"""Quality plays in each cell before the first look."""
+"""Quality plays in the baseline cell before the first look, and in the live cell if it were as
+good: a model whose pictures are broken has none."""
 TIGHTEST = 20_000
 """Units at which the interval is tightest."""
 Z_95 = 1.96
@@ -60,12 +61,14 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
 
 def surely_worse(live: Proportion, baseline: Proportion) -> str | None:
     """Return why the live cell is surely below the baseline cell, or None if it is not."""
-    if min(live.successes, baseline.successes) < FEWEST_PLAYS:
+    if live.rate is None or baseline.rate is None:
         return None
-    assert live.rate is not None, "a rate that was counted"
-    assert baseline.rate is not None, "a rate that was counted"
+    if min(baseline.successes, live.count * baseline.rate) < FEWEST_PLAYS:
+        return None
     difference = live.rate - baseline.rate
-    error = math.hypot(_error(live), _error(baseline))
+    # Next to no plays say next to nothing of how much they vary: as the baseline's do, at least.
+    as_baseline = _error(baseline) * math.sqrt(baseline.count / live.count)
+    error = math.hypot(max(_error(live), as_baseline), _error(baseline))
     upper = difference + half_width(error, live.count + baseline.count, 2 * ALPHA, TIGHTEST)
     if upper >= 0:
         return None

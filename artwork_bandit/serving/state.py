@@ -193,9 +193,9 @@ class LiveState:
             self.serving.pop(slot, None)
             return Uniform()
         now = self._models.get(slot)
-        if now is not None and now.model_version == record.version:
-            return now
         for each in [record, *registry.live_before(connection, slot)]:
+            if now is not None and now.model_version == each.version:
+                return now  # what serves already is known to be sound
             try:
                 policy = self._files.policy(connection, each)
                 self.serving[slot] = each
@@ -203,8 +203,6 @@ class LiveState:
             except BrokenModel as error:
                 self.broken[slot] = record.version
                 log.error("model_broken", extra={"version": each.version, "error": str(error)})
-            if now is not None and now.model_version is not None:
-                return now  # what serves already is known to be sound
         self.serving.pop(slot, None)
         return Uniform()
 

@@ -60,11 +60,13 @@ def register(
 def promote(
     connection: Connection, version: int, reason: str, now: dt.datetime,
     metrics: Mapping[str, Any] | None = None, *, challenged: bool = False,
+    undoes: bool = False,
 ) -> None:  # fmt: skip
     """Make a model the live one of its slot; the one before is retired. Raises NotFound.
 
     `metrics` are the gate's; without them what it said of the model stays as it is. Nobody
-    challenges it, unless the one before is to be `challenged` on.
+    challenges it, unless the one before is to be `challenged` on. Where it `undoes` a promotion,
+    the model that was live before is gone back to.
     """
     record = get(connection, version)
     connection.execute(
@@ -81,7 +83,8 @@ def promote(
         ended &= challengers.c.model_version == version
     connection.execute(sa.delete(challengers).where(ended))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
-    _record_promotion(connection, record.slot, version, reason, now)
+    rolls_back = undoes and _stack(connection, record.slot)[-2:-1] == [version]
+    _record_promotion(connection, record.slot, version, reason, now, rolls_back)
 
 
 def restore(connection: Connection, version: int, status: str) -> None:
@@ -128,24 +131,27 @@ def unchallenge(connection: Connection, slot: str) -> None:
 def previous(connection: Connection, slot: str) -> int | None:
     """Return the model that was live before the one that is, None for no model; raises Conflict if
     none is live."""
-    history = [
-        row.model_version
-        for row in connection.execute(
-            sa.select(promotions.c.model_version)
-            .where(promotions.c.slot == slot)
-            .order_by(promotions.c.promotion_id)
-        )
-    ]
-    stack: list[int | None] = [None]
-    for version in history:
-        # A promotion of the one below is a roll-back: it takes the top away.
-        if len(stack) > 1 and version == stack[-2]:
-            stack.pop()
-        else:
-            stack.append(version)
+    stack = _stack(connection, slot)
     if len(stack) < 2:
         raise Conflict(f"slot {slot!r} has no live model to roll back from")
     return stack[-2]
+
+
+def _stack(connection: Connection, slot: str) -> list[int | None]:
+    """Return what was live before what is, the first first and what is at the end; without what was
+    gone back from."""
+    query = sa.select(promotions.c.model_version, promotions.c.rolls_back).where(
+        promotions.c.slot == slot
+    )
+    stack: list[int | None] = [None]
+    for version, rolls_back in connection.execute(query.order_by(promotions.c.promotion_id)):
+        if rolls_back is None:  # of an earlier release: whatever promoted the one below
+            rolls_back = len(stack) > 1 and version == stack[-2]
+        if rolls_back and len(stack) > 1:
+            stack.pop()
+        else:
+            stack.append(version)
+    return stack
 
 
 def roll_back(
@@ -157,7 +163,7 @@ def roll_back(
     """
     before = previous(connection, slot)
     if before is not None:
-        promote(connection, before, reason, now, challenged=challenged)
+        promote(connection, before, reason, now, challenged=challenged, undoes=True)
         return before
     if not challenged:
         connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
@@ -166,7 +172,7 @@ def roll_back(
         .where(models.c.slot == slot, models.c.status == "live")
         .values(status="retired")
     )
-    _record_promotion(connection, slot, None, reason, now)
+    _record_promotion(connection, slot, None, reason, now, True)
     return None
 
 
@@ -185,13 +191,10 @@ def live(connection: Connection, slot: str) -> ModelRecord | None:
 
 
 def live_before(connection: Connection, slot: str) -> list[ModelRecord]:
-    """Return the models that were live once, the latest first."""
-    query = (
-        sa.select(promotions.c.model_version)
-        .where(promotions.c.slot == slot, promotions.c.model_version.is_not(None))
-        .order_by(promotions.c.promotion_id.desc())
-    )
-    versions = dict.fromkeys(connection.execute(query).scalars())
+    """Return the models that were live before the one that is, the latest first; without those
+    that were gone back from."""
+    before = reversed(_stack(connection, slot)[:-1])
+    versions = dict.fromkeys(version for version in before if version is not None)
     return [get(connection, version) for version in versions]
 
 
@@ -247,11 +250,16 @@ def first_promotion(connection: Connection, slot: str) -> dt.datetime | None:
 
 
 def _record_promotion(
-    connection: Connection, slot: str, version: int | None, reason: str, now: dt.datetime
-) -> None:
+    connection: Connection, slot: str, version: int | None, reason: str, now: dt.datetime,
+    rolls_back: bool,
+) -> None:  # fmt: skip
     connection.execute(
         sa.insert(promotions).values(
-            slot=slot, model_version=version, promoted_at=now, reason=reason
+            slot=slot,
+            model_version=version,
+            promoted_at=now,
+            reason=reason,
+            rolls_back=rolls_back,
         )
     )
     generations.bump(connection, "models")

@@ -340,6 +340,7 @@ promotions = sa.Table(
     sa.Column("model_version", sa.Integer, sa.ForeignKey("models.version")),
     sa.Column("promoted_at", Instant, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("rolls_back", sa.Boolean),
 )  # fmt: skip
 
 cells = sa.Table(

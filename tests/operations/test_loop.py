@@ -15,6 +15,7 @@ from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Check, Verdict
 from artwork_bandit.operations import imports
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.judge import judge
@@ -242,6 +243,42 @@ def test_rolling_back_goes_one_model_back_at_a_time(simulation: Simulation) -> N
             registry.roll_back(connection, "artwork", "test", now)
         with pytest.raises(Conflict):
             registry.roll_back(connection, "artwork", "test", now)
+
+
+def test_a_model_promoted_again_by_hand_stands_on_the_one_it_replaced(
+    simulation: Simulation,
+) -> None:
+    store, settings, now = simulation.service.store, simulation.settings, simulation.now
+    simulation.visits(300)
+    first, second = (
+        retrain(store, ARTWORK, settings, simulation.later()).version for _ in range(2)
+    )
+    with store.write() as connection:
+        for version in (first, second, first):
+            registry.promote(connection, version, "by hand", now)
+        assert [m.version for m in registry.live_before(connection, "artwork")] == [second, first]
+        assert registry.roll_back(connection, "artwork", "test", now) == second
+        assert registry.roll_back(connection, "artwork", "test", now) == first
+        # What was gone back from is no refuge if the live model's bytes are broken.
+        assert second not in [m.version for m in registry.live_before(connection, "artwork")]
+
+
+def test_an_undone_promotion_goes_back_to_what_was_live(simulation: Simulation) -> None:
+    store, settings, now = simulation.service.store, simulation.settings, simulation.now
+    simulation.visits(300)
+    first, second = (
+        retrain(store, ARTWORK, settings, simulation.later()).version for _ in range(2)
+    )
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="me", now=now)
+        while registry.live(connection, "artwork") is not None:
+            editor.roll_back("artwork")
+        editor.promote(first)
+        editor.undo(editor.promote(second))
+        assert registry.previous(connection, "artwork") is None
+        made = editor.roll_back("artwork")
+        editor.undo(made)
+        assert registry.previous(connection, "artwork") is None
 
 
 def test_broken_model_bytes_never_serve(simulation: Simulation, tmp_path: Path) -> None:

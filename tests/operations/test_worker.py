@@ -348,7 +348,19 @@ def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
     assert surely_worse(proportion(units, few), proportion(units, many)) is not None
     scarce = np.zeros(256)
     scarce[:10] = 1
-    assert surely_worse(proportion(units, scarce), proportion(units, many)) is None
+    assert surely_worse(proportion(units, scarce), proportion(units, scarce * 5)) is None
+    assert surely_worse(proportion(units / 60, scarce), proportion(units, many)) is None
+
+
+@pytest.mark.parametrize("plays", [0.0, 0.1])
+def test_a_model_whose_pictures_nobody_plays_is_demoted(plays: float) -> None:
+    units, many = np.full(256, 100.0), np.full(256, 12.0)
+    broken = surely_worse(proportion(units, np.full(256, plays)), proportion(units, many))
+    assert broken is not None
+    # As soon as plays were to be expected, and not of chance alone.
+    soon, before = (np.full(256, n) for n in (5.0, 1.5))
+    assert surely_worse(proportion(soon, 0 * soon), proportion(units, many)) is not None
+    assert surely_worse(proportion(before, 0 * before), proportion(units, many)) is None
 
 
 KILLED = """
