@@ -15,7 +15,7 @@ from artwork_bandit.store.window import Window
 def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> int:
     """Attach outcomes to every impression whose window has closed, and sum up what the overview
     says of their titles; return the new units."""
-    joined = rewards.join(store, slot, _window(slot, settings), now)
+    joined = rewards.join(store, slot, slot.window(settings.attribution_window_seconds), now)
     sum_up(store, slot.name, settings, now)
     return joined
 
@@ -33,14 +33,9 @@ def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
         )
     if first is None:
         return f"the replay log is empty: no impression of {slot.name} has been sent"
-    closes = first + _window(slot, settings)
+    closes = first + slot.window(settings.attribution_window_seconds)
     return (
         f"the replay log is empty: {count:,} impressions wait for what follows, the first until "
         f"{closes:%Y-%m-%d %H:%M}Z, and are joined by `worker` after that; to try things out, set "
         "attribution_window_seconds"
     )
-
-
-def _window(slot: Slot, settings: Settings) -> dt.timedelta:
-    seconds = settings.attribution_window_seconds
-    return dt.timedelta(seconds=seconds) if seconds else slot.attribution_window

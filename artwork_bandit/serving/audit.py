@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from artwork_bandit.domain import ActionSet, Choice, Decisions, Event, Variant
 from artwork_bandit.errors import BrokenModel, InvalidInput, NotFound
@@ -17,6 +17,7 @@ from artwork_bandit.policies.policy import Fixed, Policy, Uniform
 from artwork_bandit.policies.rendezvous import member_key
 from artwork_bandit.serving.service import Service
 from artwork_bandit.serving.state import PAUSED
+from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
@@ -49,7 +50,10 @@ class Audited:
     shown_at: dt.datetime | None
     events: list[Event]
     reward: float | None
-    """None while the window is open, or where an earlier decision of the period is the unit."""
+    why_no_reward: str | None
+    """None if there is one."""
+    counts_for: str | None
+    """Id of the earlier decision of the draw period that has the reward, if one has."""
 
     @property
     def choice(self) -> Choice:
@@ -68,16 +72,65 @@ def audit(service: Service, decision_id: str) -> Audited:
             raise InvalidInput("decision_id names a decision that was never made")
         choice = decisions.choices[position]
         again = _Again.of(service, connection, decisions, sets)
+        shown_at = events.shown_at(connection, request_id, position)
+        reward = rewards.of_decision(connection, request_id, position)
+        window = slot_named(decisions.slot).window(service.settings.attribution_window_seconds)
+        unit = None if reward is not None else _unit(connection, decisions, position)
         return Audited(
             decisions=decisions,
             position=position,
             action_set=sets.get(choice.action_set_id or -1),
             derived=again.derive(choice),
             why_not=again.why_not(choice),
-            shown_at=events.shown_at(connection, request_id, position),
-            events=events.of_decision(connection, decisions, position),
-            reward=rewards.of_decision(connection, request_id, position),
-        )
+            shown_at=shown_at,
+            events=[
+                _told(event, choice, shown_at, window)
+                for event in events.of_decision(connection, decisions, position)
+            ],
+            reward=reward,
+            why_no_reward=None if reward is not None
+            else _why_no_reward(choice, shown_at, window, unit is not None),
+            counts_for=None if unit is None or shown_at is None
+            else service.decision_ids.make(unit[0], unit[1] + 1)[unit[1]],
+        )  # fmt: skip
+
+
+def _unit(
+    connection: Connection, decisions: Decisions, position: int
+) -> tuple[str, int] | None:  # fmt: skip
+    """Return the decision that has the reward of this one's unit, if it is settled."""
+    title_id = decisions.choices[position].title_id
+    return rewards.of_unit(
+        connection,
+        (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm),
+    )
+
+
+def _why_no_reward(
+    choice: Choice, shown_at: dt.datetime | None, window: dt.timedelta, settled: bool
+) -> str:  # fmt: skip
+    if choice.propensity is None:
+        return "a fallback: nothing was drawn"
+    if shown_at is None:
+        return "no impression has come: nobody is known to have seen it"
+    if settled:
+        return "it was shown again within the draw period: an earlier decision has the reward"
+    return f"what follows counts until {shown_at + window:%Y-%m-%d %H:%M:%S}Z, and is joined then"
+
+
+def _told(
+    event: Event, choice: Choice, shown_at: dt.datetime | None, window: dt.timedelta
+) -> Event:  # fmt: skip
+    """Return an event with why it counts for nothing, if it is its decision that says so."""
+    if event.unjoined is not None:
+        return event
+    if choice.propensity is None:
+        return replace(event, unjoined="fallback")
+    if shown_at is None:
+        return replace(event, unjoined="not_shown")
+    if event.occurred_at > shown_at + window:
+        return replace(event, unjoined="outside_window")
+    return event
 
 
 def explanations(

@@ -7,20 +7,19 @@ which batches that come at the same time share, before the answer; sending it ag
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.profile import Sign, sign_of
+from artwork_bandit.serving import attribution
+from artwork_bandit.serving.attribution import Attributed
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.rewards import Unit, settled_units
 
 FIRST_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Nobody watched before; a device whose clock was reset says 1970."""
@@ -76,23 +75,27 @@ def take_in(
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each."""
     reports = [Report() for _ in batches]
-    _merge(connection, batches, reports, half_life)
+    signed_in = _merge(connection, batches, reports, half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
     shown = [
         # A slow clock may say that it was seen before it was chosen.
         (request, event.position, max(event.occurred_at, request.occurred_at))
-        for event, request, _ in sound
+        for (event, _), request, _ in sound
         if request is not None and event.position is not None and event.type is EventType.IMPRESSION
     ]
     event_store.insert_impressions(connection, shown, now)
-    lone = {e.member_id for e, request, _ in sound if e.member_id and not request}
-    visitors = merges.visitors_of(connection, lone)
-    events = [
-        event if request or event.unjoined else _attributed(connection, event, visitors)
-        for event, request, _ in sound
+    pairs = {(r.member_id, r.choices[position].title_id) for r, position, _ in shown}
+    attribution.rejoin(connection, pairs, signed_in)
+    lone = {e.member_id for (e, _), request, _ in sound if e.member_id and not request}
+    people = attribution.persons(connection, lone)
+    found = [
+        each
+        if request or each.event.unjoined
+        else attribution.of_latest(connection, each.event, people[each.event.member_id or ""])
+        for each, request, _ in sound
     ]
-    events = _marked_late(connection, events)
+    events = attribution.marked_late(connection, found)
     new = event_store.insert(connection, events, now)
     update_profiles(connection, [e for e in events if e.event_id in new], half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):
@@ -133,8 +136,9 @@ def update_profiles(connection: Connection, events: list[Event], half_life: dt.t
 
 def _merge(
     connection: Connection, batches: list[Batch], reports: list[Report], half_life: dt.timedelta
-) -> None:
-    """Merge visitors into members before anything else is looked at, whatever the order sent."""
+) -> set[str]:
+    """Merge visitors into members before anything else is looked at, whatever the order sent;
+    return the members."""
     asked = [
         (incoming, batch.now, report)
         for batch, report in zip(batches, reports, strict=True)
@@ -143,8 +147,9 @@ def _merge(
     ]
     if not asked:
         merges.share(connection)
-        return
+        return set()
     merges.alone(connection)
+    signed_in = set()
     for incoming, now, report in asked:
         event = incoming.event
         try:
@@ -161,7 +166,9 @@ def _merge(
             report.duplicates += 1
         else:
             profiles.merge(connection, event.visitor_id, member, half_life)
+            signed_in.add(member)
             report.accepted += 1
+    return signed_in
 
 
 def _checked(
@@ -169,18 +176,20 @@ def _checked(
     decision_ids: DecisionIds,
     batches: list[Batch],
     reports: list[Report],
-) -> list[tuple[Event, Decisions | None, Report]]:
+) -> list[tuple[Attributed, Decisions | None, Report]]:
     """Return the sound events with their decisions; report the others, and those that wait."""
     named = _named(decision_ids, batches)
     requests = request_store.get_many(
         connection, {n[0] for n in named.values() if isinstance(n, tuple) and n[2]}
     )
-    members = merges.members_of(connection, {r.member_id for r in requests.values()})
-    sound: list[tuple[Event, Decisions | None, Report]] = []
+    ids = {r.member_id for r in requests.values()}
+    ids |= {e.event.member_id for b in batches for e in b.events if e.event.member_id}
+    members = merges.members_of(connection, ids)
+    sound: list[tuple[Attributed, Decisions | None, Report]] = []
     seen: set[str] = set()
     for batch, report in zip(batches, reports, strict=True):
         for incoming in batch.events:
-            event, decision = incoming.event, None
+            event, decision, confirm = incoming.event, None, None
             if event.type is EventType.MERGE:
                 continue
             if event.event_id in seen:
@@ -194,7 +203,7 @@ def _checked(
                     request_id, position, logged = found
                     decision = requests.get(request_id)
                     if decision is not None:
-                        event = _of_decision(event, decision, position, members)
+                        event, confirm = attribution.of_decision(event, decision, position, members)
                     elif not logged:
                         event = replace(event, unjoined="not_logged")
                     elif batch.final:
@@ -208,7 +217,7 @@ def _checked(
                 report.waiting.append(incoming)
                 report.accepted += 1
             else:
-                sound.append((event, decision, report))
+                sound.append((Attributed(event, confirm), decision, report))
     return sound
 
 
@@ -227,32 +236,6 @@ def _named(
 
 def _rejected(incoming: Incoming, error: InvalidInput) -> Rejected:
     return Rejected(index=incoming.index, event_id=incoming.event.event_id, reason=str(error))
-
-
-def _of_decision(
-    event: Event, decision: Decisions, position: int, members: Mapping[str, str]
-) -> Event:
-    if position >= len(decision.choices):
-        raise InvalidInput("decision_id names a decision that was never made")
-    title_id = decision.choices[position].title_id
-    member = decision.member_id
-    if event.member_id not in (None, member, members.get(member)):
-        raise InvalidInput("member_id is not the one the decision was made for")
-    if event.title_id not in (None, title_id):
-        raise InvalidInput("title_id is not the one the decision was made for")
-    context = decision.context
-    return replace(
-        event,
-        member_id=member,
-        title_id=title_id,
-        slot=decision.slot,
-        request_id=decision.request_id,
-        position=position,
-        period=decision.period,
-        device=event.device or context.device,
-        hour=context.hour if event.hour is None else event.hour,
-        weekday=context.weekday if event.weekday is None else event.weekday,
-    )
 
 
 def _require_sound(event: Event, has_decision: bool, now: dt.datetime) -> None:
@@ -274,43 +257,3 @@ def _require_sound(event: Event, has_decision: bool, now: dt.datetime) -> None:
         raise InvalidInput("an event without decision_id needs a member_id")
     if event.title_id is None and event.type is not EventType.SEARCH:
         raise InvalidInput(f"a {event.type} without decision_id needs a title_id")
-
-
-def _marked_late(connection: Connection, events: list[Event]) -> list[Event]:
-    """Return events, those that come after their unit was settled marked `late`."""
-    unit_of: dict[str, Unit] = {
-        e.event_id: (e.member_id, e.title_id, e.slot, e.period, "client")
-        for e in events
-        if e.type is not EventType.IMPRESSION and e.member_id and e.title_id and e.slot and e.period
-    }
-    settled = settled_units(connection, set(unit_of.values()))
-    return [
-        replace(e, unjoined="late") if unit_of.get(e.event_id) in settled else e for e in events
-    ]
-
-
-def _attributed(connection: Connection, event: Event, visitors: Mapping[str, list[str]]) -> Event:
-    """Return an event without decision joined to the latest impression of the member, or of a
-    visitor that it was, if any."""
-    if event.type is EventType.SEARCH and event.title_id is None:
-        return replace(event, unjoined="no_title")
-    assert event.member_id is not None, "checked before"
-    assert event.title_id is not None, "checked before"
-    since = event.occurred_at - max(slot.attribution_window for slot in SLOTS.values())
-    shown = event_store.latest_impression(
-        connection,
-        [event.member_id, *visitors.get(event.member_id, ())],
-        event.title_id,
-        since,
-        event.occurred_at,
-    )
-    if shown is None:
-        return replace(event, unjoined="no_impression")
-    return replace(
-        event,
-        member_id=shown.member_id,
-        slot=shown.slot,
-        request_id=shown.request_id,
-        position=shown.position,
-        period=shown.period,
-    )

@@ -112,6 +112,10 @@ class Slot:
     fallback: Callable[[list[bool]], int | None]
     """Index to show when choosing fails, from each eligible variant's `is_default`; or None."""
 
+    def window(self, seconds: float) -> dt.timedelta:
+        """Return how long outcomes count: `seconds`, if the settings say any."""
+        return dt.timedelta(seconds=seconds) if seconds else self.attribution_window
+
     def under(self, rule: RewardRule) -> Slot:
         """Return the slot with another rule in force."""
         others = (self.reward, *self.other_rules)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,6 +14,8 @@ from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, ins
 from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000
+WAITING = ("no_impression", "other_member")
+"""Why events are joined to nothing that may be joined by what comes later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Shown:
     slot: str
     period: int
     occurred_at: dt.datetime
+    confirm: str
 
 
 def insert(connection: Connection, values: Sequence[Event], received_at: dt.datetime) -> set[str]:
@@ -96,8 +100,36 @@ def latest_impression(
         return None
     return Shown(
         member_id=row.member_id, request_id=row.request_id, position=row.position,
-        slot=row.slot, period=row.period, occurred_at=row.occurred_at,
+        slot=row.slot, period=row.period, occurred_at=row.occurred_at, confirm=row.confirm,
     )  # fmt: skip
+
+
+def waiting_for(
+    connection: Connection, shown: Iterable[tuple[str, str]], members: Iterable[str]
+) -> list[Event]:
+    """Return events that are joined to nothing because what they followed, or their member's
+    signing in, had not come: of these (member, title) pairs, and all of these members'."""
+    pairs, whole = set(shown), set(members)
+    query = sa.select(events).where(
+        events.c.type != EventType.IMPRESSION.value,  # of the index, as are member and slot
+        events.c.slot.is_(None),
+        events.c.unjoined.in_(WAITING),
+    )
+    found = []
+    for some in chunks(sorted({member for member, _ in pairs} | whole)):
+        rows = connection.execute(query.where(events.c.member_id.in_(some)))
+        found += [r for r in rows if r.member_id in whole or (r.member_id, r.title_id) in pairs]
+    return [_event(row) for row in sorted(found, key=lambda row: row.event_id)]
+
+
+def join(connection: Connection, joined: Sequence[Event]) -> None:
+    """Write down what stored events were joined to."""
+    if joined:
+        names = ("member_id", "slot", "request_id", "position", "period", "unjoined")
+        statement = sa.update(events).where(events.c.event_id == sa.bindparam("id"))
+        statement = statement.values({name: sa.bindparam(f"new_{name}") for name in names})
+        rows = [{"id": e.event_id} | {f"new_{n}": getattr(e, n) for n in names} for e in joined]
+        connection.execute(statement, rows)
 
 
 def of_decision(connection: Connection, decisions: Decisions, position: int) -> list[Event]:
@@ -115,17 +147,18 @@ def of_decision(connection: Connection, decisions: Decisions, position: int) -> 
         )
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    return [
-        Event(
-            event_id=row.event_id, type=EventType(row.type), occurred_at=row.occurred_at,
-            member_id=row.member_id, title_id=row.title_id, slot=row.slot,
-            request_id=row.request_id, position=row.position, period=row.period,
-            seconds_watched=row.seconds_watched, duration_seconds=row.duration_seconds,
-            query=row.query, device=row.device, hour=row.hour, weekday=row.weekday,
-            source=row.source, unjoined=row.unjoined,
-        )
-        for row in connection.execute(query)
-    ]  # fmt: skip
+    return [_event(row) for row in connection.execute(query)]
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        event_id=row.event_id, type=EventType(row.type), occurred_at=row.occurred_at,
+        member_id=row.member_id, title_id=row.title_id, slot=row.slot,
+        request_id=row.request_id, position=row.position, period=row.period,
+        seconds_watched=row.seconds_watched, duration_seconds=row.duration_seconds,
+        query=row.query, device=row.device, hour=row.hour, weekday=row.weekday,
+        source=row.source, unjoined=row.unjoined,
+    )  # fmt: skip
 
 
 def shown_at(connection: Connection, request_id: str, position: int) -> dt.datetime | None:

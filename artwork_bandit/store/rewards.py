@@ -124,6 +124,16 @@ def of_decision(connection: Connection, request_id: str, position: int) -> float
     return connection.execute(query).scalar()
 
 
+def of_unit(connection: Connection, unit: Unit) -> tuple[str, int] | None:
+    """Return the decision (request, position) whose row a unit is, if it is settled."""
+    columns = [getattr(rewards.c, name) for name in _UNIT]
+    query = sa.select(rewards.c.request_id, rewards.c.position).where(
+        *(column == value for column, value in zip(columns, unit, strict=True))
+    )
+    row = connection.execute(query).first()
+    return None if row is None else (row.request_id, int(row.position))
+
+
 def _outcomes(
     slot: str, window: dt.timedelta, closed_before: dt.datetime, most: int
 ) -> sa.Select[Any]:
@@ -224,8 +234,12 @@ def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
     columns = [getattr(rewards.c, name) for name in _UNIT]
     found: set[Unit] = set()
     for some in chunks(sorted(units)):
-        query = sa.select(*columns).where(sa.tuple_(*columns).in_(some))
-        found.update(_unit(row) for row in connection.execute(query))
+        # Not whole rows: SQLite reads the whole table for an IN of several columns.
+        query = sa.select(*columns).where(
+            rewards.c.member_id.in_({unit[0] for unit in some}),
+            rewards.c.title_id.in_({unit[1] for unit in some}),
+        )
+        found |= {_unit(row) for row in connection.execute(query)}.intersection(some)
     return found
 
 
@@ -240,8 +254,10 @@ def under(
     key = (rewards.c.request_id, rewards.c.position)
     columns = [rewards.c[n] for n in (*COUNTED, "seconds_watched", "watched_share")]
     for some in chunks(sorted(decisions)):
-        query = sa.select(*key, *columns).where(sa.tuple_(*key).in_(some))
-        rows = [dict(row._mapping) for row in connection.execute(query)]
+        requested, wanted = {request_id for request_id, _ in some}, set(some)
+        query = sa.select(*key, *columns).where(rewards.c.request_id.in_(requested))
+        found = (dict(row._mapping) for row in connection.execute(query))
+        rows = [row for row in found if (row["request_id"], row["position"]) in wanted]
         worth = rule.rewards(outcomes_of(rows)).tolist()
         for row, reward in zip(rows, worth, strict=True):
             yield (row["request_id"], row["position"]), reward

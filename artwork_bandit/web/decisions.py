@@ -61,4 +61,6 @@ def body(decision_id: str, found: Audited) -> schema.DecisionBody:
             for e in found.events
         ],
         reward=found.reward,
+        why_no_reward=found.why_no_reward,
+        counts_for=found.counts_for,
     )

@@ -193,7 +193,10 @@ class DecisionBody(Struct):
     shown_at: dt.datetime | None
     events: list[DecisionEventBody]
     reward: float | None
-    """Null while the attribution window is open, and for later decisions of a draw period."""
+    why_no_reward: str | None
+    """Null if there is one."""
+    counts_for: str | None
+    """The earlier decision of the draw period that has the reward, if one has."""
 
 
 class EventBody(Struct, forbid_unknown_fields=True):

@@ -1,4 +1,4 @@
-"""Promotions say whether they went back to the model before: a model promoted again by hand did not.
+"""Promotions say whether they went back to the model before: promoted again by hand is not that.
 
 Works with the release before: it leaves the new column empty, and then the old reading holds.
 """

@@ -99,12 +99,44 @@ def test_what_came_of_it(service: Service) -> None:
     first, second, _ = ask(service, "r1").decision_ids
     send(service, event("e1", "impression"), decision=first)
     send(service, event("e2", "play", NOW + HOUR), decision=first, now=NOW + HOUR)
-    assert audit(service, first).reward is None  # its window is open
+    assert audit(service, first).reward is None
+    assert "counts until 2026" in (audit(service, first).why_no_reward or "")
     units(service, NOW + 25 * HOUR)
     found = audit(service, first)
     assert (found.shown_at, [e.event_id for e in found.events], found.reward) == (NOW, ["e2"], 1.0)
     unseen = audit(service, second)
     assert (unseen.shown_at, unseen.events, unseen.reward) == (None, [], None)
+    assert "no impression has come" in (unseen.why_no_reward or "")
+    assert (found.why_no_reward, found.counts_for) == (None, None)
+
+
+def test_why_there_is_no_reward_is_said(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    play = event("e0", "play", NOW + HOUR)
+    send(service, play, decision=first, now=NOW + HOUR)
+    assert [e.unjoined for e in audit(service, first).events] == ["not_shown"]
+    send(service, event("e1", "impression"), decision=first, now=NOW + HOUR)
+    again = ask(service, "r2", now=NOW + HOUR).decision_ids[0]
+    send(service, event("e2", "impression", NOW + HOUR), decision=again, now=NOW + HOUR)
+    after = event("e3", "click", NOW + 25 * HOUR)
+    send(service, after, decision=first, now=NOW + 25 * HOUR)
+    told = {e.event_id: e.unjoined for e in audit(service, first).events}
+    assert told == {"e0": None, "e3": "outside_window"}
+    units(service, NOW + 50 * HOUR)
+    assert (audit(service, first).reward, audit(service, first).counts_for) == (1.0, None)
+    found = audit(service, again)
+    assert (found.reward, found.counts_for) == (None, first)
+    assert "an earlier decision has the reward" in (found.why_no_reward or "")
+
+
+def test_what_follows_an_assumed_impression_too_late_is_late(service: Service) -> None:
+    from artwork_bandit.store.events import unjoined_by_reason
+
+    first = ask(service, "r1", confirm="server").decision_ids[0]
+    units(service, NOW + 25 * HOUR)
+    send(service, event("e1", "click", NOW + HOUR), decision=first, now=NOW + 26 * HOUR)
+    with service.store.read() as connection:
+        assert unjoined_by_reason(connection) == {"late": 1}
 
 
 def test_forged_unknown_and_unlogged_ids(service: Service) -> None:

@@ -337,7 +337,7 @@ def test_one_bad_event_never_loses_its_neighbours(service: Service) -> None:
         (event("e3", "click"), f"{request_id}.99.{signature}"),
         (event("e4", "click"), "not a decision"),
         (event("e5", "click", NOW + HOUR), good),
-        (event("e6", "click", member_id="other"), good),
+        (event("e6", "click", title_id="other"), good),
         (event("e7", "play"), None),
         (event("e8", "search", member_id="m1", query="x"), None),
         (event("e9", "click"), good),
@@ -350,6 +350,7 @@ def test_one_bad_event_never_loses_its_neighbours(service: Service) -> None:
     assert "was not made by this service" in reasons[2]
     assert "never made" in reasons[3]
     assert "future" in reasons[5]
+    assert "title_id is not the one" in reasons[6]
 
 
 def test_habits_come_from_where_and_when_things_were_watched(service: Service) -> None:

@@ -1,0 +1,44 @@
+"""What is asked at every request is found by an index, however large the log has grown."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import events, migrate, rewards
+from artwork_bandit.store.engine import Connection, Store
+from tests.samples import NOW
+
+UNITS = {(f"m{i}", f"t{i}", "artwork", i, "client") for i in range(3)}
+PAIRS = {("m1", "t1"), ("m2", "t2")}
+ASKED: list[Callable[[Connection], Any]] = [
+    lambda c: rewards.settled_units(c, UNITS),
+    lambda c: rewards.of_unit(c, min(UNITS)),
+    lambda c: list(rewards.under(c, SLOTS["artwork"].reward, [("r1", 0), ("r2", 1)])),
+    lambda c: events.waiting_for(c, PAIRS, {"m3"}),
+    lambda c: events.latest_impression(c, ["m1", "m2"], "t1", NOW, NOW),
+    lambda c: events.existing(c, ["e1", "e2"]),
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_no_table_is_read_from_end_to_end(
+    asked: Callable[[Connection], Any], tmp_path: Path
+) -> None:
+    store = Store(f"sqlite:///{tmp_path}/log.db")
+    migrate.migrate(store)
+    plans: list[str] = []
+
+    def explained(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        plans.extend(row[3] for row in plan)
+
+    with store.read() as connection:
+        sa.event.listen(store.engine, "before_cursor_execute", explained)
+        asked(connection)
+    assert plans
+    assert not [plan for plan in plans if plan.startswith("SCAN")], plans
+    store.close()
