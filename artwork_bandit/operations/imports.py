@@ -20,7 +20,7 @@ from artwork_bandit.operations.catalog_forms import CatalogLine, explained
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.settings import Settings
-from artwork_bandit.slots import SLOTS
+from artwork_bandit.slots import SLOTS, slot_named
 from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
@@ -249,18 +249,33 @@ def _movielens_events(ratings: list[dict[str, str]], now: dt.datetime) -> Iterat
 def import_log(
     store: Store, path: Path, settings: Settings, now: dt.datetime, *, dry_run: bool
 ) -> Imported:
-    """Take a Parquet replay log into the database; one that is broken changes nothing.
+    """Take a Parquet replay log into the database; one that is broken, or whose rewards are of a
+    rule that is not in force, changes nothing.
 
     Blocks are stored one by one: what fails between them, as a database may, leaves the ones
     before, and importing again takes in the others.
     """
-    for _ in parquet.read(path):
-        pass  # every row is checked before the first is stored
+    found: set[str] = set()
+    for block in parquet.read(path):  # every row is checked before the first is stored
+        found |= {s.slot for s in block.action_sets}
+    in_force = {name: slot_of(settings, name).reward for name in SLOTS}
+    _require_in_force(path, {in_force[slot_named(name).name].version for name in found})
     result = Imported()
-    bounds = {name: slot_of(settings, name).reward.bounds for name in SLOTS}
+    bounds = {name: rule.bounds for name, rule in in_force.items()}
     for block in parquet.read(path):
         result += take_in(store, block, bounds, now, dry_run=dry_run)
     return result
+
+
+def _require_in_force(path: Path, rules: set[str]) -> None:
+    """Raise InvalidInput if a log says that its rewards are of another rule than these."""
+    rule = parquet.rule_of(path)
+    if rule is not None and rules - {rule}:
+        named = " and ".join(sorted(rules))
+        raise InvalidInput(
+            f"the rewards in {path} are of rule {rule!r}, and {named} is in force: export it under "
+            f"that rule (`export --rule {named}`), or put {rule!r} in force (reward_rule)"
+        )
 
 
 def _sound(

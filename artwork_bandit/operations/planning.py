@@ -22,6 +22,7 @@ from artwork_bandit.operations import changes
 from artwork_bandit.operations.going_on import GoingOn, Warm, going_on, in_a_row
 from artwork_bandit.operations.joining import why_empty
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.rules import slot_of_log
 from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.settings import Settings
@@ -47,6 +48,7 @@ class Plan:
     now: dt.datetime
     """When it was made."""
     slot: Slot
+    """Under the rule that the log's rewards are of."""
     source: ReplaySource
     """The log as it was settled when the plan was made."""
     models: Sequence[ModelRecord]
@@ -93,6 +95,7 @@ def plan(
     if (tune, warm) == ("always", "always"):
         raise InvalidInput("priors are chosen on the whole log: leave out --tune or --warm")
     source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
+    slot = slot_of_log(slot, source.rule)
     with store.read() as connection:
         models = registry.list_all(connection, slot.name)
     progress("looking for a change", 0.0)

@@ -10,7 +10,7 @@ A file is TOML: the fields of `slots.RewardRule`, and a version of its own:
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ def slot_of(settings: Settings, name: str, rule: str | None = None) -> Slot:
     if not wanted or (rule is None and wanted in OWN_RULES):
         return slot  # the settings are for all slots: one slot's own rule says nothing of another
     return slot.under(_rule(slot, wanted))
+
+
+def slot_of_log(slot: Slot, rule: str | None) -> Slot:
+    """Return the slot with the rule in force that a log's rewards are of; one that nobody here has
+    heard of has the bounds of the slot's own, and None is the slot's own."""
+    if rule is None or rule == slot.reward.version:
+        return slot
+    known = {r.version: r for r in slot.other_rules}
+    return slot.under(known.get(rule) or replace(slot.reward, version=rule))
 
 
 def _rule(slot: Slot, wanted: str) -> RewardRule:

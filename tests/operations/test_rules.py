@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations import imports
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
@@ -14,7 +15,7 @@ from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots.slot import CLICKS, GRADED
-from artwork_bandit.store import registry, replay
+from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
@@ -86,6 +87,31 @@ def test_a_model_of_a_rule_that_is_not_in_force_goes_live_by_hand_only(
         assert registry.challenger(connection, "artwork") is None
     in_force = replace(settings, reward_rule="graded-1")
     assert retrain(store, rule, in_force, simulation.later()).verdict == "challenger"
+
+
+@pytest.mark.parametrize("named", ["graded-1", "of another house"])
+def test_a_file_s_rewards_are_of_the_rule_it_names(
+    simulation: Simulation, tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(300)
+    now = simulation.later()
+    join_rewards(store, OWN, settings, now)
+    path = tmp_path / "log.parquet"
+    parquet.write(path, replay.blocks(store, Window()), named)
+    monkeypatch.setattr(retraining, "gate", lambda *_: ("live", "for the test", {}))
+    outcome = retrain(store, OWN, settings, now, log=path)
+    assert outcome.verdict == "candidate"
+    assert f"rule {named!r}, and 'artwork-1' is in force" in outcome.reason
+    with store.read() as connection:
+        assert registry.get(connection, outcome.version).settings["reward_rule"] == named
+    with pytest.raises(InvalidInput, match=f"{named}.*artwork-1 is in force: export it under"):
+        imports.import_log(store, path, settings, now, dry_run=False)
+    if named == "graded-1":
+        in_force = replace(settings, reward_rule=named)
+        rows = parquet.write(path, replay.blocks(store, Window()), named)
+        found = imports.import_log(store, path, in_force, now, dry_run=False)
+        assert found.duplicates == rows
 
 
 def outcomes(**more: list[float]) -> Outcomes:
