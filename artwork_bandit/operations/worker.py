@@ -31,6 +31,7 @@ from artwork_bandit.operations import changes
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.retrain import carry_out, ticking
 from artwork_bandit.operations.rules import slot_of
@@ -170,8 +171,10 @@ class Worker:
         tried = self._tried.get(slot.name)
         if tried is not None and now - tried < between:
             return "no", f"the last training failed; tried again {tried + between:%Y-%m-%d %H:%M}Z"
+        source = ReplaySource.of(self._store, None, slot.name, rule=slot.reward)
         with self._store.read() as connection:
-            models = registry.list_all(connection, slot.name)
+            # What others learned from, or under which rule, says nothing of how this log has grown.
+            models = changes.alike(registry.list_all(connection, slot.name), slot, source)
         made = f"model {models[0].version}" if models else "no model"
         if models and now - models[0].created_at < between:  # the log is not counted at every join
             after = f"{models[0].created_at + between:%Y-%m-%d %H:%M}Z"

@@ -24,17 +24,19 @@ from artwork_bandit.operations.guard import demote_if_worse, surely_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.retrain import carry_out, retrain
+from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.operations.server_process import command
 from artwork_bandit.operations.worker import Done, Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, registry, reports
+from artwork_bandit.store import cells, parquet, registry, replay, reports
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Entry, Spool
 from artwork_bandit.store.tables import cell_rollups, impressions, rewards
+from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -76,6 +78,29 @@ def test_a_leader_whose_connection_was_lost_knows_it(store: Store, database_url:
     assert second.lead()
     assert not first.lead()
     second.close()
+
+
+def test_what_others_learned_from_is_no_reason_to_wait(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    """A model of a large file, or under another rule, says nothing of how this log has grown."""
+    store, settings = simulation.service.store, replace(simulation.settings, train_seconds=3600)
+    simulation.visits(600)
+    now = simulation.later()
+    join_rewards(store, SLOTS["artwork"], settings, now)
+    path = tmp_path / "log.parquet"
+    parquet.write(path, replay.blocks(store, Window()))
+    retrain(store, SLOTS["artwork"], settings, now, log=path)
+    retrain(store, slot_of(settings, "artwork", "clicks-1"), settings, now)
+    worker = Worker(store, settings)
+    done = worker.once(now)
+    assert done is not None
+    artwork = next(d for d in done if d.slot == "artwork")
+    assert artwork.trained is not None, artwork.waits
+    again = worker.once(now + dt.timedelta(hours=2))
+    assert again is not None
+    assert all(d.trained is None for d in again)
+    worker.close()
 
 
 def test_what_is_due_is_done_once(simulation: Simulation) -> None:
