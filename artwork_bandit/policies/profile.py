@@ -6,7 +6,7 @@ last.
 An event older than the profile's date is discounted to that date before it is added, and of the
 titles watched those of the latest moments are kept, each with its latest play. Both are the same in
 whatever order events come, up to rounding: a title can only be dropped for later ones, and only
-return by a later play of its own.
+return by a later play of its own; a device only for ones that are never dropped for it.
 
 Habits are the genre weights of what was watched on some occasions: on a device, in a part of the
 day, on working days or at the weekend.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from artwork_bandit.domain import HOURS, SATURDAY, Event, EventType, microseconds
+from artwork_bandit.domain import HOURS, SATURDAY, Event, EventType, microseconds, stable_hash
 
 GAINS: Mapping[EventType, float] = {
     EventType.IMPRESSION: -0.01,
@@ -35,13 +35,17 @@ GAINS: Mapping[EventType, float] = {
 """Plays that an event adds to each genre of its title. What was shown and not clicked says a
 hundredth of a play against it; who pauses has at least begun; who searches for a title wants it."""
 
+SECONDS = 1200.0
+"""Watched of a title whose length nobody says, from which on it was watched to the end."""
 MOST_PLAYED = 100
 """Titles watched last that are remembered."""
 LEAST_SHARE = 0.01
 """A decayed watched share below this is not told any more."""
-MOST_OCCASIONS = 24
-"""Occasions that are remembered, of more those of most weight; the day has six parts, and a member
-few devices."""
+DEVICE = "device:"
+"""Begins the occasions that a client names."""
+MOST_DEVICES = 16
+"""Of a member that are remembered, of more those of smallest hash: which of them weigh most hangs
+on the order that events come in, and sums that were dropped would be gone."""
 NEGLIGIBLE = 1e-12
 """Weights smaller than this are dropped, so that profiles do not grow for ever."""
 
@@ -129,7 +133,7 @@ class Profile:
             for title, share in sign.played.items():
                 play = (microseconds(sign.moment), share)
                 played[title] = max(play, played.get(title, play))
-        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_heaviest(habits))
+        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_bounded(habits))
 
     def merged(self, other: Profile, half_life: dt.timedelta) -> Profile:
         """Return what both say together: as if all signs had come to one."""
@@ -141,22 +145,21 @@ class Profile:
         played = dict(self.played)
         for title, play in other.played.items():
             played[title] = max(play, played.get(title, play))
-        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_heaviest(habits))
+        return Profile(as_of=as_of, genres=genres, played=_latest(played), habits=_bounded(habits))
 
 
 def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
     """Return what an event says, its title having these genres; None if it says nothing.
 
-    A play whose watched share is known counts by that share.
+    A play counts by its watched share; where nobody says how long the title is, by the seconds of
+    which `SECONDS` are as good as all.
     """
     gain = GAINS.get(event.type, 0.0)
     played: dict[str, float] = {}
     if event.type in (EventType.PLAY, EventType.REWATCH):
         share = 1.0
-        if event.seconds_watched is not None and event.duration_seconds:
-            share = min(1.0, event.seconds_watched / event.duration_seconds)
-        elif event.seconds_watched == 0:
-            share = 0.0
+        if event.seconds_watched is not None:
+            share = min(1.0, event.seconds_watched / (event.duration_seconds or SECONDS))
         gain *= share
         if event.title_id and share > 0:
             played = {event.title_id: share}
@@ -173,7 +176,7 @@ def occasions(device: str | None, hour: int | None, weekday: int | None) -> tupl
     >>> occasions("tv", 21, 5)
     ('device:tv', 'daypart:5', 'weekend')
     """
-    found = [] if device is None else [f"device:{device}"]
+    found = [] if device is None else [f"{DEVICE}{device}"]
     if hour is not None:
         found.append(f"daypart:{hour // HOURS}")
     if weekday is not None:
@@ -199,11 +202,12 @@ def _together(
     return {**some, **{o: _plus(some.get(o, {}), weights) for o, weights in more.items()}}
 
 
-def _heaviest(habits: Mapping[str, Weights]) -> Mapping[str, Weights]:
-    if len(habits) <= MOST_OCCASIONS:
+def _bounded(habits: Mapping[str, Weights]) -> Mapping[str, Weights]:
+    devices = [occasion for occasion in habits if occasion.startswith(DEVICE)]
+    if len(devices) <= MOST_DEVICES:
         return habits
-    kept = sorted(habits.items(), key=lambda h: (-sum(h[1].values()), h[0]))[:MOST_OCCASIONS]
-    return dict(kept)
+    left_out = set(sorted(devices, key=stable_hash)[MOST_DEVICES:])
+    return {occasion: w for occasion, w in habits.items() if occasion not in left_out}
 
 
 def _latest(played: dict[str, Play]) -> dict[str, Play]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from artwork_bandit.domain import Event, EventType
 from artwork_bandit.policies.profile import (
-    MOST_OCCASIONS,
+    MOST_DEVICES,
     MOST_PLAYED,
     Profile,
     Sign,
@@ -88,9 +88,47 @@ def test_habits_do_not_grow_for_ever() -> None:
     devices = [
         Sign(moment=START, genres={"a": float(i)}, occasions=(f"device:{i}",)) for i in range(99)
     ]
-    habits = Profile().add(devices, DAY).habits
-    assert len(habits) == MOST_OCCASIONS
-    assert "device:98" in habits
+    day = [Sign(moment=START, genres={"a": 1.0}, occasions=("daypart:3", "weekend"))]
+    habits = Profile().add(devices + day, DAY).habits
+    assert len(habits) == MOST_DEVICES + 2
+    assert {"daypart:3", "weekend"} < set(habits)
+
+
+def test_habits_on_many_devices_are_the_same_in_any_order() -> None:
+    rng = random.Random(1)
+    events = [
+        Sign(
+            moment=START + rng.random() * 90 * DAY, genres={rng.choice("abc"): rng.random()},
+            occasions=(f"device:{rng.randrange(40)}", f"daypart:{rng.randrange(6)}"),
+        )
+        for _ in range(400)
+    ]  # fmt: skip
+    wanted = Profile().add(events, 30 * DAY).habits
+    for _ in range(5):
+        rng.shuffle(events)
+        found, left = Profile(), events
+        while left:
+            size = rng.randrange(1, 30)
+            found, left = found.add(left[:size], 30 * DAY), left[size:]
+        assert set(found.habits) == set(wanted)
+        for occasion, weights in wanted.items():
+            assert found.habits[occasion] == pytest.approx(weights, abs=1e-9)
+
+
+@pytest.mark.parametrize(("seconds", "share"), [(10.0, 1 / 120), (1200.0, 1.0), (9000.0, 1.0)])
+def test_a_play_of_a_title_whose_length_nobody_says_counts_by_its_seconds(
+    seconds: float, share: float
+) -> None:
+    play = Event(
+        event_id="e", type=EventType.PLAY, occurred_at=START, title_id="t", seconds_watched=seconds
+    )
+    sign = sign_of(play, ["a"])
+    assert sign is not None
+    assert sign.genres == pytest.approx({"a": share})
+    assert sign.played == pytest.approx({"t": share})
+    unknown = sign_of(replace(play, seconds_watched=None), ["a"])
+    assert unknown is not None
+    assert unknown.genres == {"a": 1.0}
 
 
 def test_a_play_counts_by_its_watched_share() -> None:
