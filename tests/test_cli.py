@@ -512,7 +512,10 @@ def test_train_list_show_promote_roll_back_export(
     assert [m["version"] for m in listed] == [2, 1]
     assert json.loads(run("models", "show", "1", database=sqlite_url))["slot"] == "artwork"
     assert "model 2 is live" in run("models", "promote", "2", database=sqlite_url)
-    assert "is live" in run("models", "rollback", database=sqlite_url)
+    assert "is live" in run("models", "rollback", "--reason", "too dark", database=sqlite_url)
+    (time,) = json.loads(run("models", "show", "2", database=sqlite_url))["served"]
+    assert (time["why"], time["why_ended"]) == ("promoted by hand", "too dark")
+    assert "Z: too dark" in run("models", "list", database=sqlite_url)
     said = run("train", "--warm", "always", database=sqlite_url, code=1)
     assert "0 rows came after what model 1 learned from" in said
     compared = run("models", "compare", "1", "2", database=sqlite_url)

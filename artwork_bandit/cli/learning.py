@@ -103,6 +103,7 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
     with open_store(load()).read() as connection:
         records = registry.list_all(connection)
         challenging = registry.challengers_of(connection)
+        served = {s: registry.served(connection, s) for s in {r.slot for r in records}}
     if as_json:
         print_json([asdict(r) | {"challenger": r.version in challenging} for r in records])
         return
@@ -112,19 +113,24 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
         status = "challenger" if r.version in challenging else r.status
         click.echo(f"{r.version:>4}  {r.slot:<8} {status:<10} {r.created_at:%Y-%m-%d %H:%M}Z"
                    f"  {r.rows:>9,} rows  {r.reason}")  # fmt: skip
+        times = served[r.slot].get(r.version, [])
+        if r.status == "retired" and times and (until := times[-1].until) is not None:
+            click.echo(f"      until {until:%Y-%m-%d %H:%M}Z: {times[-1].why_ended}")
 
 
 @models.command("show")
 @click.argument("version", type=VERSION)
 @click.pass_obj
 def models_show(load: Callable[..., Settings], version: int) -> None:
-    """One model's window, settings, metrics and the gate's reason, as JSON."""
+    """One model's window, settings, metrics, the gate's reason, and when it was live, as JSON."""
     from artwork_bandit.store import registry
 
     with open_store(load()).read() as connection:
         record = registry.get(connection, version)
         challenger = version in registry.challengers_of(connection)
-    print_json(asdict(record) | {"challenger": challenger})
+        served = registry.served(connection, record.slot).get(version, [])
+    times = [time._asdict() for time in served]
+    print_json(asdict(record) | {"challenger": challenger, "served": times})
 
 
 @models.command("promote")

@@ -29,6 +29,15 @@ class Promotion(NamedTuple):
     reason: str
 
 
+class Served(NamedTuple):
+    """A time that a model was live."""
+
+    since: dt.datetime
+    until: dt.datetime | None
+    why: str
+    why_ended: str | None
+
+
 _RECORD = [c for c in models.c if c.name != "bundle"]
 
 
@@ -239,6 +248,20 @@ def promoted(
         query = query.where(promotions.c.promoted_at >= since)
     rows = connection.execute(query.order_by(promotions.c.promotion_id))
     return [(row.promoted_at, row.model_version) for row in rows]
+
+
+def served(connection: Connection, slot: str) -> dict[int, list[Served]]:
+    """Return when each model that ever was live was so, and why, the first first."""
+    query = sa.select(promotions.c.promoted_at, promotions.c.model_version, promotions.c.reason)
+    query = query.where(promotions.c.slot == slot).order_by(promotions.c.promotion_id)
+    rows = [Promotion._make(row) for row in connection.execute(query)]
+    found: dict[int, list[Served]] = {}
+    for row, after in zip(rows, [*rows[1:], None], strict=True):
+        if row.version is not None:
+            until, why_ended = (None, None) if after is None else (after.promoted_at, after.reason)
+            times = found.setdefault(row.version, [])
+            times.append(Served(row.promoted_at, until, row.reason, why_ended))
+    return found
 
 
 def first_promotion(connection: Connection, slot: str) -> dt.datetime | None:
