@@ -169,14 +169,35 @@ def shown_at(connection: Connection, request_id: str, position: int) -> dt.datet
     return connection.execute(query).scalar()
 
 
-def unjoined_by_reason(connection: Connection) -> dict[str, int]:
-    """Return how many client events have no decision, by reason."""
+def unjoined_by_reason(
+    connection: Connection, since: dt.datetime | None = None, until: dt.datetime | None = None
+) -> dict[str, int]:
+    """Return how many client events that happened in [since, until) count for nothing, by why."""
+    query = sa.select(events.c.unjoined, sa.func.count()).where(*_unjoined(since, until))
+    rows = connection.execute(query.group_by(events.c.unjoined))
+    return {reason: int(count) for reason, count in rows}
+
+
+def latest_unjoined(
+    connection: Connection, reason: str, since: dt.datetime | None, until: dt.datetime | None,
+    most: int,
+) -> list[Event]:  # fmt: skip
+    """Return the last client events in [since, until) that count for nothing, for one reason."""
     query = (
-        sa.select(events.c.unjoined, sa.func.count())
-        .where(events.c.unjoined.is_not(None), events.c.source == "client")
-        .group_by(events.c.unjoined)
+        sa.select(events)
+        .where(*_unjoined(since, until), events.c.unjoined == reason)
+        .order_by(events.c.occurred_at.desc(), events.c.event_id)
+        .limit(most)
     )
-    return {reason: int(count) for reason, count in connection.execute(query)}
+    return [_event(row) for row in connection.execute(query)]
+
+
+def _unjoined(
+    since: dt.datetime | None, until: dt.datetime | None
+) -> list[sa.ColumnElement[bool]]:  # fmt: skip
+    found = [events.c.source == "client", events.c.unjoined.is_not(None)]
+    found += [] if since is None else [events.c.occurred_at >= since]
+    return found + ([] if until is None else [events.c.occurred_at < until])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,8 +98,29 @@ def events() -> Response:
 
 @api.get("/v1/events/unjoined")
 def unjoined() -> Response:
+    most, reason = _whole_number("limit", 20, 0, 1000), request.args.get("reason")
+    span = _moments()
     with service().store.read() as connection:
-        return bodies.write({"by_reason": event_store.unjoined_by_reason(connection)})
+        by_reason = event_store.unjoined_by_reason(connection, *span)
+        latest = [
+            event
+            for each in sorted(by_reason)
+            if reason in (None, each)
+            for event in event_store.latest_unjoined(connection, each, *span, most)
+        ]
+    return bodies.write(
+        schema.UnjoinedBody(
+            by_reason=by_reason,
+            latest=[
+                schema.UnjoinedEventBody(
+                    event_id=e.event_id, reason=e.unjoined, type=e.type.value,
+                    occurred_at=e.occurred_at, member_id=e.member_id, title_id=e.title_id,
+                    request_id=e.request_id,
+                )
+                for e in latest
+            ],
+        )
+    )  # fmt: skip
 
 
 @api.get("/v1/titles")

@@ -14,6 +14,7 @@ from artwork_bandit.web import schema
 
 _TYPES = (
     schema.ChoicesBody, schema.AnswerBody, schema.DecisionBody, schema.EventsBody,
+    schema.UnjoinedBody,
     schema.ReportBody, schema.Problem, catalog_forms.TitleForm, catalog_forms.ControlForm,
     catalog_forms.VariantForm, catalog_forms.EligibilityForm,
 )  # fmt: skip
@@ -53,7 +54,14 @@ def document() -> dict[str, Any]:
                 )
             },
             "/v1/events/unjoined": {
-                "get": _operation("Events that count for nothing", _OBJECT, ref, errors=(503,))
+                "get": _operation(
+                    "Events that count for nothing, and why", ref["UnjoinedBody"], ref,
+                    [
+                        *span, _in_query("reason", {"type": "string"}),
+                        _in_query("limit", {"type": "integer", "minimum": 0, "maximum": 1000}),
+                    ],
+                    errors=(422, 503),
+                )
             },
             "/v1/titles": {
                 "get": _operation(

@@ -169,6 +169,26 @@ class DecisionEventBody(Struct):
     """Why it counts for no reward; null if it may."""
 
 
+class UnjoinedEventBody(Struct):
+    event_id: str
+    reason: str | None
+    """Why it counts for no reward."""
+    type: str
+    occurred_at: dt.datetime
+    member_id: str | None
+    title_id: str | None
+    request_id: str | None
+    """Of the decision that it names, or followed."""
+
+
+class UnjoinedBody(Struct):
+    """Events that count for nothing, or not yet."""
+
+    by_reason: dict[str, int]
+    latest: list[UnjoinedEventBody]
+    """Of each reason those that happened last."""
+
+
 class DecisionBody(Struct):
     """What was chosen, from what, why, and what came of it."""
 

@@ -21,6 +21,7 @@ ASKED: list[Callable[[Connection], Any]] = [
     lambda c: events.waiting_for(c, PAIRS, {"m3"}),
     lambda c: events.latest_impression(c, ["m1", "m2"], "t1", NOW, NOW),
     lambda c: events.existing(c, ["e1", "e2"]),
+    lambda c: events.latest_unjoined(c, "late", NOW, None, 20),
 ]
 
 

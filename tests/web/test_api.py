@@ -115,6 +115,30 @@ def test_what_is_no_json_in_one_event_loses_no_other(client: FlaskClient, query:
         assert client.post("/v1/events", data=body).status_code in (400, 422)
 
 
+def test_events_that_count_for_nothing_are_shown_by_reason(client: FlaskClient) -> None:
+    events = [
+        {"event_id": f"e{i}", "type": "play", "member_id": "m1", "title_id": "t0",
+         "occurred_at": f"2026-01-0{1 + i}T10:00:00Z"}
+        for i in range(4)
+    ]  # fmt: skip
+    events.append({"event_id": "s", "type": "search", "member_id": "m1", "query": "x",
+                   "occurred_at": "2026-01-02T11:00:00Z"})  # fmt: skip
+    assert client.post("/v1/events", data=json.dumps({"events": events})).status_code == 200
+    told = client.get("/v1/events/unjoined?limit=2").get_json()
+    assert told["by_reason"] == {"no_impression": 4, "no_title": 1}
+    assert [(e["event_id"], e["reason"]) for e in told["latest"]] == [
+        ("e3", "no_impression"), ("e2", "no_impression"), ("s", "no_title"),
+    ]  # fmt: skip
+    assert told["latest"][0] | {"reason": None} == {
+        "event_id": "e3", "reason": None, "type": "play", "occurred_at": "2026-01-04T10:00:00Z",
+        "member_id": "m1", "title_id": "t0", "request_id": None,
+    }  # fmt: skip
+    some = client.get("/v1/events/unjoined?from=2026-01-02&to=2026-01-03&reason=no_title")
+    assert some.get_json()["by_reason"] == {"no_impression": 2, "no_title": 1}
+    assert [e["event_id"] for e in some.get_json()["latest"]] == ["s"]
+    assert client.get("/v1/events/unjoined?limit=-1").status_code == 422
+
+
 def test_catalogue_changes_reach_serving_without_a_restart(client: FlaskClient, app: Flask) -> None:
     title = {"name": "New", "genres": ["TV Horror"]}
     assert client.put("/v1/titles/new", data=json.dumps(title)).status_code == 200
