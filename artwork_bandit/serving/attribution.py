@@ -8,20 +8,18 @@ called the same person yet; it is joined once that has come.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.rewards import Unit, settled_units
-
-LONGEST_WINDOW = max(slot.attribution_window for slot in SLOTS.values())
 
 
 class Attributed(NamedTuple):
@@ -60,15 +58,16 @@ def of_decision(
     return Attributed(joined, decision.confirm)
 
 
-def of_latest(connection: Connection, event: Event, person: Sequence[str]) -> Attributed:
-    """Return an event without decision joined to the latest impression of its title by a person,
-    who has these ids, if there is any."""
+def of_latest(
+    connection: Connection, event: Event, person: Sequence[str], window: dt.timedelta
+) -> Attributed:
+    """Return an event without decision joined to the latest impression of its title, within the
+    `window` before, by a person, who has these ids, if there is any."""
     if event.type is EventType.SEARCH and event.title_id is None:
         return Attributed(replace(event, unjoined="no_title"), None)
     assert event.title_id is not None, "checked before"
-    since = event.occurred_at - LONGEST_WINDOW
     shown = event_store.latest_impression(
-        connection, person, event.title_id, since, event.occurred_at
+        connection, person, event.title_id, event.occurred_at - window, event.occurred_at
     )
     if shown is None:
         return Attributed(replace(event, unjoined="no_impression"), None)
@@ -107,8 +106,9 @@ def persons(connection: Connection, ids: Iterable[str]) -> dict[str, list[str]]:
 
 
 def rejoin(
-    connection: Connection, shown: Iterable[tuple[str, str]], signed_in: Iterable[str]
-) -> None:
+    connection: Connection, shown: Iterable[tuple[str, str]], signed_in: Iterable[str],
+    window: dt.timedelta,
+) -> None:  # fmt: skip
     """Join what came before: what has waited for an impression, (member, title) pairs that have
     come now, and what has waited for a member to sign in."""
     shown, signed_in = set(shown), set(signed_in)
@@ -131,6 +131,6 @@ def rejoin(
         if decision is not None and event.position is not None:
             found.append(of_decision(event, decision, event.position, members))
         elif event.request_id is None:
-            found.append(of_latest(connection, event, people[event.member_id]))
+            found.append(of_latest(connection, event, people[event.member_id], window))
     joined = [each for each in found if each.event.unjoined is None]
     event_store.join(connection, marked_late(connection, joined))

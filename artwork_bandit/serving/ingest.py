@@ -15,6 +15,8 @@ from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.serving import attribution
 from artwork_bandit.serving.attribution import Attributed
 from artwork_bandit.serving.decision_ids import DecisionIds
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges, profiles
@@ -57,6 +59,24 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How long what members do counts."""
+
+    half_life: dt.timedelta
+    """Of what it says of tastes."""
+    window: dt.timedelta
+    """Longest time after an impression that what follows counts for it, of all slots."""
+
+    @staticmethod
+    def of(settings: Settings) -> Terms:
+        seconds = settings.attribution_window_seconds
+        return Terms(
+            half_life=dt.timedelta(days=settings.profile_half_life_days),
+            window=max(slot.window(seconds) for slot in SLOTS.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The events of one request."""
 
@@ -71,11 +91,11 @@ def take_in(
     connection: Connection,
     decision_ids: DecisionIds,
     batches: list[Batch],
-    half_life: dt.timedelta,
+    terms: Terms,
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each."""
     reports = [Report() for _ in batches]
-    signed_in = _merge(connection, batches, reports, half_life)
+    signed_in = _merge(connection, batches, reports, terms.half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
     shown = [
@@ -86,18 +106,20 @@ def take_in(
     ]
     event_store.insert_impressions(connection, shown, now)
     pairs = {(r.member_id, r.choices[position].title_id) for r, position, _ in shown}
-    attribution.rejoin(connection, pairs, signed_in)
+    attribution.rejoin(connection, pairs, signed_in, terms.window)
     lone = {e.member_id for (e, _), request, _ in sound if e.member_id and not request}
     people = attribution.persons(connection, lone)
     found = [
         each
         if request or each.event.unjoined
-        else attribution.of_latest(connection, each.event, people[each.event.member_id or ""])
+        else attribution.of_latest(
+            connection, each.event, people[each.event.member_id or ""], terms.window
+        )
         for each, request, _ in sound
     ]
     events = attribution.marked_late(connection, found)
     new = event_store.insert(connection, events, now)
-    update_profiles(connection, [e for e in events if e.event_id in new], half_life)
+    update_profiles(connection, [e for e in events if e.event_id in new], terms.half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):
         if event.event_id in new:
             report.accepted += 1

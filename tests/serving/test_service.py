@@ -17,9 +17,11 @@ from artwork_bandit.serving import chooser
 from artwork_bandit.serving.chooser import Question
 from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.serving.service import Answer, Rung, Service
+from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, profiles, replay, rewards
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.engine import Store
 from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
@@ -260,6 +262,22 @@ def test_an_event_without_decision_joins_the_latest_impression(service: Service)
     assert {r.event_id: (r.unjoined, r.request_id) for r in rows} == {
         "e1": (None, "r1"), "e2": (None, "r1"), "e3": ("no_impression", None),
     }  # fmt: skip
+
+
+def test_an_event_without_decision_counts_as_long_as_the_settings_say(
+    store: Store, database_url: str
+) -> None:
+    fill(store)
+    settings = Settings(
+        database_url=database_url, reload_seconds=3600, attribution_window_seconds=72 * 3600
+    )
+    made = Service(store, settings)
+    later = NOW + 48 * HOUR
+    send(made, event("e1", "impression"), decision=ask(made, "r1").decision_ids[1])
+    send(made, event("e2", "play", later, member_id="m1", title_id="t1"), now=later)
+    with store.read() as connection:
+        assert unjoined_by_reason(connection) == {}
+    made.close()
 
 
 def test_an_event_whose_impression_arrives_later_still_counts(service: Service) -> None:
