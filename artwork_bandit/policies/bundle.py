@@ -96,7 +96,8 @@ class Bundle:
                 canaries=self.canaries,
                 vowpal_model=self.vowpal_model,
                 vowpal_arguments=self.vowpal_arguments,
-                learned=self.learned,
+                learned=None if model.own_genres else self.learned,
+                learned_of_genres=self.learned if model.own_genres else None,
             )
         )
 
@@ -183,6 +184,9 @@ class _Bundle2(msgspec.Struct):
 class _Bundle3(_Bundle2):
     own_columns: list[int] = []
     learned: Learned | None = None
+    learned_of_genres: Learned | None = None
+    """In its place where own columns are of genres: the release before serves such a model, and
+    cannot go on from it."""
 
 
 class _Model1(msgspec.Struct):
@@ -241,5 +245,5 @@ def _bundle(
         form=read.form, strength=read.strength, explored_share=read.explored_share,
         canaries=read.canaries, vowpal_model=read.vowpal_model,
         vowpal_arguments=read.vowpal_arguments,
-        learned=read.learned if isinstance(read, _Bundle3) else None,
+        learned=read.learned or read.learned_of_genres if isinstance(read, _Bundle3) else None,
     )  # fmt: skip

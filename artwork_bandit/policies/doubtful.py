@@ -75,11 +75,17 @@ class Doubtful:
         means = np.bincount(rows, values, len(sizes)) / np.maximum(sizes, 1)
         return Beyond(rows, features, values - means[rows])
 
-    def per_genre(self, effects: Floats, genres: int) -> Floats:
+    @cached_property
+    def genres(self) -> list[int]:
+        """The context columns of genres that any variant may emphasise."""
+        found: list[int] = np.unique(self.columns).tolist()
+        return found
+
+    def per_genre(self, effects: Floats) -> Floats:
         """Return [variants, genres] from the effect of each pair: what one unit of each genre's
         log-lift adds for each variant."""
         of = np.repeat(np.arange(len(self.sizes)), self.sizes)
         means = np.bincount(of, effects, len(self.sizes)) / np.maximum(self.sizes, 1)
-        found = np.zeros((len(self.sizes), genres))
-        found[of, self.columns] = effects - means[of]
+        found = np.zeros((len(self.sizes), len(self.genres)))
+        found[of, np.searchsorted(self.genres, self.columns)] = effects - means[of]
         return found

@@ -14,7 +14,7 @@ import numpy as np
 
 from artwork_bandit.domain import ActionSet, Context, Floats, Variant
 from artwork_bandit.policies import exploration
-from artwork_bandit.policies.linear import LinearModel, contributions
+from artwork_bandit.policies.linear import LinearModel, contributions, own_of
 from artwork_bandit.policies.policy import BoundModel, Policy
 from artwork_bandit.policies.rendezvous import draw, gumbel_noise
 from artwork_bandit.policies.variants import VariantColumns
@@ -84,7 +84,7 @@ def _reasons(
         contributions(model.weights, encoded, np.concatenate([[1.0], row])) for row in variants
     ]
     above_mean = parts[chosen] - np.mean(parts, axis=0)
-    own = model.own(columns.keys)
+    own = own_of(model, columns)
     own_above = own[chosen] - own.mean(axis=0)
     own_above[1:] *= encoded[model.own_columns]
     names = [ANY, *model.context_encoder.columns]

@@ -119,6 +119,11 @@ def emphasis(variant: Variant) -> Iterator[tuple[str, float]]:
             yield f"{KINDS[2]}:{name}", 1.0 / len(own)
 
 
+def is_trusted(variant: Variant) -> bool:
+    """Tell whether a tag among its title's genres says what a variant emphasises."""
+    return any(name.startswith(f"{KINDS[0]}:") for name, _ in emphasis(variant))
+
+
 def _tokens(variant: Variant) -> Iterable[tuple[str, float]]:
     yield CONSTANT, 1.0
     yield from indicators(variant.features)

@@ -24,9 +24,12 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ranges
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.features import EMPHASIS, KINDS
 from artwork_bandit.policies.rendezvous import UInt64s
 from artwork_bandit.policies.variants import VariantColumns
 
+TAGGED = f"{EMPHASIS}{KINDS[0]}:"
+"""Begins the tokens of tags that are trusted."""
 MOST_BESIDE = 16
 """Tokens of a row that are kept beside those of other rows."""
 
@@ -58,6 +61,11 @@ class LinearModel:
     """[their number, 1 + own columns]: for any member, and per unit of each own column."""
     own_columns: list[int] = field(default_factory=list)
     """Context columns that act on each variant in its own way."""
+
+    @property
+    def own_genres(self) -> list[int]:
+        """Which of the own columns are of genres (`policies.doubtful`)."""
+        return [i for i, c in enumerate(self.own_columns) if c < len(self.context_encoder.genres)]
 
     def own(self, keys: UInt64s) -> Floats:
         """Return [n, 1 + own columns], 0 for variants the log never had."""
@@ -135,7 +143,7 @@ class EncodedVariants:
             parts = values[flat] * model.weights[1 + column][columns[flat]]
             watched = np.add.reduceat(parts, begins) if len(begins) else np.empty(0)
         return EncodedVariants(
-            beside.reshape(-1, k), weights.reshape(-1, k), model.own(variants.keys), wide, watched
+            beside.reshape(-1, k), weights.reshape(-1, k), own_of(model, variants), wide, watched
         )
 
     @staticmethod
@@ -143,6 +151,21 @@ class EncodedVariants:
         """Return given rows [V, 1 + f], the first column being 1."""
         columns = np.tile(np.arange(rows.shape[1]), (len(rows), 1))
         return EncodedVariants(columns, rows, own, {})
+
+
+def own_of(model: LinearModel, variants: VariantColumns) -> Floats:
+    """Return [V, 1 + own columns]; nothing of genres for variants that a trusted tag tells of by
+    now, though none did when the model learned what they emphasise."""
+    own, genres = model.own(variants.keys), model.own_genres
+    if genres:
+        table = variants.features
+        flat, begins = table.flat(np.arange(len(table)))
+        tags = table.tokens[flat]
+        told = np.isin(tags, [at for name, at in table.numbers.items() if name.startswith(TAGGED)])
+        if len(begins):
+            trusted = np.flatnonzero(np.add.reduceat(told, begins))
+            own[np.ix_(trusted, 1 + np.array(genres))] = 0.0
+    return own
 
 
 def contributions(weights: Floats, context: Floats, variant: Floats) -> Floats:

@@ -67,7 +67,7 @@ def compile_own(
     if (genres := form.own_genres) is not None:
         nothing = predict("|")
         effects = np.array([predict(text) - nothing for text in form.pair_texts()])
-        own = np.hstack([own, genres.per_genre(effects, form.genres)[list(numbers)]])
+        own = np.hstack([own, genres.per_genre(effects)[list(numbers)]])
     return _finite(own)
 
 

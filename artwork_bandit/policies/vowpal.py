@@ -203,7 +203,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
     @property
     def own_columns(self) -> list[int]:
         """Context columns that act on each variant in its own way."""
-        genres = [] if self.own_genres is None else range(self.genres)
+        genres = [] if self.own_genres is None else self.own_genres.genres
         return [*(self.factors if self.own_crosses else []), *genres]
 
     @property

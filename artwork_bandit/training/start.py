@@ -104,6 +104,18 @@ class Start:
             affinity=affinity, information=known.aged(share), learned=learned,
         )  # fmt: skip
 
+    def trusting(self, keys: UInt64s) -> Start:
+        """Return it without what it has learned these variants to emphasise: tags say so now."""
+        if not (genres := self.model.own_genres):
+            return self
+        at = np.flatnonzero(np.isin(self.model.own_keys, keys))
+        own, known = self.model.own_effects.copy(), self.information.own_genre.copy()
+        own[np.ix_(at, 1 + np.array(genres))] = known[at] = 0.0
+        return replace(
+            self, model=replace(self.model, own_effects=own),
+            information=replace(self.information, own_genre=known),
+        )  # fmt: skip
+
     def among(self, keys: UInt64s) -> Start:
         """Return it with what is known of these variants, all of the model's own among them."""
         at = np.searchsorted(keys, self.model.own_keys)

@@ -23,6 +23,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
+from artwork_bandit.policies.features import is_trusted
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.training import audiences
 from artwork_bandit.training.ageing import Ageing
@@ -344,6 +345,8 @@ def survey(
         sums = start.sums()
         for title, more in counts.titles.items():
             sums[title] = np.add(sums.get(title, [0, 0.0]), more).tolist()
+        trusted = [key for key, known in counts.variants.items() if is_trusted(known.variant)]
+        start = start.trusting(np.array(trusted, np.uint64))
         keys |= set(start.model.own_keys.tolist())
         start = start.among(np.array(sorted(keys), np.uint64))
     titles = sorted(sums)

@@ -29,12 +29,12 @@ def made(seed: int = 1) -> Bundle:
         context_encoder=contexts, variant_encoder=encoder,
         weights=rng.normal(size=(1 + len(contexts.columns), 1 + len(encoder.columns))),
         own_keys=columns.keys[order], own_effects=rng.normal(size=(len(order), 2)),
-        own_columns=[1],
+        own_columns=[2],
     )  # fmt: skip
     u, x = rng.normal(size=len(contexts.columns)), rng.random(len(encoder.columns))
     key = int(columns.keys[2])
     value = np.array([1.0, *u]) @ model.weights @ [1.0, *x]
-    value += model.own(columns.keys[2:3])[0] @ [1.0, u[1]]
+    value += model.own(columns.keys[2:3])[0] @ [1.0, u[2]]
     canary = Canary(context=u.tolist(), variant=x.tolist(), variant_key=key, score=float(value))
     return Bundle(
         slot="artwork", model=model, form="squarecb", strength=50.0, explored_share=0.05,
@@ -85,7 +85,7 @@ def test_a_variant_with_many_features_is_scored_by_all_of_them() -> None:
     found = model.scores(context, EncodedVariants.of(model, columns), rows * 0, rows)
     x = np.hstack([np.ones((13, 1)), encoder.encode(columns.features)])
     expected = np.array([1.0, *context[0]]) @ weights @ x.T
-    expected = expected + model.own(columns.keys) @ [1.0, context[0, 1]]
+    expected = expected + model.own(columns.keys) @ [1.0, context[0, 2]]
     assert found == pytest.approx(expected, abs=1e-12)
 
 

@@ -53,7 +53,7 @@ def test_effects_of_genres_say_the_same_as_columns() -> None:
     numbers = rng.integers(7, size=50)
     rows, features, values = MADE.beyond(contexts, numbers)
     expected = np.bincount(rows, effects[features] * values, 50)
-    table = MADE.per_genre(effects, 3)
+    table = MADE.per_genre(effects)
     assert table.shape == (7, 3)
     assert np.allclose((contexts[:, :3] * table[numbers]).sum(axis=1), expected)
     assert np.abs(expected).max() > 0.5

@@ -117,6 +117,31 @@ def test_a_model_that_knew_no_doubt_learns_of_it_when_going_on() -> None:
     assert again[3:] == pytest.approx(found[3:], abs=0.2)
 
 
+def test_a_tag_that_is_mended_takes_the_place_of_what_was_learned() -> None:
+    block = log(12_000)
+    made = train.train(InMemory([block]), lookup, ARTWORK, HOW).bundle
+    tagged = partial(lookup, untagged=())
+    right = train.train(InMemory([block]), tagged, ARTWORK, HOW).bundle
+    assert np.abs(liking(made)[:, ::2]).min() > 0.8
+    assert np.abs(liking(made, ())).max() < 0.1  # this model knows nothing of trusted tags
+    # And one that does counts a genre once.
+    some = partial(lookup, untagged=(1,))
+    mixed = train.train(InMemory([block]), some, ARTWORK, HOW).bundle
+    wanted = liking(right, ())
+    assert np.abs(liking(mixed, ()) - wanted).max() < 0.3
+    later = log(12_000, seed=2)
+    later = replace(later, occurred_at=later.occurred_at + DAY)
+    then = train.train(InMemory([later]), tagged, ARTWORK, HOW, start=Start.of(mixed)).bundle
+    assert np.abs(liking(then, ()) - wanted).max() < 0.3
+
+
+def test_the_release_before_serves_what_it_cannot_go_on_from() -> None:
+    made = train.train(InMemory([log(2_000)]), lookup, ARTWORK, HOW).bundle
+    data = msgspec.msgpack.decode(made.encode())
+    assert data["learned"] is None
+    assert decode(made.encode(), sha256(made.encode())).learned == made.learned
+
+
 def test_what_is_known_of_doubtful_variants_fades_as_rows_do() -> None:
     block = log(4_000)
     made = train.train(InMemory([block]), lookup, ARTWORK, HOW).bundle
@@ -131,6 +156,7 @@ def test_models_of_the_last_release_are_gone_on_from() -> None:
     without = replace(HOW, priors=lambda rows: Priors(own_genre=0))
     made = train.train(InMemory([log(2_000)]), lookup, ARTWORK, without).bundle
     data = msgspec.msgpack.decode(made.encode())
+    del data["learned_of_genres"]
     del data["learned"]["information"]["own_genre"]
     del data["learned"]["priors"]["own_genre"]
     old = msgspec.msgpack.encode(data)
