@@ -21,6 +21,8 @@ from artwork_bandit.slots import slot_named
 from artwork_bandit.store import catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.events import Shown
+from artwork_bandit.store.units import decision_of
 
 TOLERANCE = 1e-12
 """Largest difference of a propensity made again from the logged one."""
@@ -76,6 +78,13 @@ def audit(service: Service, decision_id: str) -> Audited:
         reward = rewards.of_decision(connection, request_id, position)
         window = slot_named(decisions.slot).window(service.settings.attribution_window_seconds)
         unit = None if reward is not None else _unit(connection, decisions, position)
+        units = _units_shown(connection, decisions, position)
+        first = units.get(decisions.period)
+        is_first = first is not None and (first.request_id, first.position) == (
+            request_id,
+            position,
+        )
+        counted = (first.occurred_at, first.occurred_at + window) if first and is_first else None
         return Audited(
             decisions=decisions,
             position=position,
@@ -84,8 +93,8 @@ def audit(service: Service, decision_id: str) -> Audited:
             why_not=again.why_not(choice),
             shown_at=shown_at,
             events=[
-                _told(event, choice, shown_at, window)
-                for event in events.of_decision(connection, decisions, position)
+                _told(event, choice, shown_at, units, window)
+                for event in events.of_decision(connection, decisions, position, counted)
             ],
             reward=reward,
             why_no_reward=None if reward is not None
@@ -100,10 +109,24 @@ def _unit(
 ) -> tuple[str, int] | None:  # fmt: skip
     """Return the decision that has the reward of this one's unit, if it is settled."""
     title_id = decisions.choices[position].title_id
-    return rewards.of_unit(
-        connection,
-        (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm),
-    )
+    unit = (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm)
+    return decision_of(connection, unit)
+
+
+def _units_shown(
+    connection: Connection, decisions: Decisions, position: int
+) -> dict[int, Shown]:  # fmt: skip
+    """Return per draw period near this one's the first impression of the title to the member."""
+    slot, moment = slot_named(decisions.slot), decisions.occurred_at
+    found = events.shown_between(
+        connection, [decisions.member_id], [decisions.choices[position].title_id],
+        moment - 2 * slot.period, moment + 2 * slot.period,
+    )  # fmt: skip
+    units: dict[int, Shown] = {}
+    for each in found:
+        if each.slot == decisions.slot and each.confirm == decisions.confirm:
+            units.setdefault(each.period, each)
+    return units
 
 
 def _why_no_reward(
@@ -119,18 +142,18 @@ def _why_no_reward(
 
 
 def _told(
-    event: Event, choice: Choice, shown_at: dt.datetime | None, window: dt.timedelta
+    event: Event, choice: Choice, shown_at: dt.datetime | None, units: Mapping[int, Shown],
+    window: dt.timedelta,
 ) -> Event:  # fmt: skip
-    """Return an event with why it counts for nothing, if it is its decision that says so."""
-    if event.unjoined is not None:
+    """Return an event with why it counts for nothing, if it does and nothing else says so."""
+    own = units.get(event.period or 0)
+    counts = any(0 * window <= event.occurred_at - u.occurred_at <= window for u in units.values())
+    counts |= own is not None and event.occurred_at < own.occurred_at  # by a client's clock
+    if event.unjoined is not None or counts:
         return event
     if choice.propensity is None:
         return replace(event, unjoined="fallback")
-    if shown_at is None:
-        return replace(event, unjoined="not_shown")
-    if event.occurred_at > shown_at + window:
-        return replace(event, unjoined="outside_window")
-    return event
+    return replace(event, unjoined="not_shown" if shown_at is None else "outside_window")
 
 
 def explanations(

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field, replace
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.profile import Sign, sign_of
-from artwork_bandit.serving import attribution
-from artwork_bandit.serving.attribution import Attributed
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import attribution, merges, profiles
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
-from artwork_bandit.store import merges, profiles
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.attribution import Attributed
 from artwork_bandit.store.engine import Connection
 
 FIRST_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -95,7 +94,7 @@ def take_in(
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each."""
     reports = [Report() for _ in batches]
-    signed_in = _merge(connection, batches, reports, terms.half_life)
+    _merge(connection, batches, reports, terms.half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
     shown = [
@@ -105,19 +104,7 @@ def take_in(
         if request is not None and event.position is not None and event.type is EventType.IMPRESSION
     ]
     event_store.insert_impressions(connection, shown, now)
-    pairs = {(r.member_id, r.choices[position].title_id) for r, position, _ in shown}
-    attribution.rejoin(connection, pairs, signed_in, terms.window)
-    lone = {e.member_id for (e, _), request, _ in sound if e.member_id and not request}
-    people = attribution.persons(connection, lone)
-    found = [
-        each
-        if request or each.event.unjoined
-        else attribution.of_latest(
-            connection, each.event, people[each.event.member_id or ""], terms.window
-        )
-        for each, request, _ in sound
-    ]
-    events = attribution.marked_late(connection, found)
+    events = attribution.taken_in(connection, [each for each, _, _ in sound], terms.window)
     new = event_store.insert(connection, events, now)
     update_profiles(connection, [e for e in events if e.event_id in new], terms.half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):
@@ -158,9 +145,8 @@ def update_profiles(connection: Connection, events: list[Event], half_life: dt.t
 
 def _merge(
     connection: Connection, batches: list[Batch], reports: list[Report], half_life: dt.timedelta
-) -> set[str]:
-    """Merge visitors into members before anything else is looked at, whatever the order sent;
-    return the members."""
+) -> None:
+    """Merge visitors into members before anything else is looked at, whatever the order sent."""
     asked = [
         (incoming, batch.now, report)
         for batch, report in zip(batches, reports, strict=True)
@@ -169,9 +155,8 @@ def _merge(
     ]
     if not asked:
         merges.share(connection)
-        return set()
+        return
     merges.alone(connection)
-    signed_in = set()
     for incoming, now, report in asked:
         event = incoming.event
         try:
@@ -188,9 +173,7 @@ def _merge(
             report.duplicates += 1
         else:
             profiles.merge(connection, event.visitor_id, member, half_life)
-            signed_in.add(member)
             report.accepted += 1
-    return signed_in
 
 
 def _checked(
@@ -211,7 +194,7 @@ def _checked(
     seen: set[str] = set()
     for batch, report in zip(batches, reports, strict=True):
         for incoming in batch.events:
-            event, decision, confirm = incoming.event, None, None
+            event, decision, unit = incoming.event, None, None
             if event.type is EventType.MERGE:
                 continue
             if event.event_id in seen:
@@ -225,7 +208,7 @@ def _checked(
                     request_id, position, logged = found
                     decision = requests.get(request_id)
                     if decision is not None:
-                        event, confirm = attribution.of_decision(event, decision, position, members)
+                        event, unit = attribution.of_decision(event, decision, position, members)
                     elif not logged:
                         event = replace(event, unjoined="not_logged")
                     elif batch.final:
@@ -239,7 +222,7 @@ def _checked(
                 report.waiting.append(incoming)
                 report.accepted += 1
             else:
-                sound.append((Attributed(event, confirm), decision, report))
+                sound.append((Attributed(event, unit), decision, report))
     return sound
 
 

@@ -14,6 +14,7 @@ from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, ins
 from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000
+FEW_TITLES = 500
 WAITING = ("no_impression", "other_member")
 """Why events are joined to nothing that may be joined by what comes later."""
 
@@ -23,6 +24,7 @@ class Shown:
     """A member's impression of a title."""
 
     member_id: str
+    title_id: str
     request_id: str
     position: int
     slot: str
@@ -80,46 +82,74 @@ def insert_impressions(
     insert_ignoring(connection, impressions, rows)
 
 
-def latest_impression(
-    connection: Connection, member_ids: Sequence[str], title_id: str, since: dt.datetime,
-    until: dt.datetime,
-) -> Shown | None:  # fmt: skip
-    """Return the last impression of a title from `since` to `until`, in any slot, by a member or a
-    visitor that it was."""
-    row = connection.execute(
-        sa.select(impressions)
-        .where(
-            impressions.c.member_id.in_(member_ids), impressions.c.title_id == title_id,
+def shown_between(
+    connection: Connection, member_ids: Iterable[str], title_ids: Iterable[str],
+    since: dt.datetime, until: dt.datetime,
+) -> list[Shown]:  # fmt: skip
+    """Return impressions of these titles, in any slot, by these members, from `since` to `until`,
+    the earliest first."""
+    titles, found = set(title_ids), []
+    for some in chunks(sorted(member_ids)):
+        query = sa.select(impressions).where(
+            impressions.c.member_id.in_(some), impressions.c.occurred_at >= since,
             impressions.c.occurred_at <= until,
-            impressions.c.occurred_at >= since,
+        )  # fmt: skip
+        if len(titles) <= FEW_TITLES:
+            query = query.where(impressions.c.title_id.in_(titles))
+        found += [row for row in connection.execute(query) if row.title_id in titles]
+    shown = [
+        Shown(
+            member_id=row.member_id, title_id=row.title_id, request_id=row.request_id,
+            position=row.position, slot=row.slot, period=row.period,
+            occurred_at=row.occurred_at, confirm=row.confirm,
         )
-        .order_by(impressions.c.occurred_at.desc(), impressions.c.slot)
-        .limit(1)
-    ).first()  # fmt: skip
-    if row is None:
-        return None
-    return Shown(
-        member_id=row.member_id, request_id=row.request_id, position=row.position,
-        slot=row.slot, period=row.period, occurred_at=row.occurred_at, confirm=row.confirm,
-    )  # fmt: skip
+        for row in found
+    ]  # fmt: skip
+    return sorted(shown, key=lambda s: (s.occurred_at, s.slot, s.request_id, s.position))
 
 
-def waiting_for(
-    connection: Connection, shown: Iterable[tuple[str, str]], members: Iterable[str]
-) -> list[Event]:
-    """Return events that are joined to nothing because what they followed, or their member's
-    signing in, had not come: of these (member, title) pairs, and all of these members'."""
-    pairs, whole = set(shown), set(members)
-    query = sa.select(events).where(
-        events.c.type != EventType.IMPRESSION.value,  # of the index, as are member and slot
+def _waits() -> list[sa.ColumnElement[bool]]:
+    return [
+        events.c.type != EventType.IMPRESSION.value,  # of the index, as are member, title and slot
         events.c.slot.is_(None),
-        events.c.unjoined.in_(WAITING),
+        sa.or_(events.c.unjoined.is_(None), events.c.unjoined.in_(WAITING)),
+    ]
+
+
+def waiting_after(
+    connection: Connection, shown: sa.Subquery, window: dt.timedelta
+) -> dict[str, Event]:
+    """Return by id the events of the same member and title within the window after impressions
+    that are joined to nothing yet."""
+    start, happened = (
+        sa.type_coerce(column, sa.BigInteger)
+        for column in (shown.c.occurred_at, events.c.occurred_at)
     )
-    found = []
-    for some in chunks(sorted({member for member, _ in pairs} | whole)):
-        rows = connection.execute(query.where(events.c.member_id.in_(some)))
-        found += [r for r in rows if r.member_id in whole or (r.member_id, r.title_id) in pairs]
-    return [_event(row) for row in sorted(found, key=lambda row: row.event_id)]
+    followed = (
+        events.c.member_id == shown.c.member_id, events.c.title_id == shown.c.title_id,
+        happened >= start, happened <= start + window // dt.timedelta(microseconds=1),
+    )  # fmt: skip
+    query = sa.select(events).select_from(shown.join(events, sa.and_(*followed, *_waits())))
+    return {row.event_id: _event(row) for row in connection.execute(query)}
+
+
+def people_shown(connection: Connection, shown: sa.Subquery) -> list[tuple[str, str]]:
+    """Return the (member, title) pairs of impressions."""
+    rows = connection.execute(sa.select(shown.c.member_id, shown.c.title_id).distinct())
+    return [(row.member_id, row.title_id) for row in rows]
+
+
+def waiting_for(connection: Connection, pairs: Iterable[tuple[str, str]]) -> list[Event]:
+    """Return events of these (member, title) pairs that are joined to nothing yet."""
+    wanted, found = set(pairs), []
+    titles = {title for _, title in wanted}
+    for some in chunks(sorted({member for member, _ in wanted})):
+        query = sa.select(events).where(*_waits(), events.c.member_id.in_(some))
+        if len(titles) <= FEW_TITLES:
+            query = query.where(events.c.title_id.in_(titles))
+        rows = connection.execute(query)
+        found += [_event(row) for row in rows if (row.member_id, row.title_id) in wanted]
+    return found
 
 
 def join(connection: Connection, joined: Sequence[Event]) -> None:
@@ -132,8 +162,14 @@ def join(connection: Connection, joined: Sequence[Event]) -> None:
         connection.execute(statement, rows)
 
 
-def of_decision(connection: Connection, decisions: Decisions, position: int) -> list[Event]:
-    """Return what the member did with one decision after seeing it, the earliest first."""
+def of_decision(
+    connection: Connection, decisions: Decisions, position: int,
+    counted: tuple[dt.datetime, dt.datetime] | None = None,
+) -> list[Event]:  # fmt: skip
+    """Return what the member did that names one decision, the earliest first; and what else they
+    did with its title from and until when it is `counted`, if that is given."""
+    named = sa.and_(events.c.request_id == decisions.request_id, events.c.position == position)
+    within = sa.false() if counted is None else events.c.occurred_at.between(*counted)
     query = (
         sa.select(events)
         .where(
@@ -142,8 +178,7 @@ def of_decision(connection: Connection, decisions: Decisions, position: int) -> 
             events.c.member_id == decisions.member_id,
             events.c.title_id == decisions.choices[position].title_id,
             events.c.slot == decisions.slot,
-            events.c.request_id == decisions.request_id,
-            events.c.position == position,
+            sa.or_(named, within),
         )
         .order_by(events.c.occurred_at, events.c.event_id)
     )

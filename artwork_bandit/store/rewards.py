@@ -4,9 +4,8 @@ A unit is the first rendered decision of a (member, title, slot, period); later 
 period are continuations, settled without a row. Assumed impressions (confirm `server`) are units of
 their own. An event counts for a unit if it is about the same member, title and slot and happened
 from the impression to the window's end, whatever was shown meanwhile; one that names a decision of
-the unit's own period counts also if the client's clock put it before the impression. An event
-without a slot (it came before any impression was known) counts for the member's latest impression
-of that title.
+the unit's own period counts also if the client's clock put it before the impression. Events that
+name no decision of their sender's are joined to what they followed first (`store.attribution`).
 
 The window closes that long after the impression was *received*, so that a device that was offline
 can still tell what followed. What comes later still is stored and marked `late`.
@@ -27,7 +26,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Context, EventType, member_bucket
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
-from artwork_bandit.store import rollups
+from artwork_bandit.store import attribution, rollups
 from artwork_bandit.store.engine import (
     Connection,
     Store,
@@ -36,7 +35,10 @@ from artwork_bandit.store.engine import (
     wait_for_turn,
 )
 from artwork_bandit.store.tables import events, impressions, requests, rewards
+from artwork_bandit.store.units import Unit, settled_units, unit_of
 
+_PENDING = sa.text("NOT impressions.settled")
+"""As the index says it: SQLAlchemy would have SQLite compare with 0, and read the whole table."""
 _context = msgspec.json.Decoder(Context)
 _DAY = dt.timedelta(days=1) // dt.timedelta(microseconds=1)
 BATCH = 5_000
@@ -45,9 +47,6 @@ COUNTED = {
     "abandons": EventType.ABANDON, "thumbs_up": EventType.THUMBS_UP,
     "thumbs_down": EventType.THUMBS_DOWN,
 }  # fmt: skip
-Unit = tuple[str, str, str, int, str]
-"""Member, title, slot, period, and who confirmed: assumed impressions are units of their own."""
-_UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 _COPIED = (
     "request_id", "position", "member_id", "title_id", "slot", "period", "occurred_at", "confirm",
     "cell", "policy", "model_version", "action_set_id", "chosen", "variant_id", "propensity",
@@ -61,6 +60,7 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
         most = pace.size
         with store.write() as connection, pace.timed():
             wait_for_turn(connection, f"join {slot.name}")
+            attribution.join_waiting(connection, _closed(slot.name, now - window, most), window)
             pending = connection.execute(_outcomes(slot.name, window, now - window, most)).all()
             made += _settle(connection, slot, pending, now)
         if len(pending) < most:
@@ -71,7 +71,7 @@ def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> in
 def waiting(connection: Connection, slot: str) -> tuple[int, dt.datetime | None]:
     """Return how many impressions of a slot are not settled yet, and when the first was seen."""
     query = sa.select(sa.func.count(), sa.func.min(impressions.c.occurred_at)).where(
-        impressions.c.slot == slot, ~impressions.c.settled
+        impressions.c.slot == slot, _PENDING
     )
     count, first = connection.execute(query).one()
     return int(count), first
@@ -124,25 +124,13 @@ def of_decision(connection: Connection, request_id: str, position: int) -> float
     return connection.execute(query).scalar()
 
 
-def of_unit(connection: Connection, unit: Unit) -> tuple[str, int] | None:
-    """Return the decision (request, position) whose row a unit is, if it is settled."""
-    columns = [getattr(rewards.c, name) for name in _UNIT]
-    query = sa.select(rewards.c.request_id, rewards.c.position).where(
-        *(column == value for column, value in zip(columns, unit, strict=True))
-    )
-    row = connection.execute(query).first()
-    return None if row is None else (row.request_id, int(row.position))
-
-
-def _outcomes(
-    slot: str, window: dt.timedelta, closed_before: dt.datetime, most: int
-) -> sa.Select[Any]:
-    """Return the query: a batch of closed impressions, oldest first, with what followed."""
-    shown = (
+def _closed(slot: str, closed_before: dt.datetime, most: int) -> sa.Subquery:
+    """Return a batch of impressions whose window has closed, the oldest."""
+    return (
         sa.select(impressions)
         .where(
             impressions.c.slot == slot,
-            ~impressions.c.settled,
+            _PENDING,
             impressions.c.occurred_at <= closed_before,
             # A device that was offline sends what followed with, or after, its impression.
             impressions.c.received_at <= closed_before,
@@ -151,17 +139,13 @@ def _outcomes(
         .limit(most)
         .subquery("shown")
     )
-    later = impressions.alias("later")
-    shown_later = (
-        sa.exists()
-        .where(
-            later.c.member_id == shown.c.member_id,
-            later.c.title_id == shown.c.title_id,
-            later.c.occurred_at > shown.c.occurred_at,
-            later.c.occurred_at <= events.c.occurred_at,
-        )
-        .correlate(shown, events)
-    )
+
+
+def _outcomes(
+    slot: str, window: dt.timedelta, closed_before: dt.datetime, most: int
+) -> sa.Select[Any]:
+    """Return the query: a batch of closed impressions, oldest first, with what followed."""
+    shown = _closed(slot, closed_before, most)
     start, happened = (
         sa.type_coerce(column, sa.BigInteger)
         for column in (shown.c.occurred_at, events.c.occurred_at)
@@ -171,13 +155,8 @@ def _outcomes(
         events.c.title_id == shown.c.title_id,
         events.c.type != EventType.IMPRESSION.value,
         happened <= start + window // dt.timedelta(microseconds=1),
-        sa.or_(
-            sa.and_(
-                events.c.slot == shown.c.slot,
-                sa.or_(happened >= start, events.c.period == shown.c.period),
-            ),
-            sa.and_(events.c.slot.is_(None), happened >= start, ~shown_later),
-        ),
+        events.c.slot == shown.c.slot,
+        sa.or_(happened >= start, events.c.period == shown.c.period),
     )
     counts = [
         sa.func.coalesce(sa.func.sum(sa.case((events.c.type == kind.value, 1), else_=0)), 0).label(
@@ -204,7 +183,7 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
         return 0
     units: dict[Unit, Any] = {}
     for row in pending:  # oldest first: the first of a unit is the unit's
-        units.setdefault(_unit(row), row)
+        units.setdefault(unit_of(row), row)
     settled = settled_units(connection, units)
     rows = [dict(row._mapping) for unit, row in units.items() if unit not in settled]
     outcomes = outcomes_of(rows)
@@ -227,24 +206,6 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
         [{"request": row.request_id, "at": row.position} for row in pending],
     )
     return len(rows)
-
-
-def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
-    """Return those of the units that have a row."""
-    columns = [getattr(rewards.c, name) for name in _UNIT]
-    found: set[Unit] = set()
-    for some in chunks(sorted(units)):
-        # Not whole rows: SQLite reads the whole table for an IN of several columns.
-        query = sa.select(*columns).where(
-            rewards.c.member_id.in_({unit[0] for unit in some}),
-            rewards.c.title_id.in_({unit[1] for unit in some}),
-        )
-        found |= {_unit(row) for row in connection.execute(query)}.intersection(some)
-    return found
-
-
-def _unit(row: Any) -> Unit:
-    return (row.member_id, row.title_id, row.slot, row.period, row.confirm)
 
 
 def under(

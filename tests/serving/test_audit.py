@@ -122,6 +122,19 @@ def test_why_there_is_no_reward_is_said(service: Service) -> None:
     send(service, after, decision=first, now=NOW + 25 * HOUR)
     told = {e.event_id: e.unjoined for e in audit(service, first).events}
     assert told == {"e0": None, "e3": "outside_window"}
+    late = event("e4", "click", NOW + 25 * HOUR)  # the unit's window is over, if not its own
+    send(service, late, decision=again, now=NOW + 25 * HOUR)
+    assert {e.event_id: e.unjoined for e in audit(service, again).events} == {
+        "e4": "outside_window"
+    }
+    named = event(
+        "e5", "play", NOW + 2 * HOUR
+    )  # names what was never seen, and counts all the same
+    unseen = ask(service, "r3", now=NOW + HOUR).decision_ids[0]
+    send(service, named, decision=unseen, now=NOW + 2 * HOUR)
+    assert {e.event_id: e.unjoined for e in audit(service, unseen).events} == {"e5": None}
+    told = {e.event_id: e.unjoined for e in audit(service, first).events}
+    assert told == {"e0": None, "e5": None, "e3": "outside_window"}
     units(service, NOW + 50 * HOUR)
     assert (audit(service, first).reward, audit(service, first).counts_for) == (1.0, None)
     found = audit(service, again)

@@ -78,11 +78,13 @@ def test_a_play_after_sign_in_counts_for_what_the_visitor_was_shown(service: Ser
     with service.store.read() as connection:
         rows = connection.execute(sa.select(events).order_by(events.c.event_id)).all()
     assert {(r.event_id, r.member_id, r.request_id, r.unjoined) for r in rows} == {
-        ("lone", "v", "r1", None), ("named", "v", "r1", None), ("shown", "v", "r1", None),
+        ("lone", "m", None, None), ("named", "v", "r1", None), ("shown", "v", "r1", None),
         ("other", "x", "r1", "other_member"),
     }  # fmt: skip
     assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
     with service.store.read() as connection:
+        rows = connection.execute(sa.select(events).where(events.c.event_id == "lone")).all()
+        assert [(r.member_id, r.request_id) for r in rows] == [("v", "r1")]
         (unit,) = connection.execute(sa.select(rewards_table)).all()
         assert title in profiles.get(connection, "m").played
     assert (unit.member_id, unit.quality_play, unit.clicks) == ("v", 1, 1)
@@ -126,7 +128,7 @@ def test_rewards_are_the_same_in_whatever_order_things_come(
     assert found[0][:2] == (shown_to, 1.0)
 
 
-def test_what_waited_for_signing_in_too_long_is_late(service: Service) -> None:
+def test_what_waited_for_signing_in_too_long_counts_for_nothing(service: Service) -> None:
     answer = ask(service, "r1", "v")
     send(service, event("seen", "impression"), decision=answer.decision_ids[0])
     play = event("play", "play", NOW + HOUR, member_id="m")
@@ -134,7 +136,73 @@ def test_what_waited_for_signing_in_too_long_is_late(service: Service) -> None:
     assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
     send(service, merge(), now=LATER)
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"late": 1}
+        assert unjoined_by_reason(connection) == {"other_member": 1}
+    again = event("again", "click", NOW + HOUR, member_id="m")
+    send(service, again, now=LATER, decision=answer.decision_ids[0])
+    with service.store.read() as connection:
+        assert unjoined_by_reason(connection) == {"other_member": 1, "late": 1}
+
+
+def test_of_two_impressions_the_nearer_has_the_reward_in_any_order(tmp_path: Path) -> None:
+    """The member's own, and two hours later the visitor's, before they play."""
+    found = []
+    whole = ["shown to m", "shown to v", "played", "signed in"]
+    for number, order in enumerate(itertools.permutations(whole)):
+        url = f"sqlite:///{tmp_path}/{number}.db"
+        store = Store(url)
+        migrate.migrate(store)
+        fill(store)
+        made = Service(store, Settings(database_url=url, reload_seconds=3600))
+        first, second = ask(made, "r1", "m"), ask(made, "r2", "v", now=NOW + 2 * HOUR)
+        title = first.decisions.choices[0].title_id
+        later = NOW + 3 * HOUR
+        play = event("play", "play", later, member_id="m", title_id=title, seconds_watched=3000.0)
+        for each in order:
+            if each == "shown to m":
+                send(made, event("im", "impression"), decision=first.decision_ids[0], now=later)
+            elif each == "shown to v":
+                seen = event("iv", "impression", NOW + 2 * HOUR)
+                send(made, seen, decision=second.decision_ids[0], now=later)
+            else:
+                send(made, merge() if each == "signed in" else play, now=later)
+        assert rewards.join(store, SLOTS["artwork"], WINDOW, LATER) == 2
+        with store.read() as connection:
+            units = connection.execute(sa.select(rewards_table)).all()
+            assert unjoined_by_reason(connection) == {}
+        found.append({unit.member_id: unit.reward for unit in units})
+        made.close()
+        store.close()
+    assert found == [{"m": 0.0, "v": 1.0}] * 24
+
+
+def test_an_event_that_names_another_s_decision_counts_for_one_reward_at_most(
+    service: Service,
+) -> None:
+    mine = ask(service, "r1", "m")
+    others = ask(service, "r2", "v", now=NOW + 20 * HOUR)
+    send(service, event("im", "impression"), decision=mine.decision_ids[0])
+    at = NOW + 20 * HOUR
+    send(service, event("iv", "impression", at), decision=others.decision_ids[0], now=at)
+    play = event("play", "play", NOW + 21 * HOUR, member_id="m", seconds_watched=3000.0)
+    send(service, play, decision=others.decision_ids[0], now=NOW + 21 * HOUR)
+    rewards.join(service.store, SLOTS["artwork"], WINDOW, NOW + 25 * HOUR)  # of the member's own
+    send(service, merge(), now=NOW + 26 * HOUR)
+    rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER)
+    with service.store.read() as connection:
+        units = connection.execute(sa.select(rewards_table)).all()
+    assert {unit.member_id: unit.reward for unit in units} == {"m": 0.0, "v": 1.0}
+
+
+def test_what_waited_is_joined_to_impressions_that_are_assumed(service: Service) -> None:
+    send(service, merge())
+    title = "t0"
+    play = event("play", "play", NOW + HOUR, member_id="m", title_id=title, seconds_watched=3000.0)
+    send(service, play, now=NOW + HOUR)
+    ask(service, "r1", "v", confirm="server", title_ids=[title])
+    assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
+    with service.store.read() as connection:
+        (unit,) = connection.execute(sa.select(rewards_table)).all()
+    assert (unit.confirm, unit.reward) == ("server", 1.0)
 
 
 def test_merging_twice_is_harmless_and_two_members_are_refused(service: Service) -> None:
