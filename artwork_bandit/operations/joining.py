@@ -6,7 +6,7 @@ import datetime as dt
 
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.settings import Settings
-from artwork_bandit.slots import Slot
+from artwork_bandit.slots import Slot, windows
 from artwork_bandit.store import replay, rewards
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
@@ -15,7 +15,8 @@ from artwork_bandit.store.window import Window
 def join_rewards(store: Store, slot: Slot, settings: Settings, now: dt.datetime) -> int:
     """Attach outcomes to every impression whose window has closed, and sum up what the overview
     says of their titles; return the new units."""
-    joined = rewards.join(store, slot, slot.window(settings.attribution_window_seconds), now)
+    all_windows = windows(settings.attribution_window_seconds)
+    joined = rewards.join(store, slot, all_windows[slot.name], now, all_windows)
     sum_up(store, slot.name, settings, now)
     return joined
 

@@ -37,7 +37,6 @@ from artwork_bandit.operations.retrain import carry_out, ticking
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.serving.ingest import Terms
 from artwork_bandit.serving.journal import Journal
 from artwork_bandit.serving.state import Keys
 from artwork_bandit.settings import Settings, local_folder
@@ -218,5 +217,6 @@ def _journal(store: Store, settings: Settings) -> Journal:
     """Return what drains this host's spool: its servers may never come back."""
     path = Path(local_folder(settings)) / "spool.db"
     keys = Keys.of(store, settings.decision_key)
+    half_life = dt.timedelta(days=settings.profile_half_life_days)
     ids = DecisionIds(keys.decision)
-    return Journal(store, Spool(path), ids, Terms.of(settings), settings.write_seconds)
+    return Journal(store, Spool(path), ids, half_life, settings.write_seconds)

@@ -17,12 +17,12 @@ from artwork_bandit.policies.policy import Fixed, Policy, Uniform
 from artwork_bandit.policies.rendezvous import member_key
 from artwork_bandit.serving.service import Service
 from artwork_bandit.serving.state import PAUSED
-from artwork_bandit.slots import slot_named
-from artwork_bandit.store import catalog, events, registry, rewards
+from artwork_bandit.slots import slot_named, windows
+from artwork_bandit.store import attribution, catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import decision_of
+from artwork_bandit.store.units import Unit, decision_of
 
 TOLERANCE = 1e-12
 """Largest difference of a propensity made again from the logged one."""
@@ -76,7 +76,8 @@ def audit(service: Service, decision_id: str) -> Audited:
         again = _Again.of(service, connection, decisions, sets)
         shown_at = events.shown_at(connection, request_id, position)
         reward = rewards.of_decision(connection, request_id, position)
-        window = slot_named(decisions.slot).window(service.settings.attribution_window_seconds)
+        all_windows = windows(service.settings.attribution_window_seconds)
+        window = all_windows[decisions.slot]
         unit = None if reward is not None else _unit(connection, decisions, position)
         units = _units_shown(connection, decisions, position)
         first = units.get(decisions.period)
@@ -94,7 +95,7 @@ def audit(service: Service, decision_id: str) -> Audited:
             shown_at=shown_at,
             events=[
                 _told(event, choice, shown_at, units, window)
-                for event in events.of_decision(connection, decisions, position, counted)
+                for event in _events(connection, decisions, position, counted, all_windows)
             ],
             reward=reward,
             why_no_reward=None if reward is not None
@@ -104,13 +105,32 @@ def audit(service: Service, decision_id: str) -> Audited:
         )  # fmt: skip
 
 
+def _events(
+    connection: Connection, decisions: Decisions, position: int,
+    counted: tuple[dt.datetime, dt.datetime] | None, all_windows: Mapping[str, dt.timedelta],
+) -> list[Event]:  # fmt: skip
+    """Return the events of a decision, those too that wait to be joined to its unit."""
+    found = {e.event_id: e for e in events.of_decision(connection, decisions, position, counted)}
+    if counted is not None:
+        (ids,) = attribution.persons(connection, [decisions.member_id]).values()
+        pairs = [(member, decisions.choices[position].title_id) for member in ids]
+        waiting = events.waiting_for(connection, pairs, *counted)
+        for event, unit in attribution.followed(connection, waiting, all_windows):
+            if unit == _unit_of(decisions, position):
+                found[event.event_id] = event
+    return sorted(found.values(), key=lambda e: (e.occurred_at, e.event_id))
+
+
+def _unit_of(decisions: Decisions, position: int) -> Unit:
+    title_id = decisions.choices[position].title_id
+    return (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm)
+
+
 def _unit(
     connection: Connection, decisions: Decisions, position: int
 ) -> tuple[str, int] | None:  # fmt: skip
     """Return the decision that has the reward of this one's unit, if it is settled."""
-    title_id = decisions.choices[position].title_id
-    unit = (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm)
-    return decision_of(connection, unit)
+    return decision_of(connection, _unit_of(decisions, position))
 
 
 def _units_shown(
@@ -119,7 +139,7 @@ def _units_shown(
     """Return per draw period near this one's the first impression of the title to the member."""
     slot, moment = slot_named(decisions.slot), decisions.occurred_at
     found = events.shown_between(
-        connection, [decisions.member_id], [decisions.choices[position].title_id],
+        connection, [(decisions.member_id, decisions.choices[position].title_id)],
         moment - 2 * slot.period, moment + 2 * slot.period,
     )  # fmt: skip
     units: dict[int, Shown] = {}

@@ -13,8 +13,6 @@ from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.settings import Settings
-from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import attribution, merges, profiles
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
@@ -58,24 +56,6 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """How long what members do counts."""
-
-    half_life: dt.timedelta
-    """Of what it says of tastes."""
-    window: dt.timedelta
-    """Longest time after an impression that what follows counts for it, of all slots."""
-
-    @staticmethod
-    def of(settings: Settings) -> Terms:
-        seconds = settings.attribution_window_seconds
-        return Terms(
-            half_life=dt.timedelta(days=settings.profile_half_life_days),
-            window=max(slot.window(seconds) for slot in SLOTS.values()),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """The events of one request."""
 
@@ -90,11 +70,11 @@ def take_in(
     connection: Connection,
     decision_ids: DecisionIds,
     batches: list[Batch],
-    terms: Terms,
+    half_life: dt.timedelta,
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each."""
     reports = [Report() for _ in batches]
-    _merge(connection, batches, reports, terms.half_life)
+    _merge(connection, batches, reports, half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
     shown = [
@@ -104,9 +84,9 @@ def take_in(
         if request is not None and event.position is not None and event.type is EventType.IMPRESSION
     ]
     event_store.insert_impressions(connection, shown, now)
-    events = attribution.taken_in(connection, [each for each, _, _ in sound], terms.window)
+    events = attribution.taken_in(connection, [each for each, _, _ in sound])
     new = event_store.insert(connection, events, now)
-    update_profiles(connection, [e for e in events if e.event_id in new], terms.half_life)
+    update_profiles(connection, [e for e in events if e.event_id in new], half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):
         if event.event_id in new:
             report.accepted += 1

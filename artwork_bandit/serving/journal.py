@@ -33,7 +33,7 @@ from artwork_bandit.serving import ingest
 from artwork_bandit.serving.batcher import Batcher, Job, Waiting
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.serving.ingest import Batch, Report, Terms
+from artwork_bandit.serving.ingest import Batch, Report
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Held, Store
@@ -88,14 +88,14 @@ class Journal:
     """The writers of one process."""
 
     def __init__(
-        self, store: Store, spool: Spool, decision_ids: DecisionIds, terms: Terms,
+        self, store: Store, spool: Spool, decision_ids: DecisionIds, half_life: dt.timedelta,
         write_seconds: float,
     ) -> None:  # fmt: skip
         self.spool = spool
         self.up = True
         """Whether the database took the last write in time."""
         self._decision_ids = decision_ids
-        self._terms = terms
+        self._half_life = half_life
         self._write_seconds = write_seconds
         self._known_sets: set[int] = set()
         """Ids of action sets known to be committed."""
@@ -270,7 +270,7 @@ class Journal:
             job.done(report)
 
     def _insert_events(self, connection: Connection, batches: list[Batch]) -> list[Report]:
-        return ingest.take_in(connection, self._decision_ids, batches, self._terms)
+        return ingest.take_in(connection, self._decision_ids, batches, self._half_life)
 
     def _written(
         self, held: Held, work: Callable[[Connection], T], one_statement: bool = False

@@ -33,7 +33,7 @@ from artwork_bandit.serving.chooser import (
     require_forced,
 )
 from artwork_bandit.serving.decision_ids import DecisionIds
-from artwork_bandit.serving.ingest import Batch, Incoming, Report, Terms
+from artwork_bandit.serving.ingest import Batch, Incoming, Report
 from artwork_bandit.serving.journal import Journal, Logged, Row
 from artwork_bandit.serving.state import Keys, LiveState
 from artwork_bandit.settings import Settings, local_folder
@@ -115,7 +115,7 @@ class Service:
         self.half_life = dt.timedelta(days=settings.profile_half_life_days)
         self.spool = Spool(folder / "spool.db")
         self.journal = Journal(
-            store, self.spool, self.decision_ids, Terms.of(settings), settings.write_seconds
+            store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
         )
         self._profiles = (Bounded("profile reader"), Held(store))
         self._checker = Bounded("readiness")

@@ -1,5 +1,7 @@
 """The slots there are. To add one, write its file and name it here."""
 
+import datetime as dt
+
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import artwork, trailer
 from artwork_bandit.slots.slot import Outcomes, RewardRule, Slot
@@ -14,4 +16,9 @@ def slot_named(name: str) -> Slot:
     return SLOTS[name]
 
 
-__all__ = ["SLOTS", "Outcomes", "RewardRule", "Slot", "slot_named"]
+def windows(seconds: float = 0.0) -> dict[str, dt.timedelta]:
+    """Return how long outcomes count, per slot: `seconds`, if the settings say any."""
+    return {slot.name: slot.window(seconds) for slot in SLOTS.values()}
+
+
+__all__ = ["SLOTS", "Outcomes", "RewardRule", "Slot", "slot_named", "windows"]

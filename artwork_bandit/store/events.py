@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +14,10 @@ from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, ins
 from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000
-FEW_TITLES = 500
+MEMBERS_AT_ONCE = 50
 WAITING = ("no_impression", "other_member")
 """Why events are joined to nothing that may be joined by what comes later."""
+WAITS = "waiting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,73 +84,57 @@ def insert_impressions(
 
 
 def shown_between(
-    connection: Connection, member_ids: Iterable[str], title_ids: Iterable[str],
-    since: dt.datetime, until: dt.datetime,
+    connection: Connection, pairs: Iterable[tuple[str, str]], since: dt.datetime,
+    until: dt.datetime,
 ) -> list[Shown]:  # fmt: skip
-    """Return impressions of these titles, in any slot, by these members, from `since` to `until`,
+    """Return the impressions of these (member, title) pairs from `since` to `until`, in any slot,
     the earliest first."""
-    titles, found = set(title_ids), []
-    for some in chunks(sorted(member_ids)):
-        query = sa.select(impressions).where(
-            impressions.c.member_id.in_(some), impressions.c.occurred_at >= since,
-            impressions.c.occurred_at <= until,
+    names = Shown.__dataclass_fields__
+    found = []
+    for members, titles, some in _by_members(pairs):
+        query = sa.select(*(impressions.c[name] for name in names)).where(
+            impressions.c.member_id.in_(members), impressions.c.title_id.in_(titles),
+            impressions.c.occurred_at.between(since, until),
         )  # fmt: skip
-        if len(titles) <= FEW_TITLES:
-            query = query.where(impressions.c.title_id.in_(titles))
-        found += [row for row in connection.execute(query) if row.title_id in titles]
-    shown = [
-        Shown(
-            member_id=row.member_id, title_id=row.title_id, request_id=row.request_id,
-            position=row.position, slot=row.slot, period=row.period,
-            occurred_at=row.occurred_at, confirm=row.confirm,
-        )
-        for row in found
-    ]  # fmt: skip
-    return sorted(shown, key=lambda s: (s.occurred_at, s.slot, s.request_id, s.position))
-
-
-def _waits() -> list[sa.ColumnElement[bool]]:
-    return [
-        events.c.type != EventType.IMPRESSION.value,  # of the index, as are member, title and slot
-        events.c.slot.is_(None),
-        sa.or_(events.c.unjoined.is_(None), events.c.unjoined.in_(WAITING)),
-    ]
-
-
-def waiting_after(
-    connection: Connection, shown: sa.Subquery, window: dt.timedelta
-) -> dict[str, Event]:
-    """Return by id the events of the same member and title within the window after impressions
-    that are joined to nothing yet."""
-    start, happened = (
-        sa.type_coerce(column, sa.BigInteger)
-        for column in (shown.c.occurred_at, events.c.occurred_at)
-    )
-    followed = (
-        events.c.member_id == shown.c.member_id, events.c.title_id == shown.c.title_id,
-        happened >= start, happened <= start + window // dt.timedelta(microseconds=1),
-    )  # fmt: skip
-    query = sa.select(events).select_from(shown.join(events, sa.and_(*followed, *_waits())))
-    return {row.event_id: _event(row) for row in connection.execute(query)}
-
-
-def people_shown(connection: Connection, shown: sa.Subquery) -> list[tuple[str, str]]:
-    """Return the (member, title) pairs of impressions."""
-    rows = connection.execute(sa.select(shown.c.member_id, shown.c.title_id).distinct())
-    return [(row.member_id, row.title_id) for row in rows]
-
-
-def waiting_for(connection: Connection, pairs: Iterable[tuple[str, str]]) -> list[Event]:
-    """Return events of these (member, title) pairs that are joined to nothing yet."""
-    wanted, found = set(pairs), []
-    titles = {title for _, title in wanted}
-    for some in chunks(sorted({member for member, _ in wanted})):
-        query = sa.select(events).where(*_waits(), events.c.member_id.in_(some))
-        if len(titles) <= FEW_TITLES:
-            query = query.where(events.c.title_id.in_(titles))
         rows = connection.execute(query)
-        found += [_event(row) for row in rows if (row.member_id, row.title_id) in wanted]
+        found += [Shown(**row._mapping) for row in rows if (row.member_id, row.title_id) in some]
+    return sorted(found, key=lambda s: (s.occurred_at, s.slot, s.request_id, s.position))
+
+
+def waiting_for(
+    connection: Connection, pairs: Iterable[tuple[str, str]], since: dt.datetime,
+    until: dt.datetime,
+) -> list[Event]:  # fmt: skip
+    """Return the events of these (member, title) pairs from `since` to `until` that are joined to
+    nothing yet."""
+    found = []
+    for members, titles, some in _by_members(pairs):
+        query = sa.select(events).where(
+            events.c.type != EventType.IMPRESSION.value,  # the first five are of the index
+            events.c.member_id.in_(members), events.c.title_id.in_(titles), events.c.slot.is_(None),
+            events.c.occurred_at.between(since, until),
+            sa.or_(events.c.unjoined.is_(None), events.c.unjoined.in_(WAITING)),
+        )  # fmt: skip
+        rows = connection.execute(query)
+        found += [_event(row) for row in rows if (row.member_id, row.title_id) in some]
     return found
+
+
+def _by_members(
+    pairs: Iterable[tuple[str, str]],
+) -> Iterator[tuple[list[str], list[str], set[tuple[str, str]]]]:
+    """Yield (members, titles, pairs) of a few members at a time: an index is asked for each of the
+    members with each of the titles."""
+    of_member: dict[str, list[str]] = {}
+    for member, title in sorted(pairs):
+        of_member.setdefault(member, []).append(title)
+    members = list(of_member)
+    for start in range(0, len(members), MEMBERS_AT_ONCE):
+        some = members[start : start + MEMBERS_AT_ONCE]
+        wanted = {(member, title) for member in some for title in of_member[member]}
+        titles = sorted({title for _, title in wanted})
+        for few in chunks(titles):
+            yield some, few, wanted
 
 
 def join(connection: Connection, joined: Sequence[Event]) -> None:
@@ -157,6 +142,7 @@ def join(connection: Connection, joined: Sequence[Event]) -> None:
     if joined:
         names = ("member_id", "slot", "request_id", "position", "period", "unjoined")
         statement = sa.update(events).where(events.c.event_id == sa.bindparam("id"))
+        statement = statement.where(events.c.slot.is_(None))  # who came first has joined it
         statement = statement.values({name: sa.bindparam(f"new_{name}") for name in names})
         rows = [{"id": e.event_id} | {f"new_{n}": getattr(e, n) for n in names} for e in joined]
         connection.execute(statement, rows)
@@ -205,26 +191,41 @@ def shown_at(connection: Connection, request_id: str, position: int) -> dt.datet
 
 
 def unjoined_by_reason(
-    connection: Connection, since: dt.datetime | None = None, until: dt.datetime | None = None
-) -> dict[str, int]:
-    """Return how many client events that happened in [since, until) count for nothing, by why."""
-    query = sa.select(events.c.unjoined, sa.func.count()).where(*_unjoined(since, until))
-    rows = connection.execute(query.group_by(events.c.unjoined))
-    return {reason: int(count) for reason, count in rows}
+    connection: Connection, since: dt.datetime | None = None, until: dt.datetime | None = None,
+    waits_since: dt.datetime | None = None,
+) -> dict[str, int]:  # fmt: skip
+    """Return how many client events that happened in [since, until) count for nothing, by why.
+
+    What followed no impression that has been settled, and happened from `waits_since` on, is
+    `waiting` for one to be.
+    """
+    reason = _reason(waits_since)
+    query = sa.select(reason, sa.func.count()).where(*_unjoined(since, until)).group_by(reason)
+    return {reason: int(count) for reason, count in connection.execute(query)}
 
 
 def latest_unjoined(
     connection: Connection, reason: str, since: dt.datetime | None, until: dt.datetime | None,
-    most: int,
+    most: int, waits_since: dt.datetime | None = None,
 ) -> list[Event]:  # fmt: skip
     """Return the last client events in [since, until) that count for nothing, for one reason."""
+    stored = "no_impression" if reason == WAITS else reason
     query = (
         sa.select(events)
-        .where(*_unjoined(since, until), events.c.unjoined == reason)
+        .where(
+            *_unjoined(since, until), events.c.unjoined == stored, _reason(waits_since) == reason
+        )
         .order_by(events.c.occurred_at.desc(), events.c.event_id)
         .limit(most)
     )
-    return [_event(row) for row in connection.execute(query)]
+    return [replace(_event(row), unjoined=reason) for row in connection.execute(query)]
+
+
+def _reason(waits_since: dt.datetime | None) -> sa.ColumnElement[str]:
+    if waits_since is None:
+        return events.c.unjoined
+    waits = (events.c.unjoined == "no_impression") & (events.c.occurred_at >= waits_since)
+    return sa.case((waits, sa.literal_column(f"'{WAITS}'")), else_=events.c.unjoined)
 
 
 def _unjoined(

@@ -26,6 +26,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Context, EventType, member_bucket
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
+from artwork_bandit.slots import windows as windows_of_slots
 from artwork_bandit.store import attribution, rollups
 from artwork_bandit.store.engine import (
     Connection,
@@ -53,17 +54,31 @@ _COPIED = (
 )  # fmt: skip
 
 
-def join(store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime) -> int:
-    """Settle all impressions of a slot whose window has closed; return how many units they gave."""
+def join(
+    store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime,
+    windows: attribution.Windows | None = None,
+) -> int:  # fmt: skip
+    """Settle all impressions of a slot whose window has closed; return how many units they gave.
+
+    `windows` are those of all slots, if they are not their own.
+    """
+    windows = {**windows_of_slots(), **(windows or {})}
+    windows |= {slot.name: window}
     made, pace = 0, store.pace(BATCH)
     while True:
         most = pace.size
         with store.write() as connection, pace.timed():
             wait_for_turn(connection, f"join {slot.name}")
-            attribution.join_waiting(connection, _closed(slot.name, now - window, most), window)
-            pending = connection.execute(_outcomes(slot.name, window, now - window, most)).all()
+            # An event may have followed what is of another slot: one joins at a time.
+            wait_for_turn(connection, "attribution")
+            closing = connection.execute(sa.select(_closed(slot.name, now - window, most))).all()
+            attribution.join_waiting(connection, closing, windows)
+            known = {(row.request_id, row.position) for row in closing}
+            found = connection.execute(_outcomes(slot.name, window, now - window, most))
+            # What came in between is settled with the next.
+            pending = [row for row in found if (row.request_id, row.position) in known]
             made += _settle(connection, slot, pending, now)
-        if len(pending) < most:
+        if len(closing) < most:
             return made
         pace.rest()
 

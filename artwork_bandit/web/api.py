@@ -24,7 +24,7 @@ from artwork_bandit.policies.communities import Communities
 from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
-from artwork_bandit.slots import slot_named
+from artwork_bandit.slots import slot_named, windows
 from artwork_bandit.store import catalog, merges, profiles, rollups
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Connection
@@ -100,13 +100,15 @@ def events() -> Response:
 def unjoined() -> Response:
     most, reason = _whole_number("limit", 20, 0, 1000), request.args.get("reason")
     span = _moments()
+    # What has not been settled yet may still count.
+    open_since = now() - max(windows(service().settings.attribution_window_seconds).values())
     with service().store.read() as connection:
-        by_reason = event_store.unjoined_by_reason(connection, *span)
+        by_reason = event_store.unjoined_by_reason(connection, *span, open_since)
         latest = [
             event
             for each in sorted(by_reason)
             if reason in (None, each)
-            for event in event_store.latest_unjoined(connection, each, *span, most)
+            for event in event_store.latest_unjoined(connection, each, *span, most, open_since)
         ]
     return bodies.write(
         schema.UnjoinedBody(

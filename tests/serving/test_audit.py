@@ -142,6 +142,16 @@ def test_why_there_is_no_reward_is_said(service: Service) -> None:
     assert "an earlier decision has the reward" in (found.why_no_reward or "")
 
 
+def test_what_waits_to_be_joined_is_shown(service: Service) -> None:
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("i", "impression"), decision=first)
+    alone = event("e", "play", NOW + HOUR, member_id="m1", title_id="t0")
+    send(service, alone, now=NOW + HOUR)
+    assert [(e.event_id, e.unjoined) for e in audit(service, first).events] == [("e", None)]
+    units(service, NOW + 25 * HOUR)
+    assert [(e.event_id, e.unjoined) for e in audit(service, first).events] == [("e", None)]
+
+
 def test_what_follows_an_assumed_impression_too_late_is_late(service: Service) -> None:
     from artwork_bandit.store.events import unjoined_by_reason
 

@@ -78,8 +78,8 @@ def test_a_play_after_sign_in_counts_for_what_the_visitor_was_shown(service: Ser
     with service.store.read() as connection:
         rows = connection.execute(sa.select(events).order_by(events.c.event_id)).all()
     assert {(r.event_id, r.member_id, r.request_id, r.unjoined) for r in rows} == {
-        ("lone", "m", None, None), ("named", "v", "r1", None), ("shown", "v", "r1", None),
-        ("other", "x", "r1", "other_member"),
+        ("lone", "m", None, "no_impression"), ("named", "v", "r1", None),
+        ("shown", "v", "r1", None), ("other", "x", "r1", "other_member"),
     }  # fmt: skip
     assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
     with service.store.read() as connection:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Context, Event, EventType
+from artwork_bandit.domain import Context, Event, EventType, Variant
 from artwork_bandit.errors import Conflict
+from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.serving import chooser
 from artwork_bandit.serving.chooser import Question
@@ -25,6 +26,7 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
+from artwork_bandit.store.tables import rewards as rewards_table
 from artwork_bandit.store.window import Window
 from tests.samples import NOW, fill, patch
 
@@ -35,7 +37,7 @@ HOUR = dt.timedelta(hours=1)
 def ask(service: Service, request_id: str, member: str = "m1", **more: object) -> Answer:
     now = more.pop("now", NOW)
     question = Question(
-        request_id=request_id, member_id=member, slot=SLOTS["artwork"],
+        request_id=request_id, member_id=member, slot=more.pop("slot", SLOTS["artwork"]),
         title_ids=more.pop("title_ids", TITLES), context=more.pop("context", Context()), **more,
     )  # fmt: skip
     return service.answer(question, genres_given=False, now=now)
@@ -275,9 +277,83 @@ def test_an_event_without_decision_counts_as_long_as_the_settings_say(
     later = NOW + 48 * HOUR
     send(made, event("e1", "impression"), decision=ask(made, "r1").decision_ids[1])
     send(made, event("e2", "play", later, member_id="m1", title_id="t1"), now=later)
+    join_rewards(store, SLOTS["artwork"], settings, NOW + 73 * HOUR)
     with store.read() as connection:
         assert unjoined_by_reason(connection) == {}
+        assert connection.execute(sa.select(rewards_table.c.plays)).scalars().all() == [1]
     made.close()
+
+
+def ask_trailer(service: Service, request_id: str, now: dt.datetime) -> str:
+    """Return the decision for a trailer of t0, which has two from then on."""
+    with service.store.write() as connection:
+        variants = [
+            Variant(variant_id=f"t0-b{i}", title_id="t0", slot="trailer", uri=f"/{i}.mp4",
+                    is_default=i == 0)
+            for i in range(2)
+        ]  # fmt: skip
+        catalog.put_variants(connection, variants, NOW)
+    service.state.refresh()
+    return ask(service, request_id, slot=SLOTS["trailer"], title_ids=["t0"], now=now).decision_ids[
+        0
+    ]
+
+
+def test_an_event_without_decision_counts_for_the_nearest_that_it_may_count_for(
+    service: Service,
+) -> None:
+    """A trailer counts what follows for six hours, an artwork for a day."""
+    shown = ask(service, "r1").decision_ids[0]
+    trailer = ask_trailer(service, "r2", NOW + HOUR)
+    send(service, event("i1", "impression"), decision=shown)
+    send(service, event("i2", "impression", NOW + HOUR), decision=trailer, now=NOW + HOUR)
+    near, far = NOW + 2 * HOUR, NOW + 10 * HOUR
+    send(service, event("e1", "click", near, member_id="m1", title_id="t0"), now=near)
+    send(service, event("e2", "play", far, member_id="m1", title_id="t0"), now=far)
+    for now in (NOW + 11 * HOUR, NOW + 26 * HOUR):
+        for slot in (SLOTS["artwork"], SLOTS["trailer"]):
+            rewards.join(service.store, slot, slot.attribution_window, now)
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(rewards_table)).all()
+        assert unjoined_by_reason(connection) == {}
+    assert {r.slot: (r.clicks, r.plays) for r in rows} == {"artwork": (0, 1), "trailer": (1, 0)}
+
+
+def test_a_nearer_impression_in_another_slot_has_the_reward_however_late_it_comes(
+    service: Service,
+) -> None:
+    """What another batch closes in between decides nothing about it."""
+    shown = ask(service, "r1", now=NOW + HOUR).decision_ids[0]
+    trailers = [ask_trailer(service, f"t{i}", NOW + i * 2 * HOUR) for i in range(2)]
+    send(service, event("i0", "impression"), decision=trailers[0])
+    send(service, event("i1", "impression", NOW + HOUR), decision=shown, now=NOW + HOUR)
+    at = NOW + 3 * HOUR
+    send(service, event("e1", "play", at, member_id="m1", title_id="t0"), now=at)
+    trailer, artwork = SLOTS["trailer"], SLOTS["artwork"]
+    rewards.join(service.store, artwork, artwork.attribution_window, NOW + 7 * HOUR)
+    late = NOW + 9 * HOUR
+    send(service, event("i2", "impression", NOW + 2 * HOUR), decision=trailers[1], now=late)
+    for slot in (artwork, trailer):
+        rewards.join(service.store, slot, slot.attribution_window, NOW + 40 * HOUR)
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(rewards_table)).all()
+    assert {r.slot: r.plays for r in rows} == {"artwork": 0, "trailer": 1}
+
+
+def test_what_follows_a_continuation_counts_for_its_unit(service: Service) -> None:
+    first, again = (
+        ask(service, f"r{i}", now=NOW + i * 10 * HOUR).decision_ids[0] for i in range(2)
+    )
+    send(service, event("i0", "impression"), decision=first)
+    send(service, event("i1", "impression", NOW + 10 * HOUR), decision=again, now=NOW + 10 * HOUR)
+    at = NOW + 12 * HOUR
+    send(service, event("e1", "play", at, member_id="m1", title_id="t0"), now=at)
+    assert units(service, NOW + 25 * HOUR) == [("t0", 1.0)]
+    too_late = NOW + 33 * HOUR  # the continuation's own window is open, its unit's is not
+    send(service, event("e2", "click", too_late, member_id="m1", title_id="t0"), now=too_late)
+    assert units(service, NOW + 60 * HOUR) == [("t0", 1.0)]
+    with service.store.read() as connection:
+        assert unjoined_by_reason(connection) == {"late": 1}
 
 
 def test_an_event_whose_impression_arrives_later_still_counts(service: Service) -> None:

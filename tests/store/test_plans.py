@@ -19,10 +19,10 @@ ASKED: list[Callable[[Connection], Any]] = [
     lambda c: units.settled_units(c, UNITS),
     lambda c: units.decision_of(c, min(UNITS)),
     lambda c: list(rewards.under(c, SLOTS["artwork"].reward, [("r1", 0), ("r2", 1)])),
-    lambda c: events.waiting_for(c, PAIRS),
-    lambda c: events.shown_between(c, ["m1", "m2"], ["t1"], NOW, NOW),
+    lambda c: events.waiting_for(c, PAIRS, NOW, NOW),
+    lambda c: events.shown_between(c, PAIRS, NOW, NOW),
     lambda c: events.existing(c, ["e1", "e2"]),
-    lambda c: events.waiting_after(c, rewards._closed("artwork", NOW, 9), dt.timedelta(hours=1)),
+    lambda c: c.execute(sa.select(rewards._closed("artwork", NOW, 9))),
     lambda c: c.execute(rewards._outcomes("artwork", dt.timedelta(hours=1), NOW, 9)),
     lambda c: events.latest_unjoined(c, "late", NOW, None, 20),
 ]
