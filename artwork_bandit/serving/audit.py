@@ -22,7 +22,7 @@ from artwork_bandit.store import attribution, catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import Unit, decision_of
+from artwork_bandit.store.units import Unit, decision_of, settled_units
 
 TOLERANCE = 1e-12
 """Largest difference of a propensity made again from the logged one."""
@@ -115,9 +115,11 @@ def _events(
         (ids,) = attribution.persons(connection, [decisions.member_id]).values()
         pairs = [(member, decisions.choices[position].title_id) for member in ids]
         waiting = events.waiting_for(connection, pairs, *counted)
+        own = _unit_of(decisions, position)
+        settled = bool(settled_units(connection, [own]))
         for event, unit in attribution.followed(connection, waiting, all_windows):
-            if unit == _unit_of(decisions, position):
-                found[event.event_id] = event
+            if unit is not None and unit[:3] == own[:3]:
+                found[event.event_id] = replace(event, unjoined="late" if settled else None)
     return sorted(found.values(), key=lambda e: (e.occurred_at, e.event_id))
 
 

@@ -1,5 +1,7 @@
 """What an event followed: the decision it names, or else the latest impression of its title by
-whoever sent it, be it before or after signing in, of which it comes within the slot's window.
+whoever sent it, be it before or after signing in, of those whose unit it can still count for. That
+says whose it is and of which slot, and so for which units it counts: all of that member, title and
+slot in whose window it is (`store.rewards`).
 
 Events, impressions and sign-ins come in any order, so who has seen what is known for sure only when
 a unit is settled: then the events that name no decision of their sender's are joined to what they
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
@@ -26,8 +29,8 @@ from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 Windows = Mapping[str, dt.timedelta]
 """Slot -> how long after an impression of it what follows counts."""
-SLOW_CLOCK = dt.timedelta(days=1)
-"""How long before its impression an event may have happened, by the clock of whoever sent it."""
+LONGEST_PERIOD = max(slot.period for slot in SLOTS.values())
+"""How long before another impression of its unit the first may be."""
 
 
 class Attributed(NamedTuple):
@@ -82,27 +85,31 @@ def taken_in(connection: Connection, found: Sequence[Attributed]) -> list[Event]
 
 
 def join_waiting(connection: Connection, closing: Sequence[Any], windows: Windows) -> None:
-    """Join the events that wait to what they followed, if it is of these impressions' units, which
-    are settled next. What followed another waits for that to close; what has been settled by now
-    is late."""
+    """Join the events that wait and count for one of these impressions' units, which are settled
+    next; the oldest impression is the first. Others go on waiting: for theirs to close, or for
+    ever if that was settled before they came."""
     if not closing:
         return
     person = persons(connection, {row.member_id for row in closing})
     pairs = {(i, row.title_id) for row in closing for i in person[row.member_id]}
     moments = [row.occurred_at for row in closing]
-    first, last = min(moments) - SLOW_CLOCK, max(moments) + max(windows.values())
-    waiting = event_store.waiting_for(connection, pairs, first, last)
-    units = {unit_of(row) for row in closing}
+    last = max(moments) + max(windows.values())
+    waiting = event_store.waiting_for(connection, pairs, min(moments), last)
     found = followed(connection, waiting, windows)
-    settled = settled_units(connection, {each.unit for each in found if each.unit})
-    event_store.join(
-        connection,
-        [
-            replace(event, unjoined="late" if unit in settled else None)
-            for event, unit in found
-            if unit in units or unit in settled
-        ],
-    )
+    firsts: dict[Unit, dt.datetime] = {}
+    for row in closing:
+        firsts.setdefault(unit_of(row), row.occurred_at)
+    of_place: defaultdict[tuple[str, str, str], list[Unit]] = defaultdict(list)
+    for unit in firsts.keys() - settled_units(connection, firsts):
+        of_place[unit[:3]].append(unit)
+
+    def counts(event: Event, of: Unit) -> bool:
+        return any(
+            unit == of or firsts[unit] <= event.occurred_at <= firsts[unit] + windows[unit[2]]
+            for unit in of_place[of[:3]]
+        )
+
+    event_store.join(connection, [e for e, unit in found if unit is not None and counts(e, unit)])
 
 
 def followed(
@@ -127,8 +134,8 @@ def followed(
 def _of_latest(
     connection: Connection, events: Sequence[Event], windows: Windows
 ) -> list[Attributed]:
-    """Return events joined to the latest impression of their title, within its slot's window, by
-    their sender under any id; those for which there is none are left out."""
+    """Return events joined to the latest impression of their title by their sender, under any id,
+    of those whose unit they can count for; those for which there is none are left out."""
     if not events:
         return []
     person = persons(connection, {e.member_id for e in events if e.member_id})
@@ -136,18 +143,21 @@ def _of_latest(
     rows = event_store.shown_between(
         connection,
         {(i, e.title_id) for e in events if e.title_id for i in person.get(e.member_id or "", ())},
-        min(moments) - max(windows.values()), max(moments),
+        min(moments) - max(windows.values()) - LONGEST_PERIOD, max(moments),
     )  # fmt: skip
     by_place: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
+    firsts: dict[Unit, dt.datetime] = {}
     for row in rows:
         by_place[row.member_id, row.title_id].append(row)
+        firsts.setdefault(unit_of(row), row.occurred_at)
     found = []
     for event in events:
         seen = (
             shown
             for i in person.get(event.member_id or "", ())
             for shown in by_place.get((i, event.title_id or ""), ())
-            if shown.occurred_at <= event.occurred_at <= shown.occurred_at + windows[shown.slot]
+            if shown.occurred_at <= event.occurred_at
+            and event.occurred_at <= firsts[unit_of(shown)] + windows[shown.slot]
         )
         if (latest := max(seen, key=_order, default=None)) is not None:
             joined = replace(

@@ -105,15 +105,15 @@ def waiting_for(
     connection: Connection, pairs: Iterable[tuple[str, str]], since: dt.datetime,
     until: dt.datetime,
 ) -> list[Event]:  # fmt: skip
-    """Return the events of these (member, title) pairs from `since` to `until` that are joined to
-    nothing yet."""
+    """Return the events of these (member, title) pairs that are joined to nothing yet: those that
+    name no decision from `since` to `until`, others whatever their clock says."""
     found = []
     for members, titles, some in _by_members(pairs):
         query = sa.select(events).where(
             events.c.type != EventType.IMPRESSION.value,  # the first five are of the index
             events.c.member_id.in_(members), events.c.title_id.in_(titles), events.c.slot.is_(None),
-            events.c.occurred_at.between(since, until),
             sa.or_(events.c.unjoined.is_(None), events.c.unjoined.in_(WAITING)),
+            sa.or_(events.c.occurred_at.between(since, until), events.c.request_id.is_not(None)),
         )  # fmt: skip
         rows = connection.execute(query)
         found += [_event(row) for row in rows if (row.member_id, row.title_id) in some]

@@ -15,12 +15,13 @@ from artwork_bandit.errors import Conflict
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.serving import chooser
+from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.chooser import Question
 from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.serving.service import Answer, Rung, Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import catalog, cells, profiles, replay, rewards
+from artwork_bandit.store import catalog, cells, merges, profiles, replay, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.events import unjoined_by_reason
@@ -353,7 +354,78 @@ def test_what_follows_a_continuation_counts_for_its_unit(service: Service) -> No
     send(service, event("e2", "click", too_late, member_id="m1", title_id="t0"), now=too_late)
     assert units(service, NOW + 60 * HOUR) == [("t0", 1.0)]
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"late": 1}
+        assert unjoined_by_reason(connection) == {"no_impression": 1}
+
+
+@pytest.mark.parametrize("how", ["at once", "hourly", "one by one", "the first received last"])
+@pytest.mark.parametrize("what", ["another period", "assumed"])
+def test_an_event_counts_for_all_units_in_whose_window_it_is_however_they_are_settled(
+    service: Service, what: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    period = ask(service, "r", "m1").decisions.period
+    turn = next(
+        NOW + i * HOUR
+        for i in range(24 * 15)
+        if ask(service, f"p{i}", "m1", now=NOW + i * HOUR).decisions.period != period
+    )
+    assumed = {"confirm": "server"} if what == "assumed" else {}
+    at = [turn - 2 * HOUR, turn + HOUR]
+    first, second = (
+        ask(service, f"r{i}", "m1", title_ids=["t0"], now=moment, **(assumed if i == 0 else {}))
+        for i, moment in enumerate(at)
+    )
+    seen = [
+        (event("i0", "impression", at[0]), first.decision_ids[0]),
+        (event("i1", "impression", at[1]), second.decision_ids[0]),
+    ]
+    for each, decision in seen[::-1] if how == "the first received last" else seen:
+        if not (assumed and each.event_id == "i0"):
+            send(service, each, decision=decision, now=turn + 3 * HOUR)
+    play = event("e", "play", turn + 2 * HOUR, member_id="m1", title_id="t0")
+    send(service, play, now=turn + 3 * HOUR)
+    if how == "one by one":
+        monkeypatch.setattr(rewards, "BATCH", 1)
+    steps = range(3, 61) if how == "hourly" else [60]
+    for hour in steps:
+        units(service, turn + hour * HOUR)
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(rewards_table)).all()
+        assert unjoined_by_reason(connection) == {}
+    assert [row.plays for row in rows] == [1, 1]
+
+
+def test_what_comes_too_late_for_one_waits_for_a_nearer_one(service: Service) -> None:
+    with service.store.write() as connection:
+        merges.add(connection, "v", "m1", "sign-in", NOW)
+    own = [ask(service, f"r{i}", now=NOW + i * 5 * HOUR).decision_ids[0] for i in range(2)]
+    other = ask(service, "r9", "v", now=NOW + 22 * HOUR).decision_ids[0]
+    send(service, event("i0", "impression"), decision=own[0])
+    send(service, event("i1", "impression", NOW + 5 * HOUR), decision=own[1], now=NOW + 5 * HOUR)
+    assert units(service, NOW + 25 * HOUR) == [("t0", 0.0)]
+    play = event("e", "play", NOW + 23 * HOUR, member_id="m1", title_id="t0")
+    send(service, play, now=NOW + 26 * HOUR)
+    assert [e.unjoined for e in audit(service, own[0]).events] == ["late"]
+    units(service, NOW + 30 * HOUR)
+    late = event("i9", "impression", NOW + 22 * HOUR)
+    send(service, late, decision=other, now=NOW + 40 * HOUR)
+    assert units(service, NOW + 70 * HOUR) == [("t0", 0.0), ("t0", 1.0)]
+
+
+def test_what_can_no_longer_count_takes_nothing_away(service: Service) -> None:
+    first, again = (
+        ask(service, f"r{i}", now=NOW + i * 25 * HOUR).decision_ids[0] for i in range(2)
+    )
+    trailer = ask_trailer(service, "t", NOW + 24 * HOUR)
+    send(service, event("i0", "impression"), decision=first)
+    send(service, event("i1", "impression", NOW + 24 * HOUR), decision=trailer, now=NOW + 24 * HOUR)
+    send(service, event("i2", "impression", NOW + 25 * HOUR), decision=again, now=NOW + 25 * HOUR)
+    at = NOW + 26 * HOUR
+    send(service, event("e", "play", at, member_id="m1", title_id="t0"), now=at)
+    for slot in (SLOTS["artwork"], SLOTS["trailer"]):
+        rewards.join(service.store, slot, slot.attribution_window, NOW + 60 * HOUR)
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(rewards_table)).all()
+    assert {r.slot: r.plays for r in rows} == {"artwork": 0, "trailer": 1}
 
 
 def test_an_event_whose_impression_arrives_later_still_counts(service: Service) -> None:

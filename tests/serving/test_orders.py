@@ -1,0 +1,92 @@
+"""Rewards hang on what happened, not on when it was told or how units were settled."""
+
+import datetime as dt
+import random
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from artwork_bandit.domain import Event, Variant
+from artwork_bandit.serving.service import Service
+from artwork_bandit.settings import Settings
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import catalog, migrate, rewards, secrets
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import rewards as rewards_table
+from tests.samples import NOW, fill
+from tests.serving.test_merges import merge
+from tests.serving.test_service import ask, event, send
+
+HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
+TOLD = NOW + 42 * HOUR
+"""When everything has been told; nothing is settled before."""
+PEOPLE = ("m", "v", "w")
+"""A member, and two visitors who may turn out to be the member."""
+
+
+def story(made: Service, rng: random.Random) -> list[tuple[Event, str | None]]:
+    """Return impressions, events that name them, events that name nothing, and sign-ins."""
+    told: list[tuple[Event, str | None]] = []
+    for i in range(6):
+        at, slot = NOW + rng.randrange(40 * 60) * MINUTE, SLOTS[rng.choice(sorted(SLOTS))]
+        made_for = rng.choice(PEOPLE)
+        answer = ask(made, f"r{i}", made_for, slot=slot, title_ids=["t0"], now=at)
+        told.append((event(f"i{i}", "impression", at), answer.decision_ids[0]))
+        if rng.random() < 0.4:
+            when = at + rng.randrange(-60, 60) * MINUTE
+            named = event(f"n{i}", "click", when, member_id=rng.choice(PEOPLE))
+            told.append((named, answer.decision_ids[0]))
+        when = NOW + rng.randrange(41 * 60) * MINUTE
+        member = rng.choice(PEOPLE)
+        told.append((event(f"e{i}", "play", when, member_id=member, title_id="t0"), None))
+    told.append((merge("first", "v", "m"), None))
+    if rng.random() < 0.5:
+        told.append((merge("second", "w", "m"), None))
+    return told
+
+
+def settled(
+    folder: Path, seed: int, variant: int, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[object, ...]]:
+    """Return the rewards of a story that is told, and settled, in one of many ways."""
+    url = f"sqlite:///{folder}/{seed}-{variant}.db"
+    store = Store(url)
+    migrate.migrate(store)
+    fill(store)
+    for name in ("draw", "cell", "decision"):  # the same periods in every telling
+        secrets.put(store, name, f"{name} of the story".encode())
+    with store.write() as connection:
+        trailers = [
+            Variant(variant_id=f"t0-b{i}", title_id="t0", slot="trailer", uri=f"/{i}.mp4",
+                    is_default=i == 0)
+            for i in range(2)
+        ]  # fmt: skip
+        catalog.put_variants(connection, trailers, NOW)
+    made = Service(store, Settings(database_url=url, reload_seconds=3600))
+    told, rng = story(made, random.Random(seed)), random.Random(variant)
+    rng.shuffle(told)
+    for each, decision in told:
+        report = send(made, each, decision=decision, now=TOLD)
+        assert (report.accepted, report.rejected) == (1, [])
+    monkeypatch.setattr(rewards, "BATCH", (1, 2, 3, 5_000)[variant % 4])
+    slots = sorted(SLOTS.values(), key=lambda slot: slot.name, reverse=bool(variant % 2))
+    for hours in [*range(0, 70, 1 + variant % 5)] * bool(variant % 3) + [80]:
+        for slot in slots:
+            rewards.join(store, slot, slot.attribution_window, TOLD + hours * HOUR)
+    columns = [rewards_table.c[n] for n in ("member_id", "slot", "request_id", "clicks", "plays")]
+    with store.read() as connection:
+        found = sorted(tuple(row) for row in connection.execute(sa.select(*columns)))
+    made.close()
+    store.close()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_rewards_are_the_same_however_a_story_is_told_and_settled(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = settled(tmp_path, seed, 3, monkeypatch)
+    assert sum(row[-1] for row in wanted) > 0
+    for variant in (4, 5, 6, 7):
+        assert settled(tmp_path, seed, variant, monkeypatch) == wanted, variant
