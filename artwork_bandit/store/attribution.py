@@ -96,9 +96,11 @@ def join_waiting(connection: Connection, closing: Sequence[Any], windows: Window
     last = max(moments) + max(windows.values())
     waiting = event_store.waiting_for(connection, pairs, min(moments), last)
     found = followed(connection, waiting, windows)
+    places = {unit[:3] for _, unit in found if unit is not None}
     firsts: dict[Unit, dt.datetime] = {}
     for row in closing:
-        firsts.setdefault(unit_of(row), row.occurred_at)
+        if (unit := unit_of(row))[:3] in places:
+            firsts.setdefault(unit, row.occurred_at)
     of_place: defaultdict[tuple[str, str, str], list[Unit]] = defaultdict(list)
     for unit in firsts.keys() - settled_units(connection, firsts):
         of_place[unit[:3]].append(unit)
