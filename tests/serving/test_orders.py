@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Event, Variant
+from artwork_bandit.domain import Event
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import catalog, migrate, rewards, secrets
+from artwork_bandit.store import migrate, rewards, secrets
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import rewards as rewards_table
 from tests.samples import NOW, fill
 from tests.serving.test_merges import merge
-from tests.serving.test_service import ask, event, send
+from tests.serving.test_service import ask, event, put_trailers, send
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 TOLD = NOW + 42 * HOUR
@@ -57,12 +57,7 @@ def settled(
     for name in ("draw", "cell", "decision"):  # the same periods in every telling
         secrets.put(store, name, f"{name} of the story".encode())
     with store.write() as connection:
-        trailers = [
-            Variant(variant_id=f"t0-b{i}", title_id="t0", slot="trailer", uri=f"/{i}.mp4",
-                    is_default=i == 0)
-            for i in range(2)
-        ]  # fmt: skip
-        catalog.put_variants(connection, trailers, NOW)
+        put_trailers(connection)
     made = Service(store, Settings(database_url=url, reload_seconds=3600))
     told, rng = story(made, random.Random(seed)), random.Random(variant)
     rng.shuffle(told)

@@ -23,7 +23,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, merges, profiles, replay, rewards
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
@@ -285,15 +285,20 @@ def test_an_event_without_decision_counts_as_long_as_the_settings_say(
     made.close()
 
 
+def put_trailers(connection: Connection) -> None:
+    """Give t0 two trailers."""
+    trailers = [
+        Variant(variant_id=f"t0-b{i}", title_id="t0", slot="trailer", uri=f"/{i}.mp4",
+                is_default=i == 0)
+        for i in range(2)
+    ]  # fmt: skip
+    catalog.put_variants(connection, trailers, NOW)
+
+
 def ask_trailer(service: Service, request_id: str, now: dt.datetime) -> str:
     """Return the decision for a trailer of t0, which has two from then on."""
     with service.store.write() as connection:
-        variants = [
-            Variant(variant_id=f"t0-b{i}", title_id="t0", slot="trailer", uri=f"/{i}.mp4",
-                    is_default=i == 0)
-            for i in range(2)
-        ]  # fmt: skip
-        catalog.put_variants(connection, variants, NOW)
+        put_trailers(connection)
     service.state.refresh()
     return ask(service, request_id, slot=SLOTS["trailer"], title_ids=["t0"], now=now).decision_ids[
         0
