@@ -67,10 +67,8 @@ class Doubtful:
     def beyond(self, contexts: Floats, numbers: Ints) -> Beyond:
         """Return what rows [n, context columns] that showed variants of these numbers have."""
         sizes = self.sizes[numbers]
-        features, rows = (
-            ranges(self.starts[numbers], sizes),
-            np.repeat(np.arange(len(sizes)), sizes),
-        )
+        features = ranges(self.starts[numbers], sizes)
+        rows = np.repeat(np.arange(len(sizes)), sizes)
         values = contexts[rows, self.columns[features]]
         means = np.bincount(rows, values, len(sizes)) / np.maximum(sizes, 1)
         return Beyond(rows, features, values - means[rows])

@@ -22,7 +22,7 @@ from artwork_bandit.store import attribution, catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import Unit, decision_of, settled_units
+from artwork_bandit.store.units import Unit, decision_of
 
 TOLERANCE = 1e-12
 """Largest difference of a propensity made again from the logged one."""
@@ -78,14 +78,14 @@ def audit(service: Service, decision_id: str) -> Audited:
         reward = rewards.of_decision(connection, request_id, position)
         all_windows = windows(service.settings.attribution_window_seconds)
         window = all_windows[decisions.slot]
-        unit = None if reward is not None else _unit(connection, decisions, position)
+        holder = decision_of(connection, _unit_of(decisions, position))
         units = _units_shown(connection, decisions, position)
-        first = units.get(decisions.period)
-        is_first = first is not None and (first.request_id, first.position) == (
-            request_id,
-            position,
+        first, counted = units.get(decisions.period), None
+        if first is not None and (first.request_id, first.position) == (request_id, position):
+            counted = (first.occurred_at, first.occurred_at + window)
+        found = _events(
+            connection, decisions, position, counted, all_windows, settled=holder is not None
         )
-        counted = (first.occurred_at, first.occurred_at + window) if first and is_first else None
         return Audited(
             decisions=decisions,
             position=position,
@@ -93,30 +93,28 @@ def audit(service: Service, decision_id: str) -> Audited:
             derived=again.derive(choice),
             why_not=again.why_not(choice),
             shown_at=shown_at,
-            events=[
-                _told(event, choice, shown_at, units, window)
-                for event in _events(connection, decisions, position, counted, all_windows)
-            ],
+            events=[_told(event, choice, shown_at, units, window) for event in found],
             reward=reward,
             why_no_reward=None if reward is not None
-            else _why_no_reward(choice, shown_at, window, unit is not None),
-            counts_for=None if unit is None or shown_at is None
-            else service.decision_ids.make(unit[0], unit[1] + 1)[unit[1]],
+            else _why_no_reward(choice, shown_at, window, holder is not None),
+            counts_for=None if holder is None or reward is not None or shown_at is None
+            else service.decision_ids.make(holder[0], holder[1] + 1)[holder[1]],
         )  # fmt: skip
 
 
 def _events(
     connection: Connection, decisions: Decisions, position: int,
-    counted: tuple[dt.datetime, dt.datetime] | None, all_windows: Mapping[str, dt.timedelta],
+    counted: tuple[dt.datetime, dt.datetime] | None, all_windows: Mapping[str, dt.timedelta], *,
+    settled: bool,
 ) -> list[Event]:  # fmt: skip
-    """Return the events of a decision, those too that wait to be joined to its unit."""
+    """Return the events of a decision; if it is its unit's first, those too that are `counted` for
+    the unit, or wait to be, and if that is `settled` came too late."""
     found = {e.event_id: e for e in events.of_decision(connection, decisions, position, counted)}
     if counted is not None:
         (ids,) = attribution.persons(connection, [decisions.member_id]).values()
         pairs = [(member, decisions.choices[position].title_id) for member in ids]
         waiting = events.waiting_for(connection, pairs, *counted)
         own = _unit_of(decisions, position)
-        settled = bool(settled_units(connection, [own]))
         for event, unit in attribution.followed(connection, waiting, all_windows):
             if unit is not None and unit[:3] == own[:3]:
                 found[event.event_id] = replace(event, unjoined="late" if settled else None)
@@ -126,13 +124,6 @@ def _events(
 def _unit_of(decisions: Decisions, position: int) -> Unit:
     title_id = decisions.choices[position].title_id
     return (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm)
-
-
-def _unit(
-    connection: Connection, decisions: Decisions, position: int
-) -> tuple[str, int] | None:  # fmt: skip
-    """Return the decision that has the reward of this one's unit, if it is settled."""
-    return decision_of(connection, _unit_of(decisions, position))
 
 
 def _units_shown(

@@ -15,9 +15,11 @@ from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000
 MEMBERS_AT_ONCE = 50
+"""Whose titles are looked up by one statement, each member with each of their titles."""
 WAITING = ("no_impression", "other_member")
 """Why events are joined to nothing that may be joined by what comes later."""
 WAITS = "waiting"
+"""Shown in place of the first of these while what an event may have followed is not settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

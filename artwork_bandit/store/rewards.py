@@ -8,7 +8,8 @@ the unit's own period counts also if the client's clock put it before the impres
 name no decision of their sender's are joined to what they followed first (`store.attribution`).
 
 The window closes that long after the impression was *received*, so that a device that was offline
-can still tell what followed. What comes later still is stored and marked `late`.
+can still tell what followed. What comes later still is stored and counts for nothing: `late`, if it
+names the decision.
 
 Each batch is one transaction that inserts rewards, adds to the roll-ups and marks impressions
 settled, so a kill at any point neither loses nor doubles a row. Joiners take turns.
@@ -62,8 +63,7 @@ def join(
 
     `windows` are those of all slots, if they are not their own.
     """
-    windows = {**windows_of_slots(), **(windows or {})}
-    windows |= {slot.name: window}
+    windows = {**windows_of_slots(), **(windows or {}), slot.name: window}
     made, pace = 0, store.pace(BATCH)
     while True:
         most = pace.size
