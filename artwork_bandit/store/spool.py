@@ -238,11 +238,14 @@ class Spool:
             self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.executescript(_TABLES)
-            _bring_up_to_date(connection)
-        except sqlite3.Error:
+            # A file that two make at the same time is locked for one of them: to write ahead is
+            # the one change for which SQLite does not wait.
+            with host_lock.held(self.path.with_suffix(".opening"), wait=True):
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.executescript(_TABLES)
+                _bring_up_to_date(connection)
+        except (sqlite3.Error, OSError):
             connection.close()
             raise
         return connection

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import sqlite3
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,25 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
         spool.add([entry(1)])
     with pytest.raises(StoreUnavailable), spool.draining():
         pass
+
+
+def test_several_may_make_it_at_the_same_time(tmp_path: Path) -> None:
+    """As the workers of a host do at the moment their database goes away for the first time."""
+    makers, files = 4, 25
+    together = threading.Barrier(makers)
+
+    def make(maker: int) -> None:
+        for file in range(files):
+            spool = Spool(tmp_path / str(file) / "spool.db")
+            together.wait(60)
+            spool.add([entry(maker)])
+            together.wait(60)
+            assert spool.depth() == makers
+            spool.close()
+
+    with ThreadPoolExecutor(makers) as pool:
+        for made in [pool.submit(make, maker) for maker in range(makers)]:
+            made.result()
 
 
 def _try(path: Path, answer: "multiprocessing.Queue[bool]") -> None:
