@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import vowpalwabbit
 
-from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.operations.planning import priors_for
+from artwork_bandit.operations.worker import GROWN, GROWN_A_LITTLE
 from artwork_bandit.policies import vowpal
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform
@@ -33,12 +34,17 @@ SLOT = SLOTS["artwork"]
 class Contender(Protocol):
     """A policy that learns from the stream."""
 
+    every: int
+    """Decisions that it makes before it is told what they earned."""
+
     def choose(self, rows: Ints) -> Floats:
         """Return [rows, width], the probabilities it chose with, then learn from what it earned."""
 
 
 class Ours:
-    """Cells, default shares, and retraining as `artwork-bandit train` does it, without the gate."""
+    """Cells, default shares, and retraining when the worker would, without the gate."""
+
+    every = 1_000
 
     def __init__(self, s: Stream, seed: int) -> None:
         self._s, self._seed = s, seed
@@ -46,6 +52,8 @@ class Ours:
         self._settings: list[dict[str, Any]] = []
         self._made: list[Start] = []
         self._changed_at: int | None = None
+        self._learned, self._looked = 0, 0
+        """Rows that there were, since a change, at the last training and at the last look."""
         self._chosen = np.zeros(len(s), np.int64)
         self._propensity, self._reward = np.zeros(len(s)), np.zeros(len(s))
 
@@ -59,22 +67,39 @@ class Ours:
         chosen, reward = s.draw(rows, pmf)
         self._chosen[rows], self._reward[rows] = chosen, reward
         self._propensity[rows] = pmf[np.arange(len(rows)), chosen]
-        self._train(np.arange(rows[-1] + 1))
+        self._perhaps_train(np.arange(rows[-1] + 1))
         return pmf
 
-    def _train(self, seen: Ints) -> None:
+    def _perhaps_train(self, seen: Ints) -> None:
         columns = (c[seen] for c in (self._chosen, self._propensity, self._reward))
-        block, lookup = self._s.block(seen, *columns), self._s.lookup
+        block = self._s.block(seen, *columns)
+        rows = self._since_change(block)
+        grown = rows >= (1 + GROWN) * self._learned
+        if not grown and rows < (1 + GROWN_A_LITTLE) * self._looked:
+            return
+        self._looked = rows
+        if self._look(block) or grown:
+            self._train(block)
+
+    def _since_change(self, block: ReplayBlock) -> int:
+        return int((block.occurred_at >= (self._changed_at or 0)).sum())
+
+    def _look(self, block: ReplayBlock) -> bool:
+        """Look for a change; tell whether there is one."""
         # Not by the newest: as behind the gate, some rows came since it learned.
-        if len(self._made) > 1:
-            change = looked_for([block], lookup, self._made[-2], SLOT.reward.bounds)
-            if change is not None:
-                self._changed_at, self._made = change.at, []
+        if len(self._made) < 2:
+            return False
+        change = looked_for([block], self._s.lookup, self._made[-2], SLOT.reward.bounds)
+        if change is not None:
+            self._changed_at, self._made = change.at, []
+        return change is not None
+
+    def _train(self, block: ReplayBlock) -> None:
         how = training.Settings(
             priors=lambda n: priors_for("auto", self._settings, n, self._changed_at), watched=True,
             changed_at=self._changed_at, seed=self._seed,
         )  # fmt: skip
-        made = training.train(InMemory([block]), lookup, SLOT, how)
+        made = training.train(InMemory([block]), self._s.lookup, SLOT, how)
         tuned = None if made.tuned is None else made.rows_since
         self._settings.insert(
             0, {
@@ -82,12 +107,15 @@ class Ours:
                 "changed_at": self._changed_at,
             },
         )  # fmt: skip
+        self._learned = self._looked = self._since_change(block)
         self._made.append(Start.of(made.bundle))
         self._policy = made.bundle.policy(1)
 
 
 class Affinity:
     """The variant whose genre the member likes most; nothing is learned."""
+
+    every = 5_000
 
     def __init__(self, s: Stream, seed: int) -> None:
         self._s = s
@@ -99,6 +127,8 @@ class Affinity:
 
 class Thompson:
     """A Beta posterior per variant, drawn from at each decision."""
+
+    every = 1_000
 
     def __init__(self, s: Stream, seed: int) -> None:
         self._s, self._rng = s, np.random.default_rng([seed, 5])
@@ -119,6 +149,7 @@ class Thompson:
 class VowpalWabbit:
     """VW's own bandit as it comes: learns from each decision before the next."""
 
+    every = 5_000  # it learns from each decision by itself
     ARGUMENTS = "--cb_explore_adf --squarecb --cb_type mtr -q gv --quiet"
 
     def __init__(self, s: Stream, seed: int) -> None:
@@ -153,8 +184,10 @@ class PerTitle:
     """
 
     def __init__(
-        self, s: Stream, seed: int, make: Callable[[int, int], Any], columns: str = "affinity"
-    ) -> None:
+        self, s: Stream, seed: int, make: Callable[[int, int], Any], every: int,
+        columns: str = "affinity",
+    ) -> None:  # fmt: skip
+        self.every = every
         self._s, self._seed = s, seed
         self._make = make
         self._columns = columns
@@ -223,7 +256,7 @@ def _contextualbandits(name: str) -> Callable[[Stream, int], Contender]:
         from contextualbandits import online
 
         policy = getattr(online, name)
-        return PerTitle(s, seed, lambda width, own: ContextualBandits(policy, width, own))
+        return PerTitle(s, seed, lambda width, own: ContextualBandits(policy, width, own), 5_000)
 
     return make
 
@@ -233,7 +266,7 @@ def _mabwiser(name: str) -> Callable[[Stream, int], Contender]:
         from mabwiser.mab import LearningPolicy
 
         policy = getattr(LearningPolicy, name)(alpha=ALPHA[name])
-        return PerTitle(s, seed, lambda width, own: Mabwiser(policy, width, own))
+        return PerTitle(s, seed, lambda width, own: Mabwiser(policy, width, own), 1_000)
 
     return make
 

@@ -54,7 +54,7 @@ def run(made: Contender, s: Stream, told: Callable[[int], None]) -> np.ndarray:
     """Let a contender choose and learn; return the true value of its choice in every row, before
     the draw: what it explores is included."""
     values = np.empty(len(s))
-    for rows in s.rounds(EVERY):
+    for rows in s.rounds(made.every):
         pmf = made.choose(rows)
         values[rows] = (pmf * s.truth[rows]).sum(axis=1)
         told(len(rows))

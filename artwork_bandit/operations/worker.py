@@ -7,11 +7,11 @@ not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the newest model is older than `train_seconds` and the log has grown by a tenth,
-            or by a hundredth if the training goes on from the live model (`warm_starts`) or what
-            it had learned has ceased to be true; then random, best single, live and challenger
-            are judged for the pages. In a thread of its own: joins go on meanwhile, and a live
-            model can be found to be worse
+    train   when the newest model is older than `train_seconds` and the log, or what came since the
+            last change, has grown by a tenth, or by a hundredth if the training goes on from the
+            live model (`warm_starts`) or what it had learned has ceased to be true; then random,
+            best single, live and challenger are judged for the pages. In a thread of its own: joins
+            go on meanwhile, and a live model can be found to be worse
     drain   always, on each worker's own host, leader or not
 """
 
@@ -51,8 +51,8 @@ from artwork_bandit.training.train import FEWEST_ROWS
 log = logging.getLogger(__name__)
 
 GROWN, GROWN_A_LITTLE = 0.1, 0.01
-"""Shares by which the log, or what came since a change that no live model knows, must have grown
-since the newest model, to train again; and to look whether that is worth it (`planning`)."""
+"""Shares by which the log, or what came since the last change, must have grown since the newest
+model, to train again; and to look whether that is worth it (`planning`)."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -185,15 +185,16 @@ class Worker:
             return ("no", f"{rows:,} of at least {FEWEST_ROWS:,} rows") if few else ("yes", None)
         newest = models[0]
         seen = newest.settings.get("log_rows") or newest.rows
+        changed_at, known = changes.changed_at(newest), newest.settings.get("log_rows_since_change")
         if rows >= (1 + GROWN) * seen:
             return "yes", None
-        changed_at, known = changes.unlearned(models), newest.settings.get("log_rows_since_change")
-        if changed_at is not None and known:
+        if changed_at is not None and known:  # the others weigh little
             since = self._rows(slot, now, changed_at)
             if since >= (1 + GROWN) * int(known):
                 return "yes", None
-            what = f"{since:,} rows since the change, {known:,} at {made}"
-            return "no", f"{what}: trained again when {GROWN:.0%} more have come"
+            if changes.unlearned(models) is not None:
+                what = f"{since:,} rows since the change, {known:,} at {made}"
+                return "no", f"{what}: trained again when {GROWN:.0%} more have come"
         if rows < (1 + GROWN_A_LITTLE) * max(seen, self._asked.get(slot.name, 0)):
             more = f"{GROWN_A_LITTLE:.0%} more, if that is worth it, or {GROWN:.0%}"
             return "no", f"{rows:,} rows, {seen:,} at {made}: looked again after {more}"

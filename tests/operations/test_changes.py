@@ -124,3 +124,9 @@ def test_the_worker_trains_sooner_where_what_serves_has_ceased_to_be_true(
     assert trained() is None
     simulation.visits(450)
     assert str(trained()).startswith("model 3 rejected: what had been learned ceased")
+    with simulation.service.store.write() as connection:  # one that knows of it serves
+        registry.promote(connection, 3, "for the test", simulation.now)
+    simulation.visits(60)
+    assert trained() is None
+    simulation.visits(900)  # the whole log has grown by less than half
+    assert str(trained()).startswith("model 4 rejected")
