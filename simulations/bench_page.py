@@ -21,7 +21,7 @@ from rich.table import Table
 from artwork_bandit.domain import Context, Floats, Title, Variant
 from artwork_bandit.operations import demo_catalog
 from artwork_bandit.operations.audience import World, WorldSettings, invent_tastes
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import vowpal_text
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.policies.cells import reallocate
@@ -166,7 +166,7 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
     rng = np.random.default_rng(1)
     for _ in range(200):
         some = rows[int(rng.integers(len(rows)))]
-        shared = f"shared |u {vowpal.columns_texts(encoded[None])[0]}"
+        shared = f"shared |u {vowpal_text.columns_texts(encoded[None])[0]}"
         shown = int(rng.integers(len(some)))
         label = f"{shown}:{-int(rng.random() < 0.2)}:{1 / len(some)} "
         vw.learn(
@@ -175,7 +175,7 @@ def _vw(encoded: Floats, catalog: Catalog, rows: list[np.ndarray], *, ready: boo
     texts = [[lines[r] for r in some] for some in rows]
 
     def page() -> None:
-        shared = f"shared |u {vowpal.columns_texts(encoded[None])[0]}"
+        shared = f"shared |u {vowpal_text.columns_texts(encoded[None])[0]}"
         for some, of_title in zip(rows, texts, strict=True):
             vw.predict([shared, *(of_title if ready else [line(r) for r in some.tolist()])])
 

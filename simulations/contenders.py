@@ -19,7 +19,7 @@ import vowpalwabbit
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.operations.planning import priors_for
 from artwork_bandit.operations.worker import GROWN, GROWN_A_LITTLE
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import vowpal_text
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
@@ -156,8 +156,8 @@ class VowpalWabbit:
         self._s = s
         self._workspace = vowpalwabbit.Workspace(f"{self.ARGUMENTS} --random_seed {seed}")
         features = s.features
-        self._shared = [f"shared |g{t}" for t in vowpal.columns_texts(features.contexts)]
-        texts = vowpal.columns_texts(features.variants)
+        self._shared = [f"shared |g{t}" for t in vowpal_text.columns_texts(features.contexts)]
+        texts = vowpal_text.columns_texts(features.variants)
         self._variants = [f"|v{t} |o {i}:0.1" for i, t in enumerate(texts)]
 
     def choose(self, rows: Ints) -> Floats:
@@ -166,7 +166,7 @@ class VowpalWabbit:
         liked = s.features.affinities(s.member[rows], s.title[rows])
         for i, row in enumerate(rows):
             first = s.title[row] * width
-            affinity = vowpal.columns_texts(liked[i])
+            affinity = vowpal_text.columns_texts(liked[i])
             actions = [f"{self._variants[first + j]} |a{affinity[j]}" for j in range(width)]
             lines = [self._shared[s.member[row]], *actions]
             pmf[i] = self._workspace.predict(lines)

@@ -26,7 +26,7 @@ from rich.table import Table
 from artwork_bandit.domain import Floats
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.planning import priors_for
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import vowpal, vowpal_text
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
@@ -108,16 +108,16 @@ def cb_adf_value(log: UniformLog, arguments: str) -> float:
     described = variants[:, : form.described]
     texts = [
         f"|v{text} |o {number}:0.1"
-        for text, number in zip(vowpal.columns_texts(described), numbers, strict=True)
+        for text, number in zip(vowpal_text.columns_texts(described), numbers, strict=True)
     ]
-    shared = vowpal.columns_texts(contexts)
+    shared = vowpal_text.columns_texts(contexts)
     with tempfile.TemporaryDirectory() as folder:
         text, model, out = (Path(folder, name) for name in ("x.txt", "m.vw", "p.txt"))
         with text.open("w") as file:
             for i in range(len(block)):
                 rows = actions.rows[actions.offsets[i] : actions.offsets[i + 1]]
                 seen = np.broadcast_to(contexts[i], (len(rows), contexts.shape[1]))
-                liked = vowpal.columns_texts(form.affinities(seen, variants[rows]))
+                liked = vowpal_text.columns_texts(form.affinities(seen, variants[rows]))
                 file.write(f"shared |g{shared[i]}\n")
                 for j, (row, affinity) in enumerate(zip(rows, liked, strict=True)):
                     label = f"0:{-block.reward[i]}:{block.propensity[i]} "

@@ -53,9 +53,8 @@ from artwork_bandit.policies.encoding import (
 from artwork_bandit.policies.features import GENRE
 from artwork_bandit.policies.precision import Information, Spreads
 from artwork_bandit.policies.priors import Priors
+from artwork_bandit.policies.vowpal_text import columns_texts, require_finite
 
-FEW = 16
-"""Rows that are formatted as they come."""
 UNCROSSED = 0.1
 """Weight of a namespace that interacts with nothing."""
 TASTES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -306,7 +305,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         rows, features, values = self.own_genres.beyond(contexts, np.asarray(numbers, np.int64))
         if self.spreads is not None:
             values = values * self.spreads.own_genre[numbers][rows]
-        _require_finite(values)
+        require_finite(values)
         head = f" {self.heads['x']}"
         parts = zip(rows.tolist(), features.tolist(), values.tolist(), strict=True)
         for row, feature, value in parts:
@@ -354,41 +353,3 @@ class Form(msgspec.Struct, frozen=True, dict=True):
 def _and(texts: list[str], head: str, more: list[str]) -> list[str]:
     """Return the texts with one namespace more where it has features."""
     return [f"{t} {head}{m}" if m else t for t, m in zip(texts, more, strict=True)]
-
-
-def columns_texts(values: Floats) -> list[str]:
-    """Return ` i:value` for each non-zero column, per row; raises ValueError unless all are finite.
-
-    Columns of a training log have few different values: each is formatted once.
-    """
-    _require_finite(values)
-    n, columns = values.shape
-    if n < FEW:
-        return ["".join(f" {i}:{x:.7g}" for i, x in enumerate(row) if x) for row in values.tolist()]
-    texts = np.empty(values.shape, object)
-    for i in range(columns):
-        found, place = np.unique(values[:, i], return_inverse=True)
-        written = np.array([f" {i}:{x:.7g}" if x else "" for x in found.tolist()], object)
-        texts[:, i] = written[place]
-    return ["".join(row) for row in texts.tolist()]
-
-
-def labels(reward: Floats, weight: Floats, base: Floats) -> list[list[str]]:
-    """Return the labels of each row: a reward strictly between 0 and 1 is a part of each class.
-
-    `base` is the logit that the example starts from. Raises ValueError for what is none.
-    """
-    right = (reward >= 0) & (reward <= 1) & (weight > 0) & (weight < np.inf) & np.isfinite(base)
-    if not right.all():
-        i = int(np.argmin(right))
-        raise ValueError(f"label with reward {reward[i]}, weight {weight[i]} and base {base[i]}")
-    parts = (reward * weight).tolist(), ((1 - reward) * weight).tolist(), base.tolist()
-    return [
-        [f"{label} {part:.7g} {b:.5f}" for label, part in (("1", won), ("-1", lost)) if part > 0]
-        for won, lost, b in zip(*parts, strict=True)
-    ]
-
-
-def _require_finite(values: Floats) -> None:
-    if not np.all(np.isfinite(values)):
-        raise ValueError("a value for Vowpal Wabbit is not finite")

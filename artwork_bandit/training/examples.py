@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock
-from artwork_bandit.policies import vowpal
+from artwork_bandit.policies import vowpal_text
 from artwork_bandit.policies.block import ActionTable, Log, Lookup
 from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.policies.precision import Information
@@ -91,7 +91,7 @@ def _texts(
         at = base[title][block.set_of_row]
         texts, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
         begin = [form.title_text(t) for t in title]
-        labels = vowpal.labels(share, weight, at + start)
+        labels = vowpal_text.labels(share, weight, at + start)
         lines = [
             f"{label} {begin[of]} {text}\n"
             for of, text, parts in zip(block.set_of_row.tolist(), texts, labels, strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import BrokenModel
-from artwork_bandit.policies import probing, vowpal
+from artwork_bandit.policies import probing, vowpal_text
 from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
@@ -49,7 +49,7 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         reward = float(
             rng.random() < 1 / (1 + np.exp(-(u[0] * x[1] + u[6] * (own - 10) / 5 - 0.5)))
         )
-        label = vowpal.labels(*np.array([[reward], [1.0], [-0.2]]))[0][0]
+        label = vowpal_text.labels(*np.array([[reward], [1.0], [-0.2]]))[0][0]
         lines.append(f"{label} {form.title_text(1)} {form.line(u, x, own)}\n")
     text, model = tmp_path / "examples.txt", tmp_path / "model.vw"
     text.write_text("".join(lines))
@@ -81,7 +81,7 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
     with pytest.raises(ValueError, match="not finite"):
-        vowpal.columns_texts(np.array([[0.0, bad]]))
+        vowpal_text.columns_texts(np.array([[0.0, bad]]))
     with pytest.raises(ValueError, match="not finite"):
         FORM.affinity_texts(np.array([[bad]]))
 
@@ -92,12 +92,12 @@ def test_values_that_are_not_finite_never_reach_vw(bad: float) -> None:
 )
 def test_labels_out_of_range_never_reach_vw(reward: float, weight: float, base: float) -> None:
     with pytest.raises(ValueError, match="label"):
-        vowpal.labels(*np.array([[0.5, reward], [1, weight], [0, base]], float))
+        vowpal_text.labels(*np.array([[0.5, reward], [1, weight], [0, base]], float))
 
 
 def test_a_reward_between_0_and_1_is_a_part_of_each_class() -> None:
     rows = np.array([[0.25, 0.0], [2.0, 1.0], [-1.5, 0.0]])
-    assert vowpal.labels(*rows) == [["1 0.5 -1.50000", "-1 1.5 -1.50000"], ["-1 1 0.00000"]]
+    assert vowpal_text.labels(*rows) == [["1 0.5 -1.50000", "-1 1.5 -1.50000"], ["-1 1 0.00000"]]
 
 
 def test_a_training_that_fails_while_it_is_told_says_why(tmp_path: Path) -> None:
@@ -134,4 +134,4 @@ def test_a_prior_of_0_leaves_a_group_out() -> None:
 
 def test_columns_are_written_once_each_and_zeros_not_at_all() -> None:
     rows = np.array([[0.5, 0.0], [-1.25, 3.0], [0.0, 0.0]])
-    assert vowpal.columns_texts(rows) == [" 0:0.5", " 0:-1.25 1:3", ""]
+    assert vowpal_text.columns_texts(rows) == [" 0:0.5", " 0:-1.25 1:3", ""]
