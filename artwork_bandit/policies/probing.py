@@ -30,10 +30,12 @@ def compile_weights(
     of_contexts = form.context_texts(contexts)
     of_variants = form.variant_texts(variants, [None] * len(variants))
     liked = np.stack([contexts[:, c] @ variants[:, v].T for c, v in form.pairs], axis=-1)
+    crosses = [form.cross_texts(np.tile(u, (len(variants), 1)), variants) for u in contexts]
+    parts = (of_contexts, map(form.affinity_texts, liked), crosses)
     table = np.array(
         [
-            [predict(f"{u} {x} {a}") for x, a in zip(of_variants, affinities, strict=True)]
-            for u, affinities in zip(of_contexts, map(form.affinity_texts, liked), strict=True)
+            [predict(f"{u} {x} {a}{c}") for x, a, c in zip(of_variants, *more, strict=True)]
+            for u, *more in zip(*parts, strict=True)
         ]
     )
     weights = table.copy()
@@ -47,6 +49,16 @@ def compile_affinities(predict: Predictor, form: Form) -> Floats:
     nothing = predict("|")
     texts = form.affinity_texts(np.eye(len(form.pairs)))
     return _finite(np.array([predict(text) - nothing for text in texts]))
+
+
+def compile_genre_crosses(predict: Predictor, form: Form, emphasis_columns: int) -> Floats:
+    """Return logit effects [genres, emphasis columns]: of one unit of each cross, alone."""
+    nothing = predict("|")
+    table = [
+        [predict(form.cross_text(g, e)) - nothing for e in range(emphasis_columns)]
+        for g in range(form.genres)
+    ]
+    return _finite(np.array(table).reshape(form.genres, emphasis_columns))
 
 
 def compile_own(

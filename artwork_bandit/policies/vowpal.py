@@ -29,7 +29,8 @@ that each has its own prior, interacts with `y`, what a variant shows beside gen
 affinities tell. Genres and taste factors are not in `g`. Genres are not crossed: four times as many
 columns as the factors have, nearly collinear, of which affinity says the most; crossing them too
 lost more than it found at every size of log. Where a log says that a taste has come to mean
-something else, genres `h` are crossed with emphasis `e` (`training.tuning` tries it).
+something else, genres `h` are crossed with emphasis `e` (`training.tuning` tries it), or these
+crosses are written one by one, as `z`, each with a prior of its own (`training.sparse`).
 For a fixed variant the raw prediction is linear in the context, so unit contexts against unit
 variants recover every weight, to VW's float32.
 """
@@ -101,6 +102,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
     """Whether genres and emphasis are written though they are not crossed."""
     doubtful: Doubtful | None = None
     """Genres that this log's variants may emphasise, where no trusted tag says which."""
+    genre_spreads: Floats | None = None
+    """[genres, emphasis columns]: standard deviations of their crosses, if each has its own."""
     narrowed: Narrowed = Narrowed()
     spreads: Spreads | None = None
     """Where a model is gone on from: what stands in the namespaces' weights' place."""
@@ -170,7 +173,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         v, o = ("v", "o") if self.spreads is None else ("u", "p")
         named = (
             (f"-q g{v}", self.crosses), (f"-q f{o}", self.own_crosses),
-            ("-q he", self.genre_crosses), (f"-q w{v}", self.crosses_watched),
+            ("-q he", self.genre_crosses and self.genre_spreads is None),
+            (f"-q w{v}", self.crosses_watched),
             *((f"-q {name}y", self.crosses_tastes) for name in self.tastes),
         )  # fmt: skip
         without = "" if self.priors.own_genre else "x"
@@ -215,7 +219,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def with_genres(self) -> bool:
-        return self.genre_crosses or self.tries_genres
+        return self.genre_spreads is None and (self.genre_crosses or self.tries_genres)
 
     @cached_property
     def heads(self) -> dict[str, str]:
@@ -227,7 +231,7 @@ class Form(msgspec.Struct, frozen=True, dict=True):
             "f": p.own_cross / p.own if self.own_crosses else UNCROSSED,
             "h": p.genre_cross if self.genre_crosses else UNCROSSED, "e": 1.0,
             "w": p.watched / p.variant if self.crosses_watched else UNCROSSED, "y": 1.0,
-            "x": p.own_genre or UNCROSSED,
+            "x": p.own_genre or UNCROSSED, "z": 1.0,
         }  # fmt: skip
         for name, prior in zip(self.tastes, self.taste_priors.tolist(), strict=True):
             weights[name] = prior if self.crosses_tastes else UNCROSSED
@@ -322,6 +326,30 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         of_pairs = np.repeat(units, self.doubtful.sizes).tolist()
         return [f"{self.heads['x']} {i}:{unit:.7g}" for i, unit in enumerate(of_pairs)]
 
+    def cross_texts(self, contexts: Floats, variants: Floats) -> list[str]:
+        """Return the crosses of genres with emphasis that are written one by one, for each row of
+        both; nothing where they have one prior."""
+        found = [""] * len(contexts)
+        if self.genre_spreads is None:
+            return found
+        emphasis = variants[:, self.described :]
+        rows, columns = np.nonzero(emphasis)
+        values = contexts[rows, : self.genres] * self.genre_spreads[:, columns].T
+        values *= emphasis[rows, columns][:, None]
+        require_finite(values)
+        head, begins = f" {self.heads['z']}", (columns * self.genres).tolist()
+        for row, begin, some in zip(rows.tolist(), begins, values.tolist(), strict=True):
+            text = "".join(f" {begin + g}:{value:.6g}" for g, value in enumerate(some) if value)
+            found[row] = f"{found[row] or head}{text}" if text else found[row]
+        return found
+
+    def cross_text(self, genre: int, emphasis: int) -> str:
+        """Return one unit of a cross of a genre with a column of emphasis, alone."""
+        if self.genre_spreads is None:
+            return f"{self.heads['h']} {genre}:1 {self.heads['e']} {emphasis}:1"
+        spread = self.genre_spreads[genre, emphasis]
+        return f"{self.heads['z']} {emphasis * self.genres + genre}:{spread:.6g}"
+
     def affinities(self, contexts: Floats, variants: Floats) -> Floats:
         """Return [n, kinds]: per row of both, how much the member likes what it may emphasise."""
         found: Floats = np.stack(
@@ -347,7 +375,8 @@ class Form(msgspec.Struct, frozen=True, dict=True):
         affinity = self.affinity_texts(self.affinities(context, variant))
         parts = (self.context_texts(context), self.variant_texts(variant, [own]), affinity)
         genres = [""] if own is None else self.own_genre_texts(context, [own])
-        return " ".join(part[0] for part in parts) + genres[0]
+        crosses = self.cross_texts(context, variant)
+        return " ".join(part[0] for part in parts) + genres[0] + crosses[0]
 
 
 def _and(texts: list[str], head: str, more: list[str]) -> list[str]:

@@ -150,9 +150,11 @@ class _Features:
         )  # fmt: skip
         parts = (place.tolist(), shown.tolist(), form.watched_texts(shares))
         genres = form.own_genre_texts(contexts[place], self._numbers[shown])
+        crosses = form.cross_texts(contexts[place], self._variants[shown])
+        more = (form.affinity_texts(affinities), genres, crosses)
         texts = [
-            f"{context_texts[c]}{w} {self._variant_texts[v]} {a}{g}"
-            for c, v, w, a, g in zip(*parts, form.affinity_texts(affinities), genres, strict=True)
+            f"{context_texts[c]}{w} {self._variant_texts[v]} {a}{g}{x}"
+            for c, v, w, a, g, x in zip(*parts, *more, strict=True)
         ]
         return texts, self._starts(distinct, place, shown)
 

@@ -27,7 +27,7 @@ from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples, exploring
+from artwork_bandit.training import examples, exploring, sparse
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.conditioning import form_of
@@ -138,19 +138,15 @@ def train(
         ageing = replace(ageing, times=priors.ageing)
         form = form_of(priors, found, ageing)
         model = Path(folder, "model.vw")
-        arguments = f"{settings.arguments} {form.interactions}".strip()
-        progress("training", 0.0)
-        bits = runner.bits(found.features)
-        with runner.training(model, arguments, settings.seed, bits) as out:
-            written = examples.write(out, log, lookup, found, form, slot, ageing)
+        form, written, told = _fitted(
+            model, log, lookup, found, form, slot, settings, ageing, progress
+        )  # fmt: skip
         progress("compiling", 0.0)
-        told = written.told
-        assert told is not None, "an empty log is refused before"
         half_life = settings.half_life / priors.ageing
         learned = _learned(found, written, told, priors, half_life)
         if start is not None:
             learned = msgspec.structs.replace(learned, first=start.learned.first)
-        made = _compile(model, found, form, slot, settings, arguments, learned)
+        made = _compile(model, found, form, slot, settings, learned)
     bundle.check_canaries(made.model, made.canaries)
     progress("trained", 1.0)
     return Trained(
@@ -159,6 +155,32 @@ def train(
         rows_since=since, effective_rows=learned.effective_rows, priors=priors, tuned=tuned,
         misleading=_misleading(found),
     )  # fmt: skip
+
+
+def _arguments(settings: Settings, form: Form) -> str:
+    return f"{settings.arguments} {form.interactions}".strip()
+
+
+def _fitted(
+    model: Path, log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
+    settings: Settings, ageing: Ageing, progress: Progress,
+) -> tuple[Form, Written, Information]:  # fmt: skip
+    """Have Vowpal Wabbit train; again with a prior of its own for each cross of a genre with
+    emphasis, where these are crossed."""
+    repeated = sparse.STEPS if form.genre_crosses and found.start is None else 0
+    bits = runner.bits(found.features)
+    step = 0
+    while True:
+        progress("training", step / (1 + repeated))
+        with runner.training(model, _arguments(settings, form), settings.seed, bits) as out:
+            written = examples.write(out, log, lookup, found, form, slot, ageing)
+        assert written.told is not None, "an empty log is refused before"
+        if step == repeated:
+            return form, written, sparse.beside_common_prior(form, written.told)
+        with runner.predictor(model) as predict:
+            emphasis = len(found.variants.emphasis)
+            crosses = probing.compile_genre_crosses(predict, form, emphasis)
+        form, step = sparse.sharpened(form, crosses, written.told.genre_cross), step + 1
 
 
 def _misleading(found: Survey) -> dict[str, float] | None:
@@ -190,8 +212,7 @@ def _learned(
 
 
 def _compile(
-    model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, arguments: str,
-    learned: Learned,
+    model: Path, found: Survey, form: Form, slot: Slot, settings: Settings, learned: Learned,
 ) -> Bundle:  # fmt: skip
     n_contexts, n_variants = len(found.contexts.columns), len(found.variants.columns)
     key_of = {number: key for key, number in found.variant_numbers.items()}
@@ -241,7 +262,7 @@ def _compile(
         explored_share=settings.explored_share,
         canaries=canaries,
         vowpal_model=model.read_bytes(),
-        vowpal_arguments=arguments,
+        vowpal_arguments=_arguments(settings, form),
         learned=msgspec.structs.replace(learned, affinity=Stored.of(affinity)),
     )
 

@@ -19,9 +19,9 @@ NOTHING = np.empty(0, np.int64)
 FORM = Form(Priors(), [(NOTHING, NOTHING)], 2, [0, 1], [1], [0, 1], 0)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "one_by_one"), [(0, False), (1, False), (2, False), (3, True)])
 def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
-    seed: int, tmp_path: Path
+    seed: int, one_by_one: bool, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(seed)
     n_context, n_variant, n_own = 12, 9, 20
@@ -37,8 +37,10 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
         4,
         [1],
         doubtful=Doubtful(np.arange(n_own) % 4, np.arange(30) % 4),
+        genre_spreads=rng.random((4, 2)) if one_by_one else None,
         narrowed=Narrowed(affinity=[0.5, 0.8]),
     )
+    assert ("-q he" in form.interactions) == (seed in (1, 2))
     acting = [6, 7, 0, 1, 2, 3]  # taste factors, and the genres that doubtful variants may show
     assert form.own_columns == acting
     assert form.own_cross_priors.round(6).tolist() == [0.3, 0.32]  # the latter says much
@@ -60,6 +62,8 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     with runner.predictor(model) as predict:
         weights = probing.compile_weights(predict, form, n_context, n_variant)
         own = probing.compile_own(predict, form, n_context, range(n_own))
+        affinity = probing.compile_affinities(predict, form)
+        crosses = probing.compile_genre_crosses(predict, form, 2)
         expected = [
             predict(form.line(u, x, int(k)))
             for u, x, k in zip(contexts, variants, numbers, strict=True)
@@ -75,6 +79,14 @@ def test_compiled_scores_equal_vw_on_random_models_contexts_and_variants(
     # float32: about 1e-7 of the sum of some hundred terms of size 1.
     assert np.max(np.abs(found - expected)) < 5e-5
     assert np.std(expected) > 0.1
+    if form.genre_crosses:  # beside them an affinity adds to two
+        liked = np.zeros((4, 2))
+        for (i, j), effect in zip(pairs, affinity, strict=True):
+            for context, variant in zip(i, j, strict=True):
+                if context < 4 and variant >= 7:
+                    liked[context, variant - 7] += effect
+        assert np.allclose(weights[1:5, 8:], crosses + liked, atol=1e-4)
+        assert np.abs(crosses).max() > 0.01
     assert (np.abs(own[:, 3:]).max(axis=1) > 1e-3).tolist() == [k % 4 > 1 for k in range(n_own)]
 
 
