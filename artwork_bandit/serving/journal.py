@@ -239,7 +239,9 @@ class Journal:
         )
         return self._written(self._for_rows, insert, one_statement=one_statement)
 
-    def _insert_rows(self, connection: Connection, rows: Sequence[Row]) -> set[str]:
+    def _insert_rows(
+        self, connection: Connection, rows: Sequence[Row], drained_at: dt.datetime | None = None
+    ) -> set[str]:
         if not rows:
             return set()
         sets = {
@@ -254,7 +256,8 @@ class Journal:
             made = row.decisions
             if made.confirm == "server" and made.request_id in new:
                 shown = [(made, i, made.occurred_at) for i in range(len(made.choices))]
-                event_store.insert_impressions(connection, shown, made.occurred_at)
+                received = max(made.occurred_at, drained_at or made.occurred_at)
+                event_store.insert_impressions(connection, shown, received)
         return new
 
     def _commit_events(self, jobs: list[Job[Batch, Report]]) -> None:
@@ -269,8 +272,11 @@ class Journal:
         for job, report in zip(jobs, reports, strict=True):
             job.done(report)
 
-    def _insert_events(self, connection: Connection, batches: list[Batch]) -> list[Report]:
-        return ingest.take_in(connection, self._decision_ids, batches, self._half_life)
+    def _insert_events(
+        self, connection: Connection, batches: list[Batch], drained_at: dt.datetime | None = None
+    ) -> list[Report]:
+        ids = self._decision_ids
+        return ingest.take_in(connection, ids, batches, self._half_life, drained_at)
 
     def _written(
         self, held: Held, work: Callable[[Connection], T], one_statement: bool = False
@@ -363,10 +369,9 @@ class Journal:
     ) -> tuple[list[Entry], list[tuple[Entry, str]]]:
         """Store entries; return those that must wait longer, and those that will never be taken:
         whoever sent them has been told that they were accepted."""
-        self._insert_rows(
-            connection, [_row.decode(e.payload) for e in entries if e.kind == REQUEST]
-        )
         now = dt.datetime.now(dt.UTC)
+        rows = [_row.decode(e.payload) for e in entries if e.kind == REQUEST]
+        self._insert_rows(connection, rows, now)
         batches = [
             replace(batch, final=now - batch.now > LONGEST_WAIT)
             for batch in (_batch.decode(e.payload) for e in entries if e.kind == EVENTS)
@@ -374,7 +379,8 @@ class Journal:
         if not batches:
             return [], []
         again, refused = [], []
-        for batch, report in zip(batches, self._insert_events(connection, batches), strict=True):
+        reports = self._insert_events(connection, batches, now)
+        for batch, report in zip(batches, reports, strict=True):
             if report.waiting:
                 entry = _entry(EVENTS, replace(batch, events=report.waiting))
                 again.append(replace(entry, not_before=time.time() + AGAIN_SECONDS))

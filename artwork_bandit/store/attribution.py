@@ -23,7 +23,7 @@ from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.engine import Connection, wait_for_turn
 from artwork_bandit.store.events import Shown
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
@@ -67,6 +67,20 @@ def of_decision(
         event, member_id=member, slot=decision.slot, period=decision.period, unjoined=None
     )
     return Attributed(joined, (member, title_id, decision.slot, decision.period, decision.confirm))
+
+
+TURN = "attribution"
+
+
+def share(connection: Connection) -> None:
+    """Let no unit be settled until this transaction, which takes in events, has ended: what is
+    settled meanwhile would not count them, and they would not know."""
+    wait_for_turn(connection, TURN, shared=True)
+
+
+def alone(connection: Connection) -> None:
+    """Let nobody take in events or settle units until this transaction has ended."""
+    wait_for_turn(connection, TURN)
 
 
 def taken_in(connection: Connection, found: Sequence[Attributed]) -> list[Event]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sqlite3
 import threading
@@ -75,7 +74,7 @@ class Store:
 
     def pace(self, most: int) -> Pace:
         """Return how many rows background work should write at once."""
-        return Pace(most, HELD_SECONDS if self.dialect == "sqlite" else math.inf)
+        return Pace(most, HELD_SECONDS)
 
     def close(self) -> None:
         self.engine.dispose()

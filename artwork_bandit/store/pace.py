@@ -1,19 +1,19 @@
 """How much to put into one transaction of background work, so that nobody waits long behind it.
 
 SQLite has one writer at a time: while a join holds the lock, no choice can be logged, and a server
-that waits for longer than `write_seconds` takes its database for lost. What fits into a moment
-depends on the machine and on the log, so it is found while working.
+that waits for longer than `write_seconds` takes its database for lost. On PostgreSQL no event can
+be taken in meanwhile. What fits into a moment depends on the machine and on the log, so it is found
+while working.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator
 
 HELD_SECONDS = 0.1
-"""How long one transaction may hold up other writers of a SQLite file."""
+"""How long one transaction may hold up others."""
 REST_SECONDS = 0.01
 """Between two transactions, so that those who wait come first."""
 FIRST = 250
@@ -25,7 +25,7 @@ class Pace:
     def __init__(
         self, most: int, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.size = most if math.isinf(seconds) else min(FIRST, most)
+        self.size = min(FIRST, most)
         self._most = most
         self._seconds = seconds
         self._clock = clock
@@ -41,5 +41,4 @@ class Pace:
 
     def rest(self) -> None:
         """Let others go first."""
-        if not math.isinf(self._seconds):
-            time.sleep(REST_SECONDS)
+        time.sleep(REST_SECONDS)

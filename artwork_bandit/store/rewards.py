@@ -70,7 +70,7 @@ def join(
         with store.write() as connection, pace.timed():
             wait_for_turn(connection, f"join {slot.name}")
             # An event may have followed what is of another slot: one joins at a time.
-            wait_for_turn(connection, "attribution")
+            attribution.alone(connection)
             closing = connection.execute(sa.select(_closed(slot.name, now - window, most))).all()
             attribution.join_waiting(connection, closing, windows)
             known = {(row.request_id, row.position) for row in closing}

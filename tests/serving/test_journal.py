@@ -17,13 +17,16 @@ from artwork_bandit.serving.batcher import Batcher, Job
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.service import Rung, Service
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import merges, profiles
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import merges, profiles, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Held, Store
+from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry
 from artwork_bandit.store.tables import events, requests
+from artwork_bandit.store.tables import rewards as rewards_table
 from tests.samples import NOW
-from tests.serving.test_service import ask, event, send
+from tests.serving.test_service import ask, event, only_explore, send
 
 
 def away(service: Service) -> None:
@@ -223,6 +226,34 @@ def test_a_spooled_event_that_is_refused_is_kept_with_why(quiet: Service) -> Non
         send(quiet, replace(again, visitor_id="v"))
         quiet.journal._drain()
     assert quiet.spool.refused() == [refused]
+
+
+def test_what_waited_for_longer_than_its_window_still_earns_what_followed(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units of an outage are not settled while what followed them is still being brought in."""
+    hour, now = dt.timedelta(hours=1), dt.datetime.now(dt.UTC)
+    only_explore(quiet)  # a fallback would be no impression
+    away(quiet)
+    for confirm in ("client", "server"):
+        before = now - 5 * hour
+        answer = ask(quiet, confirm, confirm, confirm=confirm, title_ids=["t0"], now=before)
+        for kind in ("impression", "play")[confirm == "server" :]:
+            told = event(f"{confirm} {kind}", kind, before)
+            assert send(quiet, told, decision=answer.decision_ids[0], now=before).accepted == 1
+
+    def settle(later: dt.timedelta = hour / 2) -> int:
+        return rewards.join(quiet.store, SLOTS["artwork"], hour, now + later)
+
+    one_by_one = Pace(1, 1e-9)
+    monkeypatch.setattr(one_by_one, "rest", settle)
+    monkeypatch.setattr(quiet.journal, "_pace", one_by_one)
+    quiet.journal._drain()
+    assert quiet.spool.depth() == 0
+    assert settle(2 * hour) == 2
+    with quiet.store.read() as connection:
+        plays = list(connection.execute(sa.select(rewards_table.c.plays)).scalars())
+    assert plays == [1, 1]
 
 
 def test_a_connection_that_broke_while_idle_is_made_anew(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ from artwork_bandit.domain import Event
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import events as event_store
 from artwork_bandit.store import migrate, rewards, secrets
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import rewards as rewards_table
 from tests.samples import NOW, fill
 from tests.serving.test_merges import merge
-from tests.serving.test_service import ask, event, put_trailers, send
+from tests.serving.test_service import ask, event, only_explore, put_trailers, send
 
 HOUR, MINUTE = dt.timedelta(hours=1), dt.timedelta(minutes=1)
 TOLD = NOW + 42 * HOUR
@@ -85,3 +87,29 @@ def test_rewards_are_the_same_however_a_story_is_told_and_settled(
     assert sum(row[-1] for row in wanted) > 0
     for variant in (4, 5, 6, 7):
         assert settled(tmp_path, seed, variant, monkeypatch) == wanted, variant
+
+
+def test_what_is_taken_in_while_its_unit_is_settled_counts(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_explore(service)
+    decision = ask(service, "r", title_ids=["t0"]).decision_ids[0]
+    send(service, event("i", "impression"), decision=decision)
+    store, later = Store(service.settings.database_url), NOW + 25 * HOUR
+    settling = threading.Thread(
+        target=rewards.join, args=(store, SLOTS["artwork"], 24 * HOUR, later)
+    )
+    insert = event_store.insert
+
+    def meanwhile(*told: object) -> set[str]:
+        settling.start()  # the play has been found to be in time, and is not there yet
+        settling.join(timeout=0.5)
+        return insert(*told)
+
+    monkeypatch.setattr(event_store, "insert", meanwhile)
+    send(service, event("p", "play", NOW + HOUR), decision=decision, now=later)
+    settling.join(timeout=30)
+    store.close()
+    with service.store.read() as connection:
+        plays = connection.execute(sa.select(rewards_table.c.plays)).scalar_one()
+    assert plays == 1

@@ -1,7 +1,6 @@
 """Background work holds nobody up for long."""
 
 import datetime as dt
-import math
 
 import pytest
 
@@ -36,11 +35,6 @@ def test_sizes_find_what_fits() -> None:
     assert run(paced, clock, 1e-3, 2)[-1] == pytest.approx(100, abs=1)
     assert run(paced, clock, 1.0, 2)[-1] == 1  # never nothing
     assert max(run(paced, clock, 1e-9, 20)) == 5_000
-
-
-def test_where_nobody_waits_all_go_at_once() -> None:
-    clock = Clock()
-    assert run(Pace(5_000, math.inf, clock), clock, 1.0, 2) == [5_000, 5_000]
 
 
 def test_others_write_while_a_join_goes_on(
