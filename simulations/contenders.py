@@ -24,7 +24,7 @@ from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train as training
-from artwork_bandit.training.change import looked_for
+from artwork_bandit.training.change import FEWEST_LEARNED, looked_for
 from artwork_bandit.training.start import Start
 from simulations.streams import Stream
 
@@ -50,7 +50,8 @@ class Ours:
         self._s, self._seed = s, seed
         self._policy: Policy = Uniform()
         self._settings: list[dict[str, Any]] = []
-        self._made: list[Start] = []
+        self._made: list[tuple[Start, int]] = []
+        """Models, and rows that they learned from since a change; those since the last."""
         self._changed_at: int | None = None
         self._learned, self._looked = 0, 0
         """Rows that there were, since a change, at the last training and at the last look."""
@@ -89,7 +90,10 @@ class Ours:
         # Not by the newest: as behind the gate, some rows came since it learned.
         if len(self._made) < 2:
             return False
-        change = looked_for([block], self._s.lookup, self._made[-2], SLOT.reward.bounds)
+        model, learned = self._made[-2]
+        if self._changed_at is not None and learned < FEWEST_LEARNED:
+            return False
+        change = looked_for([block], self._s.lookup, model, SLOT.reward.bounds)
         if change is not None:
             self._changed_at, self._made = change.at, []
         return change is not None
@@ -108,7 +112,7 @@ class Ours:
             },
         )  # fmt: skip
         self._learned = self._looked = self._since_change(block)
-        self._made.append(Start.of(made.bundle))
+        self._made.append((Start.of(made.bundle), self._learned))
         self._policy = made.bundle.policy(1)
 
 

@@ -47,6 +47,12 @@ def unlearned(before: Sequence[ModelRecord]) -> dt.datetime | None:
     return None if newest == changed_at(live(before)) else newest
 
 
+def _young(serving: ModelRecord) -> bool:
+    """Return whether a model knows too little since the last change to be asked for another."""
+    learned = serving.settings.get("log_rows_since_change")
+    return learned is not None and learned < change.FEWEST_LEARNED
+
+
 def live(before: Sequence[ModelRecord]) -> ModelRecord | None:
     """Return the model that serves."""
     return next((r for r in before if r.status == "live"), None)
@@ -64,6 +70,8 @@ def looked_for(
     last, serving = known(before, slot, log), live(same)
     if serving is None:
         return last
+    if _young(serving):
+        return changed_at(serving)
     try:
         with store.read() as connection:
             start = Start.of(registry.load(connection, serving.version))

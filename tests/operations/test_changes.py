@@ -16,6 +16,7 @@ from artwork_bandit.operations.worker import Worker
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.window import Window
+from artwork_bandit.training import change
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -80,6 +81,27 @@ def test_a_change_that_passes_by_is_forgotten_where_no_model_serves_that_knows_i
     simulation.world = world
     simulation.visits(1_200)
     assert retrain(store, ARTWORK, settings, simulation.later()).changed_at is None
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_model_that_knows_little_since_a_change_is_not_asked_for_another(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    assert retrain(store, ARTWORK, settings, simulation.later()).promoted
+    simulation.world = simulation.world.swapped(np.random.default_rng(4))
+    simulation.visits(500)
+    then = retrain(store, ARTWORK, settings, simulation.later())
+    with store.write() as connection:
+        registry.promote(connection, then.version, "for the test", simulation.now)
+    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    simulation.world = simulation.world.swapped(np.random.default_rng(5))
+    simulation.visits(900)
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == then.changed_at
+    monkeypatch.setattr(change, "FEWEST_LEARNED", 1_000)
+    found = retrain(store, ARTWORK, settings, simulation.later()).changed_at
+    assert found > then.changed_at
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
