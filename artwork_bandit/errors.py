@@ -36,5 +36,9 @@ class BrokenModel(ArtworkBanditError):
     """Model bytes do not hash, decode or predict as they did when they were made."""
 
 
+class DamagedModel(BrokenModel):
+    """Model bytes are not those that were registered: no release can read them."""
+
+
 class NotEnoughData(ArtworkBanditError):
     """The log cannot support the result asked for; the message says what would help."""

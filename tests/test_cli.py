@@ -465,7 +465,7 @@ def test_who_challenges_and_what_is_paused_is_told(
     shares = ("explore=0.5", "challenger=0.5")
     assert "no model challenges" in run("cells", "set", *shares, database=sqlite_url)
     said = run("worker", "--once", database=sqlite_url)
-    assert "trailer: not trained: 0 of at least 200 rows" in said
+    assert "trailer: not trained: 0 of at least 1,000 rows" in said
     assert "model 1 is young" in run("worker", "--once", database=sqlite_url)
     run("train", "--seed", "2", database=sqlite_url)
     records = json.loads(run("models", "list", "--json", database=sqlite_url))
@@ -486,6 +486,32 @@ def test_who_challenges_and_what_is_paused_is_told(
     monkeypatch.setenv("ARTWORK_BANDIT_CONTEXT_PRODUCTS", "device*mood")
     said = run("worker", "--once", database=sqlite_url, code=2)
     assert "'device*mood' is not FIELD*FIELD" in said
+
+
+def test_models_that_never_served_are_listed_and_what_fails_is_an_error(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from artwork_bandit.store.engine import Store
+
+    store = Store(sqlite_url)
+    simulation = Simulation.begin(store, sqlite_url)
+    simulation.visits(150)
+    simulation.service.close()
+    monkeypatch.setenv("ARTWORK_BANDIT_ATTRIBUTION_WINDOW_SECONDS", "5")
+    assert "rejected" in run("train", database=sqlite_url)
+    assert "rejected" in run("models", "list", database=sqlite_url)
+    assert json.loads(run("models", "show", "1", database=sqlite_url))["served"] == []
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE models SET status = 'live', bundle = x'00'")
+    assert "artwork-bandit models rollback" in run("train", database=sqlite_url, code=1)
+    with store.write() as connection:
+        connection.exec_driver_sql("DROP TABLE models")
+    said = run("worker", "--once", database=sqlite_url, code=1)
+    assert "artwork: failed: the database cannot answer" in said
+    assert '"failed": "the database' in run(
+        "worker", "--once", "--json", database=sqlite_url, code=1
+    )
+    store.close()
 
 
 def test_train_list_show_promote_roll_back_export(

@@ -83,6 +83,7 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
     from artwork_bandit.web.logs import configure
 
     chosen = load()
+    configure("warning" if once else chosen.log_level)
     made = Worker(open_store(chosen), chosen)
     if once:
         try:
@@ -91,16 +92,16 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
             made.close()
         if as_json:
             print_json({"leads": done is not None, "done": [asdict(d) for d in done or ()]})
-            return
+            sys.exit(any(each.failed for each in done or ()))
         click.echo("another worker leads: nothing done" if done is None else "done:")
         for each in done or ():
             click.echo(f"  {each.slot}: joined {each.joined:,} rewards")
             waits = None if each.trained or each.waits is None else f"not trained: {each.waits}"
-            for said in (each.demoted, each.trained, waits):
+            failed = each.failed and f"failed: {each.failed}"
+            for said in (each.demoted, each.trained, waits, failed):
                 if said:
                     click.echo(f"  {each.slot}: {said}")
-        return
-    configure(chosen.log_level)
+        sys.exit(any(each.failed for each in done or ()))
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 
-from artwork_bandit.errors import Overtaken
+from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
 from artwork_bandit.operations.editing import GUARD, Editor
@@ -49,11 +49,33 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
     if (worse := surely_worse(found, baseline)) is None:
         return None
-    reason = f"model {live.version} demoted: {worse}"
+    return _demote(store, slot, now, live.version, f"model {live.version} demoted: {worse}")
+
+
+def demote_if_damaged(store: Store, slot: Slot, now: dt.datetime) -> str | None:
+    """Roll the slot's live model back if its bytes are not those that were registered: nothing
+    could be judged against it. Returns the reason, or None."""
+    with store.read() as connection:
+        live = registry.live(connection, slot.name)
+        if live is None:
+            return None
+        try:
+            registry.load(connection, live.version)
+            return None
+        except DamagedModel as error:
+            reason = f"model {live.version} demoted: {error}"
+        except BrokenModel:  # of a later release, say, which can read it
+            return None
+    return _demote(store, slot, now, live.version, reason)
+
+
+def _demote(
+    store: Store, slot: Slot, now: dt.datetime, version: int, reason: str
+) -> str | None:  # fmt: skip
     try:
         with store.write() as connection:
             editor = Editor(connection=connection, author=GUARD, now=now)
-            editor.roll_back(slot.name, reason, seen=live.version)
+            editor.roll_back(slot.name, reason, seen=version)
     except Overtaken:  # somebody has let it go, or promoted another, meanwhile
         return None
     return reason

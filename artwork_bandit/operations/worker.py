@@ -7,11 +7,11 @@ not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the newest model is older than `train_seconds` and the log, or what came since the
-            last change, has grown by a tenth, or by a hundredth if the training goes on from the
-            live model (`warm_starts`) or what it had learned has ceased to be true; then random,
-            best single, live and challenger are judged for the pages. In a thread of its own: joins
-            go on meanwhile, and a live model can be found to be worse
+    train   when the log has doubled, or the newest model is older than `train_seconds` and the log,
+            or what came since the last change, has grown by a tenth, or by a hundredth if the
+            training goes on from the live model (`warm_starts`) or what it had learned has ceased
+            to be true; then random, best single, live and challenger are judged for the pages. In a
+            thread of its own: joins go on meanwhile, and a live model can be found to be worse
     drain   always, on each worker's own host, leader or not
 """
 
@@ -20,15 +20,16 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.guard import demote_if_worse
+from artwork_bandit.operations.guard import demote_if_damaged, demote_if_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -46,15 +47,24 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Spool
 from artwork_bandit.store.window import Window
-from artwork_bandit.training.train import FEWEST_ROWS
 
 log = logging.getLogger(__name__)
 
+FIRST_ROWS = 1_000
+"""Of a log before its first model: with fewer the gate could not judge it."""
 GROWN, GROWN_A_LITTLE = 0.1, 0.01
 """Shares by which the log, or what came since the last change, must have grown since the newest
 model, to train again; and to look whether that is worth it (`planning`)."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
+
+
+class Tried(NamedTuple):
+    """A training that was."""
+
+    at: dt.datetime
+    rows: int
+    """Of the log then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,8 @@ class Done:
     """What became of a new model."""
     waits: str | None = None
     """Why no training was due."""
+    failed: str | None = None
+    """Why what was due could not be done."""
 
 
 class Worker:
@@ -80,8 +92,12 @@ class Worker:
         products_of(settings.context_products)  # a mistyped one is told now, not hours later
         self._leader = Leader(store, "worker")
         self._journal = _journal(store, settings)
-        self._tried: dict[str, dt.datetime] = {}
-        """Slot -> when training last failed: what cannot succeed is not tried at every join."""
+        self._tried: dict[str, Tried] = {}
+        """Slot -> the last training that failed: what cannot succeed is not tried at every join."""
+        self._log_rows: dict[str, int] = {}
+        """Slot -> rows of its log when they were counted, and those joined since."""
+        self._waits: dict[str, bool] = {}
+        """Slot -> whether it was told why no training is due."""
         self._asked: dict[str, int] = {}
         """Slot -> rows of the log when it was last looked whether a training is worth it."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
@@ -96,7 +112,7 @@ class Worker:
 
     def run(self, stopped: threading.Event, now: Callable[[], dt.datetime]) -> None:
         """Work until stopped."""
-        led = False
+        led: bool | None = None
         while not stopped.is_set():
             leads = self._leader.lead()
             if leads != led:
@@ -124,12 +140,16 @@ class Worker:
                 done.append(self._slot(slot, now, wait=wait))
             except (ArtworkBanditError, OSError) as error:  # a full disk, say
                 log.warning("worker_failed", extra={"slot": slot.name, "error": str(error)})
-            except Exception:  # our fault; without a worker nothing is joined or drained either
+                done.append(Done(slot=slot.name, failed=str(error)))
+            except Exception as error:  # our fault; without a worker nothing is joined or drained
                 log.exception("worker_failed", extra={"slot": slot.name})
+                done.append(Done(slot=slot.name, failed=f"{type(error).__name__}: {error}"))
         return done
 
     def _slot(self, slot: Slot, now: dt.datetime, *, wait: bool) -> Done:
         joined = join_rewards(self._store, slot, self._settings, now)
+        if slot.name in self._log_rows:
+            self._log_rows[slot.name] += joined
         demoted = demote_if_worse(self._store, slot, now) if joined else None
         if demoted is not None:
             log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
@@ -140,6 +160,9 @@ class Worker:
                 clock, surely = ticking(now), due == "yes"  # it may wait for another slot's
                 self._training[slot.name] = self._trainer.submit(self._train, slot, clock, surely)
         trained = self._trained(slot, now, wait=wait)
+        if waits is not None and not self._waits.get(slot.name):  # once: it is the same for hours
+            log.info("training_waits", extra={"slot": slot.name, "why": waits})
+        self._waits[slot.name] = waits is not None
         found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits)
         if joined or trained:
             log.info(
@@ -156,10 +179,10 @@ class Worker:
         try:
             return training.result()
         except NotEnoughData as error:
-            self._tried[slot.name] = now
+            self._tried[slot.name] = Tried(at=now, rows=self._count(slot, now))
             return f"not trained: {error}"
         except BaseException:
-            self._tried[slot.name] = now
+            self._tried[slot.name] = Tried(at=now, rows=self._count(slot, now))
             raise
 
     def _due(
@@ -167,29 +190,24 @@ class Worker:
     ) -> tuple[Literal["yes", "perhaps", "no"], str | None]:
         """Return whether it is time to train, and why not; `perhaps` if that depends on what would
         be learned from."""
-        between = dt.timedelta(seconds=self._settings.train_seconds)
-        tried = self._tried.get(slot.name)
-        if tried is not None and now - tried < between:
-            return "no", f"the last training failed; tried again {tried + between:%Y-%m-%d %H:%M}Z"
         source = ReplaySource.of(self._store, None, slot.name, rule=slot.reward)
         with self._store.read() as connection:
             # What others learned from, or under which rule, says nothing of how this log has grown.
             models = changes.alike(registry.list_all(connection, slot.name), slot, source)
         made = f"model {models[0].version}" if models else "no model"
-        if models and now - models[0].created_at < between:  # the log is not counted at every join
-            after = f"{models[0].created_at + between:%Y-%m-%d %H:%M}Z"
-            return "no", f"{made} is young: none is trained before {after} (train_seconds)"
-        rows = self._rows(slot, now)
+        if (soon := self._too_soon(slot, now, models)) is not None:
+            return "no", soon
+        rows = self._count(slot, now)
         if not models:
-            few = rows < FEWEST_ROWS
-            return ("no", f"{rows:,} of at least {FEWEST_ROWS:,} rows") if few else ("yes", None)
+            few = rows < FIRST_ROWS
+            return ("no", f"{rows:,} of at least {FIRST_ROWS:,} rows") if few else ("yes", None)
         newest = models[0]
-        seen = newest.settings.get("log_rows") or newest.rows
+        seen = _seen(newest)
         changed_at, known = changes.changed_at(newest), newest.settings.get("log_rows_since_change")
         if rows >= (1 + GROWN) * seen:
             return "yes", None
         if changed_at is not None and known:  # the others weigh little
-            since = self._rows(slot, now, changed_at)
+            since = self._count(slot, now, changed_at)
             if since >= (1 + GROWN) * int(known):
                 return "yes", None
             if changes.unlearned(models) is not None:
@@ -200,11 +218,31 @@ class Worker:
             return "no", f"{rows:,} rows, {seen:,} at {made}: looked again after {more}"
         return "perhaps", None
 
-    def _rows(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
+    def _too_soon(self, slot: Slot, now: dt.datetime, models: Sequence[ModelRecord]) -> str | None:
+        """Return why the last training is too recent for another, None if it is not: while a log is
+        so young that it doubles within `train_seconds`, that is when."""
+        between = dt.timedelta(seconds=self._settings.train_seconds)
+        last = self._tried.get(slot.name)
+        said = "the last training failed; tried again"
+        if models and (last is None or last.at < models[0].created_at):
+            last = Tried(at=models[0].created_at, rows=_seen(models[0]))
+            said = f"model {models[0].version} is young: none is trained before"
+        if last is None or now - last.at >= between:
+            return None
+        if slot.name not in self._log_rows:  # it is not counted at every join
+            self._log_rows[slot.name] = self._count(slot, now)
+        doubled = max(2 * last.rows, FIRST_ROWS)
+        if self._log_rows[slot.name] >= doubled:
+            return None
+        return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {doubled:,} rows"
+
+    def _count(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
         with self._store.read() as connection:
             return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
 
     def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
+        while (demoted := demote_if_damaged(self._store, slot, clock())) is not None:
+            log.error("model_demoted", extra={"slot": slot.name, "reason": demoted})
         planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
             self._asked[slot.name] = planned.source.rows()
@@ -212,6 +250,11 @@ class Worker:
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
+
+
+def _seen(model: ModelRecord) -> int:
+    """Return how many rows the log had when a model was made."""
+    return int(model.settings.get("log_rows") or model.rows)
 
 
 def _journal(store: Store, settings: Settings) -> Journal:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from artwork_bandit.errors import BrokenModel
+from artwork_bandit.errors import BrokenModel, DamagedModel
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.exploration import Exploration, Form
 from artwork_bandit.policies.linear import Canary, EncodedVariants, LinearModel
@@ -116,14 +116,14 @@ def sha256(data: bytes) -> str:
 def decode(data: bytes, expected_sha256: str) -> Bundle:
     """Return the checked bundle; raises BrokenModel saying which check failed."""
     if (actual := sha256(data)) != expected_sha256:
-        raise BrokenModel(f"model bytes hash to {actual[:12]}, registered {expected_sha256[:12]}")
+        raise DamagedModel(f"its bytes hash to {actual[:12]}, registered {expected_sha256[:12]}")
     try:
         found = msgspec.msgpack.decode(data, type=_Format).format
         if found not in _READERS:
-            raise BrokenModel(f"model has format {found}; this release reads {sorted(_READERS)}")
+            raise BrokenModel(f"it has format {found}; this release reads {sorted(_READERS)}")
         bundle = msgspec.msgpack.decode(data, type=_READERS[found]).bundle()
     except (msgspec.DecodeError, ValueError) as error:
-        raise BrokenModel(f"model bytes cannot be decoded: {error}") from error
+        raise BrokenModel(f"its bytes cannot be decoded: {error}") from error
     check_canaries(bundle.model, bundle.canaries)
     return bundle
 
@@ -131,7 +131,7 @@ def decode(data: bytes, expected_sha256: str) -> Bundle:
 def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
     """Raise BrokenModel unless the compiled scores equal the ones VW gave at training."""
     if not canaries:
-        raise BrokenModel("model has no canary predictions")
+        raise BrokenModel("it has no canary predictions")
     try:
         contexts = np.array([c.context for c in canaries])
         variants = np.array([[1.0, *c.variant] for c in canaries])
@@ -142,10 +142,10 @@ def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
         encoded = EncodedVariants.dense(variants, model.own(keys))
         found = model.scores(contexts, encoded, pairs, pairs)
     except (ValueError, IndexError) as error:
-        raise BrokenModel(f"model weights do not fit their encoders: {error}") from error
+        raise BrokenModel(f"its weights do not fit their encoders: {error}") from error
     worst = float(np.max(np.abs(found - [c.score for c in canaries])))
     if not worst <= CANARY_TOLERANCE:
-        raise BrokenModel(f"canary predictions differ from training's by up to {worst:.2g}")
+        raise BrokenModel(f"its canary predictions differ from training's by up to {worst:.2g}")
 
 
 class _Format(msgspec.Struct):

@@ -6,13 +6,14 @@ One more may be the slot's challenger: it serves the challenger cell, and stays 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
 from artwork_bandit.domain import ModelRecord
-from artwork_bandit.errors import Conflict, NotFound
+from artwork_bandit.errors import BrokenModel, Conflict, NotFound
 from artwork_bandit.policies import bundle
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.store import generations
@@ -222,7 +223,11 @@ def load(connection: Connection, version: int) -> Bundle:
     ).first()
     if row is None:
         raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
-    return bundle.decode(bytes(row.bundle), row.sha256)
+    try:
+        return bundle.decode(bytes(row.bundle), row.sha256)
+    except BrokenModel as error:
+        advice = "if it is live, `artwork-bandit models rollback` goes back to the one before"
+        raise type(error)(f"model {version} cannot be used: {error}; {advice}") from error
 
 
 def last_promotion(connection: Connection, slot: str) -> Promotion | None:
@@ -256,7 +261,7 @@ def served(connection: Connection, slot: str) -> dict[int, list[Served]]:
     query = query.where(promotions.c.slot == slot).order_by(promotions.c.promotion_id)
     rows = [Promotion._make(row) for row in connection.execute(query)]
     found: dict[int, list[Served]] = {}
-    for row, after in zip(rows, [*rows[1:], None], strict=True):
+    for row, after in itertools.zip_longest(rows, rows[1:]):
         if row.version is not None:
             until, why_ended = (None, None) if after is None else (after.promoted_at, after.reason)
             times = found.setdefault(row.version, [])

@@ -35,7 +35,7 @@ from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Entry, Spool
-from artwork_bandit.store.tables import cell_rollups, impressions, rewards
+from artwork_bandit.store.tables import cell_rollups, impressions, models, rewards
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
@@ -250,11 +250,50 @@ def test_what_cannot_be_trained_is_not_tried_at_every_join(
         raise OSError("no space left on device")
 
     monkeypatch.setattr("artwork_bandit.operations.worker.carry_out", full)
-    simulation.visits(100)
+    simulation.visits(300)
     worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=3600))
     for minutes in (0, 1, 2, 61):
         assert worker.once(simulation.later() + dt.timedelta(minutes=minutes)) is not None
     assert len(tried) == 2
+    worker.close()
+
+
+def test_a_young_log_is_learned_from_whenever_it_doubles(simulation: Simulation) -> None:
+    """Whatever the clock says: the first models know little, and the gate cannot judge them."""
+    store, settings = simulation.service.store, replace(simulation.settings, train_seconds=3600)
+    worker, made = Worker(store, settings), []
+    for _ in range(8):
+        simulation.visits(100)
+        (done, _) = worker.once(simulation.later()) or []
+        if done.trained is not None:
+            assert done.trained.startswith(f"model {len(made) + 1}")
+            made.append(shown_units(store))
+        else:
+            assert done.waits is not None
+            assert done.waits.endswith(" rows")
+    assert made[0] >= 1_000
+    assert len(made) == 2
+    assert made[1] >= 2 * made[0]
+    worker.close()
+
+
+def test_a_live_model_that_is_damaged_does_not_keep_others_from_being_trained(
+    simulation: Simulation,
+) -> None:
+    store, settings = simulation.service.store, replace(simulation.settings, train_seconds=60)
+    worker = Worker(store, settings)
+    simulation.visits(900)
+    (done, _) = worker.once(simulation.later()) or []
+    assert str(done.trained).startswith("model 1 live")
+    with store.write() as connection:
+        connection.execute(sa.update(models).values(bundle=b"\0"))
+    simulation.visits(300)
+    (done, _) = worker.once(simulation.later()) or []
+    assert str(done.trained).startswith("model 2 ")
+    with store.read() as connection:
+        (served,) = registry.served(connection, "artwork")[1]
+    assert "model 1 demoted" in str(served.why_ended)
+    assert "its bytes hash to" in str(served.why_ended)
     worker.close()
 
 
@@ -279,8 +318,10 @@ def test_a_fault_of_ours_in_a_training_stops_no_worker(
     monkeypatch.setattr("artwork_bandit.operations.worker.SLOTS", {"artwork": ARTWORK})
     simulation.visits(900)
     worker = Worker(simulation.service.store, replace(simulation.settings, train_seconds=600))
-    assert worker.once(simulation.later()) == []
-    assert worker.once(simulation.later()) == []  # tried at once, and failed
+    (failed,) = worker.once(simulation.later()) or []
+    assert "gone" in str(failed.failed)
+    (failed,) = worker.once(simulation.later()) or []  # tried at once, and failed
+    assert failed.failed == "ValueError: "
     (waits,) = worker.once(simulation.later()) or []
     assert waits.trained is None
     (done,) = worker.once(simulation.later() + dt.timedelta(minutes=11)) or []
@@ -306,7 +347,8 @@ def test_a_look_that_failed_is_taken_again_and_one_that_found_nothing_is_not(
     (done,) = worker.once(simulation.later()) or []
     assert str(done.trained).startswith("model 1")
     simulation.visits(20)
-    assert worker.once(simulation.later()) == []
+    (failed,) = worker.once(simulation.later()) or []
+    assert failed.failed == "no space left on device"
     for minutes in (2, 4, 6):
         (done,) = worker.once(simulation.later() + dt.timedelta(minutes=minutes)) or []
         assert done.trained is None
