@@ -21,7 +21,7 @@ import psutil
 import sqlalchemy as sa
 from rich.table import Table
 
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import catalog_import
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import cells, migrate, registry
@@ -116,7 +116,9 @@ def _fill(bench: Bench, settings: Settings) -> list[int]:
     """Bring catalogue and two versions of the model; return their versions."""
     store = Store(settings.database_url)
     migrate.migrate(store)
-    imports.import_catalog(store, bench.here.titles, bench.here.variants, START, dry_run=False)
+    catalog_import.import_catalog(
+        store, bench.here.titles, bench.here.variants, START, dry_run=False
+    )
     data = bench.bundle.encode()
     with store.write() as connection:
         cells.set_shares(connection, {"live": 1.0})

@@ -29,7 +29,7 @@ from artwork_bandit.domain import Floats, member_bucket
 from artwork_bandit.estimators import BucketSums, estimate
 from artwork_bandit.estimators.ips import IPS
 from artwork_bandit.estimators.proportion import proportion
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import catalog_import
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.operations.visitor import Visit, Visitor
@@ -87,7 +87,7 @@ def _set_up(
     world = WorldSettings(beta=arguments.beta)
     setting = movielens(arguments.movielens, now, TITLES, PER_TITLE, world, arguments.seed)
     _run(settings, "history", "import", "--movielens", str(arguments.movielens))
-    imports.import_catalog(store, [], setting.variants, now, dry_run=False)
+    catalog_import.import_catalog(store, [], setting.variants, now, dry_run=False)
     with store.write() as connection:
         cells.set_shares(connection, SHARES)
     return setting

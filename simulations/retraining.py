@@ -32,7 +32,7 @@ from artwork_bandit.domain import (
     instant,
     member_bucket,
 )
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import catalog_import
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -58,7 +58,7 @@ def fill(url: str, movielens_folder: Path, rows: int, page: int) -> None:
     setting = movielens(movielens_folder, START, 300, 6, WorldSettings(), 1)
     store = Store(url)
     migrate.migrate(store)
-    imports.import_catalog(store, setting.titles, setting.variants, START, dry_run=False)
+    catalog_import.import_catalog(store, setting.titles, setting.variants, START, dry_run=False)
     rng = np.random.default_rng(1)
     for first in range(0, rows, PART):
         block = uniform_log(setting, min(PART, rows - first), rng, page).block

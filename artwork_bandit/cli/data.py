@@ -37,15 +37,9 @@ def catalog() -> None:
 @click.pass_obj
 def catalog_import(load: Callable[..., Settings], file: Path, dry_run: bool, as_json: bool) -> None:
     """Add or change titles and variants from JSON Lines: a title with its variants a line."""
-    from artwork_bandit.operations import imports
-    from artwork_bandit.store import catalog as catalog_store
+    from artwork_bandit.operations.catalog_import import import_catalog_file
 
-    changes = imports.Changes()
-    store = open_store(load())
-    with store.read() as connection:
-        present = {v.variant_id: v for v in catalog_store.list_variants(connection)}
-    titles, variants = imports.read_catalog(file, present, changes)
-    imports.import_catalog(store, titles, variants, utc_now(), dry_run=dry_run, changes=changes)
+    changes = import_catalog_file(open_store(load()), file, utc_now(), dry_run=dry_run)
     report_changes(asdict(changes), dry_run, as_json)
 
 
@@ -66,6 +60,7 @@ def history_import(
 ) -> None:  # fmt: skip
     """Add viewing events (CSV or Parquet) to the log and to members' profiles."""
     from artwork_bandit.operations import imports
+    from artwork_bandit.operations.catalog_import import import_catalog
 
     if (file is None) == (movielens is None):
         raise click.UsageError("give a FILE or --movielens DIR")
@@ -74,7 +69,7 @@ def history_import(
     half_life = dt.timedelta(days=chosen.profile_half_life_days)
     if movielens is not None:
         titles, events = imports.read_movielens(movielens, now)
-        imports.import_catalog(store, titles, [], now, dry_run=dry_run, changes=changes)
+        import_catalog(store, titles, [], now, dry_run=dry_run, changes=changes)
         extra = {t.title_id: t.genres for t in titles}
     else:
         assert file is not None, "checked above"

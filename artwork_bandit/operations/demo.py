@@ -26,7 +26,7 @@ from rich.text import Text
 from artwork_bandit.comparison.cells import CellComparison, compare
 from artwork_bandit.domain import Title, Variant
 from artwork_bandit.errors import ArtworkBanditError
-from artwork_bandit.operations import audience, demo_catalog, drawing, imports
+from artwork_bandit.operations import audience, catalog_import, demo_catalog, drawing, imports
 from artwork_bandit.operations.audience import World, WorldSettings
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.operations.visitor import Visitor
@@ -94,7 +94,7 @@ def set_up(store: Store, chosen: Settings, seed: int) -> tuple[list[Title], Worl
     now = dt.datetime.now(dt.UTC)
     migrate.migrate(store)
     titles, variants = demo_catalog.load(seed)
-    imports.import_catalog(store, titles, variants, now, dry_run=False)
+    catalog_import.import_catalog(store, titles, variants, now, dry_run=False)
     _draw(variants, {t.title_id: t.name for t in titles}, Path(chosen.media_dir))
     rng = np.random.default_rng([seed, 1])
     tastes = audience.invent_tastes(titles, MEMBERS, rng)

@@ -122,7 +122,7 @@ class Editor:
         """Give the cells new shares of the members; raises InvalidInput."""
         before, after = (
             shares_of(found)
-            for found in (cells.read(self.connection), cells.set_shares(self.connection, shares))
+            for found in (cells.locked(self.connection), cells.set_shares(self.connection, shares))
         )
         if before == after:
             return None
@@ -282,7 +282,7 @@ class Editor:
 
     def _undo_cells(self, change: Change) -> int | None:
         assert change.before is not None
-        now = shares_of(cells.read(self.connection))
+        now = shares_of(cells.locked(self.connection))
         if now != change.after:
             raise Conflict("the cells have been changed again since; undo the later change first")
         return self.set_cells(change.before, change.change_id)

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from artwork_bandit.domain import Event, EventType, Title, Variant, stable_hash
+from artwork_bandit.domain import Event, EventType, Title, stable_hash
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.operations.catalog_forms import CatalogLine, explained
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.settings import Settings
@@ -62,49 +59,6 @@ class Changes:
         self.rejected += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(f"{where}: {why}")
-
-
-def import_catalog(
-    store: Store, titles: Iterable[Title], variants: Iterable[Variant], now: dt.datetime,
-    *, dry_run: bool, changes: Changes | None = None,
-) -> Changes:  # fmt: skip
-    """Bring the catalogue to the given titles and variants; nothing is removed."""
-    changes = changes or Changes()
-    titles, variants = list(titles), list(variants)
-    with store.read() as connection:
-        known = {t.title_id: t for t in catalog.list_titles(connection)}
-        present = {
-            v.variant_id: v for v in catalog.by_ids(connection, [v.variant_id for v in variants])
-        }
-    for title in titles:
-        before = known.get(title.title_id)
-        changes.titles_new += before is None
-        changes.titles_same += before == title
-        changes.titles_changed += before is not None and before != title
-    homes = set(known) | {t.title_id for t in titles}
-    sound = []
-    for variant in variants:
-        old = present.get(variant.variant_id)
-        if variant.title_id not in homes:
-            changes.reject(f"variant {variant.variant_id}", f"no title {variant.title_id!r}")
-            continue
-        if old is not None and (old.title_id, old.slot) != (variant.title_id, variant.slot):
-            changes.reject(f"variant {variant.variant_id}", f"is {old.title_id!r}'s {old.slot}")
-            continue
-        sound.append(variant)
-        if old is None:
-            changes.variants_new += 1
-        elif not catalog.same_content(old, variant):
-            changes.variants_revised += 1
-        elif all(getattr(old, n) == getattr(variant, n) for n in catalog.ELIGIBILITY):
-            changes.variants_same += 1
-        else:
-            changes.variants_changed += 1
-    if not dry_run:
-        with store.write() as connection:
-            catalog.put_titles(connection, titles, now)
-            catalog.put_variants(connection, sound, now)
-    return changes
 
 
 def read_history(path: Path, changes: Changes) -> Iterator[Event]:
@@ -330,66 +284,3 @@ def _one_of(folder: Path, name: str) -> Path:
         if path.exists():
             return path
     raise InvalidInput(f"{folder} has no {name} or {name}.gz; give a MovieLens folder")
-
-
-def read_catalog(
-    path: Path, present: Mapping[str, Variant], changes: Changes
-) -> tuple[list[Title], list[Variant]]:
-    """Return the titles and variants of a JSON Lines file; broken lines are counted.
-
-    `present` are the catalogue's variants by id, which keep their status where a line gives none.
-    Raises InvalidInput for a file that cannot be read, and for one of which no line is JSON.
-    """
-    decoder = msgspec.json.Decoder(CatalogLine)
-    titles: list[Title] = []
-    variants: list[Variant] = []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
-    if numbered and not any(_is_object(line) for _, line in numbered):
-        raise InvalidInput(
-            f"{path.name} is not JSON Lines: each title must be one line, "
-            '{"title_id": …, "name": …, "genres": […], "variants": […]}'
-        )
-    for number, line in numbered:
-        try:
-            form = decoder.decode(line)
-            own = [
-                v.to_domain(form.title_id, v.variant_id, present.get(v.variant_id))
-                for v in form.variants
-            ]
-            _require_no_doubt(own)
-        except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
-            changes.reject(f"{path.name}, line {number}", explained(error))
-            continue
-        titles.append(form.to_domain(form.title_id))
-        variants += own
-    return titles, variants
-
-
-def _is_object(line: bytes) -> bool:
-    try:
-        return isinstance(msgspec.json.decode(line), dict)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False
-
-
-def _require_no_doubt(variants: Iterable[Variant]) -> None:
-    """Raise InvalidInput if dates are not in order, an id is given twice, or a slot has two
-    defaults: the line does not say which is meant."""
-    found: dict[str, str] = {}
-    ids: set[str] = set()
-    for variant in variants:
-        catalog.require_order(variant)
-        if variant.variant_id in ids:
-            raise InvalidInput(f"variant {variant.variant_id!r} is given twice")
-        ids.add(variant.variant_id)
-        if not variant.is_default:
-            continue
-        if (first := found.setdefault(variant.slot, variant.variant_id)) != variant.variant_id:
-            raise InvalidInput(
-                f"{first} and {variant.variant_id} are both is_default in slot "
-                f"{variant.slot!r}; one is"
-            )

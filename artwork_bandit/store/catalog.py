@@ -46,8 +46,23 @@ def lock(connection: Connection) -> int:
 
 def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime) -> None:
     """Insert or replace titles; `exploration_paused` stays as it is (`pause_exploration`)."""
+    put(connection, values, (), now)
+
+
+def put(
+    connection: Connection, values: Iterable[Title], of_titles: Iterable[Variant],
+    now: dt.datetime,
+) -> None:  # fmt: skip
+    """Put titles and variants, also of other titles (`put_titles`, `put_variants`), all at once."""
     lock(connection)
-    values = list(values)
+    other = {v.variant_id: v for v in _put_titles(connection, list(values), now)}
+    given = {v.variant_id: v for v in of_titles}
+    if wanted := list((other | given).values()):
+        put_variants(connection, wanted, now)
+
+
+def _put_titles(connection: Connection, values: list[Title], now: dt.datetime) -> list[Variant]:
+    """Insert or replace titles; return the variants that have other genres now."""
     rows = [
         {
             "title_id": t.title_id, "name": t.name, "genres": list(t.genres), "kind": t.kind,
@@ -66,8 +81,7 @@ def put_titles(connection: Connection, values: Iterable[Title], now: dt.datetime
         for row in connection.execute(query):
             if tuple(row.title_genres or ()) != genres[row.title_id]:
                 other.add(row.title_id)
-    if changed := [v for title_id in sorted(other) for v in list_variants(connection, title_id)]:
-        put_variants(connection, changed, now)
+    return [v for title_id in sorted(other) for v in list_variants(connection, title_id)]
 
 
 def pause_exploration(

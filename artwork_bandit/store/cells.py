@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from artwork_bandit.domain import CellShare
 from artwork_bandit.policies.cells import DEFAULT_SHARES, reallocate
 from artwork_bandit.store import generations
-from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.engine import Connection, wait_for_turn
 from artwork_bandit.store.tables import cells
 
 
@@ -23,9 +23,15 @@ def read(connection: Connection) -> tuple[CellShare, ...]:
     )
 
 
+def locked(connection: Connection) -> tuple[CellShare, ...]:
+    """Return the cells, which nobody else sets until this transaction has ended."""
+    wait_for_turn(connection, "cells")
+    return read(connection)
+
+
 def set_shares(connection: Connection, shares: Mapping[str, float]) -> tuple[CellShare, ...]:
     """Give the cells new shares, moving as few members as possible; raises InvalidInput."""
-    changed = reallocate(read(connection), shares)
+    changed = reallocate(locked(connection), shares)
     connection.execute(sa.delete(cells))
     connection.execute(
         sa.insert(cells), [{"name": c.name, "ranges": [list(r) for r in c.ranges]} for c in changed]

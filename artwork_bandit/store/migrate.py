@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from artwork_bandit.errors import ArtworkBanditError, InvalidInput
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Store, wait_for_turn
 
 
 def migrate(store: Store) -> tuple[str | None, str]:
@@ -70,6 +70,7 @@ def _run(store: Store, action: object, *arguments: str) -> None:
         if store.dialect == "sqlite":
             # One transaction for the whole upgrade, which pysqlite would not begin for DDL.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+        wait_for_turn(connection, "migrate")  # as two servers that start together may both migrate
         config.attributes["connection"] = connection
         action(config, *arguments)  # type: ignore[operator]
         connection.commit()

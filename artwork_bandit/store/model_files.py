@@ -23,6 +23,8 @@ from artwork_bandit.store.engine import Connection
 log = logging.getLogger(__name__)
 KEPT = 8
 """Files of models that served last; older ones are removed (a mapped file lives on)."""
+PARTIAL = ".partial"
+"""Being written, or left by a process that was killed while it wrote."""
 
 
 class ModelFiles:
@@ -46,7 +48,7 @@ class ModelFiles:
 
     def _write(self, path: Path, data: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=self._folder, suffix=PARTIAL, delete=False) as file:
             try:
                 file.write(data)
                 file.flush()
@@ -55,6 +57,13 @@ class ModelFiles:
             except OSError:
                 os.unlink(file.name)
                 raise
-        by_age = sorted(self._folder.glob("*.model"), key=lambda each: -each.stat().st_mtime)
-        for old in by_age[KEPT:]:
+        for old in [*self._by_age(".model")[KEPT:], *self._by_age(PARTIAL)[KEPT:]]:
             old.unlink(missing_ok=True)
+
+    def _by_age(self, suffix: str) -> list[Path]:
+        """Return the files of a kind, the newest first; another process may remove them, too."""
+        found = []
+        for path in self._folder.glob(f"*{suffix}"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((path.stat().st_mtime, path))
+        return [path for _, path in sorted(found, reverse=True)]

@@ -7,6 +7,7 @@ row is named by its number and the rule it breaks, before anything is done with 
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
 
     `rule` is the version of the rule that the rewards are of.
     """
-    partial = path.with_name(path.name + ".partial")
+    # Of a name of its own: another may write the same file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     schema = pa.schema(
         [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "clicked"))]
     )

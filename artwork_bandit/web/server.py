@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from granian import Granian
 from granian.constants import Interfaces
 
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings, as_environment
+from artwork_bandit.store import host_lock
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """prometheus-client's own name; it must be set before a worker imports that."""
@@ -27,9 +31,11 @@ def serve(settings: Settings) -> None:
 
     Raises InvalidInput if the address is taken or not this machine's.
     """
-    _require_free(settings.host, settings.port)
     os.environ.update(as_environment(settings))
-    with tempfile.TemporaryDirectory(prefix="artwork-bandit-metrics-") as folder:
+    with (
+        _held(settings.host, settings.port),
+        tempfile.TemporaryDirectory(prefix="artwork-bandit-metrics-") as folder,
+    ):
         os.environ[METRICS_FOLDER] = folder
         _run(settings)
 
@@ -51,8 +57,24 @@ def _run(settings: Settings) -> None:
     ).serve()
 
 
+@contextlib.contextmanager
+def _held(host: str, port: int) -> Iterator[None]:
+    """Hold a port that nobody else has or is about to listen on: granian shares its port with any
+    other granian, and two services would answer by turns."""
+    user = getattr(os, "getuid", lambda: 0)()
+    lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{port}.lock"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that takes no file: the probe has to do
+            if not stack.enter_context(host_lock.held(lock, wait=False)):
+                raise InvalidInput(
+                    f"cannot listen on {host}:{port}: another artwork-bandit has it, "
+                    "or is about to; choose another --host or --port"
+                )
+        _require_free(host, port)
+        yield
+
+
 def _require_free(host: str, port: int) -> None:
-    """granian shares its port with any other granian: two services would answer by turns."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -12,6 +12,7 @@ import pytest
 from artwork_bandit.domain import CellShare, Variant, VariantStatus
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotFound
 from artwork_bandit.operations.editing import Editor, fingerprint
+from artwork_bandit.policies.cells import BUCKETS
 from artwork_bandit.store import catalog, cells, changes, notes, pauses, registry, summaries
 from artwork_bandit.store.engine import Store
 from tests.policies.test_compiled import made
@@ -246,6 +247,23 @@ def test_undoing_a_promotion_gives_the_models_their_places_back(store: Store) ->
         assert registry.challenger(connection, "artwork").version == challenger
         found = registry.get(connection, rejected)
     assert (found.status, found.reason) == ("rejected", "judged")
+
+
+def test_of_two_who_set_the_cells_together_the_later_knows_of_the_first(store: Store) -> None:
+    fill(store)
+    shares = [{"live": 1.0}, {"challenger": 1.0}]
+    made: list[int | None] = []
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=NOW)
+        other = threading.Thread(target=lambda: made.append(edit(store, "set_cells", shares[1])))
+        made.append(editor.set_cells(shares[0]))
+        other.start()
+        other.join(timeout=0.5)  # it waits
+    other.join(timeout=30)
+    assert {c.name: c.buckets for c in _cells(store)} == {"challenger": BUCKETS}
+    with store.read() as connection:
+        _, later = (changes.get(connection, change) for change in made)
+    assert later.before == {"live": 1.0}
 
 
 def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> None:

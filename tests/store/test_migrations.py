@@ -1,5 +1,6 @@
 """Migrations run on both databases, with data in them, and leave nothing to migrate."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,35 @@ from artwork_bandit.store import catalog, generations, migrate, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import metadata, rewards
+from tests.conftest import Postgres
 from tests.samples import NOW, fill
 
 
 def test_alembic_check_is_clean(store: Store) -> None:
     migrate.check(store)
+
+
+def test_two_that_migrate_at_the_same_time_take_turns(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(postgres.create("both"))
+    others: list[threading.Thread] = []
+    found: list[str] = []
+    upgrade = command.upgrade
+
+    def meanwhile(*arguments: object) -> None:
+        if not others:
+            others.append(threading.Thread(target=lambda: found.append(migrate.migrate(store)[1])))
+            others[0].start()
+            others[0].join(timeout=0.5)
+        upgrade(*arguments)
+
+    monkeypatch.setattr(command, "upgrade", meanwhile)
+    _, head = migrate.migrate(store)
+    others[0].join(timeout=30)
+    assert found == [head]
+    store.close()
+    postgres.drop("both")
 
 
 def test_migrating_again_keeps_the_data(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.store import parquet
 
@@ -62,6 +64,23 @@ def test_a_log_is_read_as_it_was_written(
         (title, tuple(some), len(some) - 1)
         for title, some in zip(table["title_id"].to_pylist(), lists, strict=True)
     ]
+
+
+def test_of_two_who_write_the_same_file_one_is_there_whole(tmp_path: Path) -> None:
+    pq.write_table(log(50), tmp_path / "log.parquet")
+    blocks = list(parquet.read(tmp_path / "log.parquet", block_rows=9_000))
+    path = tmp_path / "out.parquet"
+
+    def slowly() -> Iterator[ReplayBlock]:
+        for i, block in enumerate(blocks):
+            yield block
+            if i == 1:
+                assert parquet.write(path, blocks[:2]) == 18_000
+                assert pq.read_table(path).num_rows == 18_000
+
+    assert parquet.write(path, slowly()) == ROWS
+    assert pq.read_table(path).num_rows == ROWS
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["log.parquet", "out.parquet"]
 
 
 def test_clicks_are_read_as_they_were_written_where_they_are_known(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from artwork_bandit.operations import demo_catalog, drawing, imports
+from artwork_bandit.operations import catalog_import, demo_catalog, drawing
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.operations.summing import sum_up
@@ -47,7 +47,7 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     store = Store(settings.database_url)
     titles, variants = demo_catalog.load(1)
-    imports.import_catalog(store, titles, variants, NOW, dry_run=False)
+    catalog_import.import_catalog(store, titles, variants, NOW, dry_run=False)
     names = {t.title_id: t.name for t in titles}
     for variant in variants:
         picture = drawing.draw(variant, names[variant.title_id])

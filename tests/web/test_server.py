@@ -16,12 +16,14 @@ import pytest
 import sqlalchemy as sa
 
 from artwork_bandit.domain import EventType
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.policies.profile import GAINS
 from artwork_bandit.settings import Settings
 from artwork_bandit.store import cells
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import events, impressions, profiles, requests
+from artwork_bandit.web import server
 from tests.samples import fill
 
 
@@ -142,3 +144,14 @@ def test_a_server_on_a_database_not_migrated_says_so(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "artwork-bandit migrate" in done.stderr
+
+
+def test_of_two_servers_that_start_together_one_has_the_port() -> None:
+    """granian would have both listen: neither does when they look."""
+    port = free_port(0)
+    with server._held("127.0.0.1", port):
+        told = pytest.raises(InvalidInput, match="another artwork-bandit has it")
+        with told, server._held("127.0.0.1", port):
+            pass
+    with server._held("127.0.0.1", port):  # it is given back
+        pass
