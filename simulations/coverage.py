@@ -4,7 +4,9 @@
 
 For each size of log and overlap of target with logging policy: the share of logs refused, and of
 the others the share whose interval covers the target's true value, with the half-width beside it,
-for the default interval (Cressie-Read) and the others that can be asked for. `--same-limits`
+for the default interval (Cressie-Read) and the others that can be asked for; and of the difference
+between the target and the logging policy, and between the target and another policy, a mixture of
+both with a third of its own. `--same-limits`
 refuses with the others only what is refused with the default, and so says why they refuse more.
 `--members` and `--earning` make logs in which only some of few members ever earn anything.
 Coverage is flagged if it is below .95 by more than chance (one-sided, 1 in 1,000).
@@ -25,7 +27,7 @@ from rich.table import Table
 from artwork_bandit.domain import ActionSet, Contexts, ReplayBlock
 from artwork_bandit.evaluation.evaluate import Evaluation
 from artwork_bandit.evaluation.evidence import Interval, Method
-from artwork_bandit.evaluation.question import Question, Survey
+from artwork_bandit.evaluation.question import LOGGING, Question, Survey
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import BOUNDED, Verdict
@@ -33,6 +35,7 @@ from artwork_bandit.policies.block import ActionTable, names_only
 
 VARIANTS, TITLES = 6, 20
 ESTIMATORS = ("ips", "snips", "dr", "sndr")
+DIFFERENCES = {LOGGING: "minus logging", "column:rival": "minus another"}
 INTERVALS: tuple[Interval, ...] = ("cressie-read", "delta", "bootstrap", "anytime")
 COMMON, RARE = -2.2, -5.3
 """Logits of rewards of about .13 and .007."""
@@ -43,8 +46,9 @@ OVERLAPS = {"good": 0.5, "poor": 3.0}
 def simulate(
     rng: np.random.Generator, rows: int, spread: float, base: float = COMMON,
     members: int | None = None, earning: float = 1.0,
-) -> tuple[ReplayBlock, float]:  # fmt: skip
-    """Return a log with a target's pmf, and the target's true value.
+) -> tuple[ReplayBlock, dict[str, float]]:  # fmt: skip
+    """Return a log with the pmfs of a target and of another policy, and the true values: the
+    target's, and what it is above each that it is compared with.
 
     Members differ in taste (one of four) and in how much they play at all, and come 8 times on
     average, if there are not other `members`; logging is epsilon-greedy on a wrong idea of tastes,
@@ -60,13 +64,21 @@ def simulate(
     logging_of = np.full((TITLES, 4, VARIANTS), 0.3 / VARIANTS)
     np.put_along_axis(logging_of, greedy[..., None], 0.3 / VARIANTS + 0.7, axis=2)
     chance = 1 / (1 + np.exp(-base - eager[:, None, None] - effect[:, taste].swapaxes(0, 1)))
-    truth = float(np.mean(np.sum(target_of[:, taste].swapaxes(0, 1) * chance, axis=2))) * earning
+    true_chance = earning * chance
     if earning < 1:
         chance *= (rng.random(members) < earning)[:, None, None]
     member = rng.integers(members, size=rows)
     title = rng.integers(TITLES, size=rows)
     logged = logging_of[title, taste[member]]
     chosen = (rng.random((rows, 1)) > np.cumsum(logged, axis=1)).sum(axis=1).clip(max=VARIANTS - 1)
+    reward = (rng.random(rows) < chance[member, title, chosen]).astype(np.float64)
+    own = _softmax(rng.normal(0, spread, (TITLES, 4, VARIANTS)))
+    rival_of = (logging_of + target_of + own) / 3
+    truth, *others = (
+        float(np.mean(np.sum(of[:, taste].swapaxes(0, 1) * true_chance, axis=2)))
+        for of in (target_of, logging_of, rival_of)
+    )
+    truths = {"": truth} | {k: truth - v for k, v in zip(DIFFERENCES, others, strict=True)}
     names = np.array([f"m{i}" for i in range(members)], object)
     index = np.arange(rows)
     block = ReplayBlock(
@@ -83,12 +95,15 @@ def simulate(
         set_of_row=title,
         chosen=chosen,
         propensity=logged[index, chosen],
-        reward=(rng.random(rows) < chance[member, title, chosen]).astype(np.float64),
+        reward=reward,
         contexts=Contexts.unknown(rows),
         cells=np.full(rows, None, object),
-        targets={"target": target_of[title, taste[member]].ravel()},
+        targets={
+            "target": target_of[title, taste[member]].ravel(),
+            "rival": rival_of[title, taste[member]].ravel(),
+        },
     )  # fmt: skip
-    return block, truth
+    return block, truths
 
 
 def main() -> None:
@@ -128,32 +143,30 @@ def _measure(
     width: Counter[tuple[str, str]] = Counter()
     every: Counter[tuple[str, str]] = Counter()
     for _ in track(range(logs), name_of):
-        block, truth = simulate(rng, rows, spread, base, *who)
-        question = Question(targets=(Target(name="column:target"),), lookup=names_only)
-        span = Span.of(block.occurred_at)
-        survey = Survey(question, span)
-        survey.add(block)
-        evaluation = judge(question, span, survey)
-        evaluation.add(block, ActionTable(names_only))
-        for interval in INTERVALS:
-            evaluation.question = replace(question, method=Method(interval=interval))
-            judged = evaluation.report().targets["column:target"]
-            if judged.verdict is Verdict.REFUSE:
-                refused[interval] += 1
-                continue
-            for name in ESTIMATORS:
-                found = judged.estimators[name]
-                if found.lower is None or found.upper is None:
-                    continue  # beyond what a mean reward can be
-                every[interval, name] += 1
-                covered[interval, name] += found.lower <= truth <= found.upper
-                width[interval, name] += (found.upper - found.lower) / 2
+        block, truths = simulate(rng, rows, spread, base, *who)
+        for against, difference in DIFFERENCES.items():
+            evaluation = _evaluated(judge, block, against)
+            for interval in INTERVALS:
+                method = Method(interval=interval)
+                evaluation.question = replace(evaluation.question, method=method)
+                judged = evaluation.report().targets["column:target"]
+                of = {(difference, truths[against]): judged.difference}
+                if against == LOGGING:
+                    refused[interval] += judged.verdict is Verdict.REFUSE
+                    of |= {(n, truths[""]): judged.estimators[n] for n in ESTIMATORS}
+                for (name, truth), found in of.items():
+                    if found.lower is None or found.upper is None:
+                        continue  # refused, or beyond what a mean reward can be
+                    every[interval, name] += 1
+                    covered[interval, name] += found.lower <= truth <= found.upper
+                    width[interval, name] += (found.upper - found.lower) / 2
     table = Table(title=name_of)
-    for name in ("intervals", *ESTIMATORS):
+    names = (*ESTIMATORS, *DIFFERENCES.values())
+    for name in ("intervals", *names):
         table.add_column(name, justify="left" if name == "intervals" else "right")
     for interval in INTERVALS:
         cells = []
-        for name in ESTIMATORS:
+        for name in names:
             n = every[interval, name]
             if not n:
                 cells.append("-")
@@ -163,6 +176,19 @@ def _measure(
             cells.append(f"{share:.3f}{' LOW' if low else ''} (±{width[interval, name] / n:.4f})")
         table.add_row(f"{interval} ({refused[interval] / logs:.0%} refused)", *cells)
     return table
+
+
+def _evaluated(judge: type[Evaluation], block: ReplayBlock, against: str) -> Evaluation:
+    """Return the evaluation of a log, whose report may be asked for."""
+    names = ("column:target",) if against == LOGGING else ("column:target", against)
+    targets = tuple(Target(name=name) for name in names)
+    question = Question(targets=targets, lookup=names_only, against=against)
+    span = Span.of(block.occurred_at)
+    survey = Survey(question, span)
+    survey.add(block)
+    evaluation = judge(question, span, survey)
+    evaluation.add(block, ActionTable(names_only))
+    return evaluation
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -19,9 +19,8 @@ from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
-from artwork_bandit.estimators.dr import DR
 from artwork_bandit.evaluation.distinct import hashed
-from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Reach, rows_to_decide
+from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Reach, Rival, rows_to_decide
 from artwork_bandit.evaluation.health import Health
 from artwork_bandit.evaluation.question import Cluster, Question, Survey
 from artwork_bandit.evaluation.results import LOGGING, Judged, Report, Segment
@@ -122,22 +121,25 @@ class Evaluation:
             return
         pmf = pmfs[target.name]
         rows = _rows(block, pmf, q, cluster)
-        reference = (
-            block.reward
-            if against == LOGGING
-            else DR().columns(_rows(block, pmfs[against], q, cluster))[:, 0]
-        )
+        rival = Rival.logging(rows)
+        if against != LOGGING:
+            other = _rows(block, pmfs[against], q, cluster)
+            rival = Rival(
+                weight=other.weight, predicted=other.target_q,
+                ahead=_reach(pmf - pmfs[against], block),
+                behind=_reach(pmfs[against] - pmf, block),
+            )  # fmt: skip
         whole = bool(judging.all())
         reach = _reach(pmf, block)
         day = block.occurred_at // DAY
         sums.evidence.add(
-            rows if whole else _take(rows, judging), reference[judging], reach.take(judging),
+            rows if whole else _take(rows, judging), rival.take(judging), reach.take(judging),
             day[judging],
         )  # fmt: skip
         for name in () if part is None else np.unique(part[judging].astype(str)).tolist():
             inside = judging & (part == name)
             evidence = sums.segments.setdefault(name, Evidence(SEGMENT_CLUSTERS))
-            evidence.add(_take(rows, inside), reference[inside], reach.take(inside))
+            evidence.add(_take(rows, inside), rival.take(inside), reach.take(inside))
         if sums.always_one:
             flat = np.repeat(judging, block.sizes)
             sums.always_one = bool(np.all(np.minimum(pmf, 1 - pmf)[flat] <= 1e-5))

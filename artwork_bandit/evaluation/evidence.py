@@ -32,8 +32,8 @@ TIGHTEST = 20_000
 """Rows at which an anytime-valid interval is tightest: said before anything is looked at."""
 MOST_TIMES = 1_000
 """A difference that so many times the log would not show is none that can be waited for."""
-REWARD, CORRECTED, DIFFERENCE = 1, 2, 3
-"""Columns of the clusters' sums, after the weight."""
+WEIGHT, REWARD, CORRECTED, DIFFERENCE, APART = range(5)
+"""Columns of the clusters' sums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Reach:
     @property
     def odds(self) -> Odds:
         if self.heaviest is not None:
-            return Odds(heaviest=float(self.heaviest.max(initial=1.0)))
+            return Odds(heaviest=float(self.heaviest.max(initial=0.0)))
         return Odds(
             likeliest=float(self.likeliest.max(initial=0.0)),
             smallest=float(self.propensity.min(initial=1.0)),
@@ -82,7 +82,7 @@ class Reach:
 class Odds:
     """What bounds the weights; joins with `|`, so that it is the same however a log is cut."""
 
-    heaviest: float = 1.0
+    heaviest: float = 0.0
     """Largest ratio of pmfs, where the log has them."""
     likeliest: float = 0.0
     """Largest target probability, and smallest propensity, where it has not."""
@@ -99,6 +99,33 @@ class Odds:
     def bound(self) -> float:
         """Largest weight that the logging policy's floor permits."""
         return max(self.heaviest, self.likeliest / self.smallest)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """What a target is compared with in the same n rows: another policy, or the logging policy."""
+
+    weight: Floats
+    """Its pmf over the logging policy's, of what was shown."""
+    predicted: Floats
+    """What it would earn on average, as the outcome model has it."""
+    ahead: Reach | None = None
+    """Of the target's pmf less the rival's; None for the logging policy, whose weight is 1."""
+    behind: Reach | None = None
+    """Of the rival's less the target's."""
+
+    @staticmethod
+    def logging(rows: Rows) -> Rival:
+        """Return the logging policy: it earned what was earned."""
+        return Rival(weight=np.ones_like(rows.reward), predicted=rows.shown_q)
+
+    def take(self, rows: npt.NDArray[np.bool_]) -> Rival:
+        """Return some of the rows."""
+        return Rival(
+            weight=self.weight[rows], predicted=self.predicted[rows],
+            ahead=self.ahead and self.ahead.take(rows),
+            behind=self.behind and self.behind.take(rows),
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -126,14 +153,20 @@ class Evidence:
     estimators: list[BucketSums | None] = field(default_factory=lambda: [None] * len(ESTIMATORS))
     support: Support | None = None
     terms: BucketSums | None = None
-    """Per cluster of members: w, w r, the corrected reward, its difference to the reference."""
+    """Per cluster of members: w, w r, the corrected reward, its difference to the rival's, and that
+    of their weights, plus 1."""
     by_day: dict[int, BucketSums] = field(default_factory=dict)
     """UTC day -> the corrected reward and the number of rows."""
-    means: Floats = field(default_factory=lambda: np.zeros(3))
-    """Sums of the reward, the target's prediction and the shown one's."""
+    means: Floats = field(default_factory=lambda: np.zeros(4))
+    """Sums of the reward, and of the target's, the shown one's and the rival's prediction."""
     predictions: Range = field(default_factory=Range)
-    reference: Range = field(default_factory=Range)
+    gap: Range = field(default_factory=Range)
+    """Of the target's prediction less the rival's."""
     odds: Odds = field(default_factory=Odds)
+    ahead: Odds = field(default_factory=Odds)
+    """What bounds how far the target's weight is above the rival's."""
+    behind: Odds | None = None
+    """And below; None for the logging policy, whose weight is 1."""
     unsupported: float | None = 0.0
     """Target probability of what was never shown, summed; None if some rows do not tell."""
 
@@ -146,7 +179,14 @@ class Evidence:
     @property
     def heaviest(self) -> float:
         """Largest weight that the logging policy's floor permits."""
-        return self.odds.bound
+        return max(1.0, self.odds.bound)
+
+    @property
+    def apart(self) -> tuple[float, float]:
+        """Return how far the target's weight may be below and above the rival's in a row."""
+        if self.behind is None:
+            return -1.0, self.heaviest - 1.0
+        return -self.behind.bound, self.ahead.bound
 
     @property
     def effective_clusters(self) -> float:
@@ -157,23 +197,30 @@ class Evidence:
         squares = float(np.sum(earned**2))
         return float(earned.sum()) ** 2 / squares if squares else 0.0
 
-    def add(self, rows: Rows, reference: Floats, reach: Reach, day: Ints | None = None) -> None:
-        """Take in rows; `reference` is what to subtract, `day` the UTC day of each if a course
-        over time is wanted."""
+    def add(self, rows: Rows, rival: Rival, reach: Reach, day: Ints | None = None) -> None:
+        """Take in rows; `day` is the UTC day of each if a course over time is wanted."""
         for i, estimator in enumerate(ESTIMATORS):
             sums = BucketSums.of(estimator.columns(rows), rows.bucket)
             self.estimators[i] = plus(self.estimators[i], sums)
         corrected = DR().columns(rows)[:, 0]
-        terms = (rows.weight, rows.weight * rows.reward, corrected, corrected - reference)
+        of_rival = rival.predicted + rival.weight * (rows.reward - rows.shown_q)
+        terms = (
+            rows.weight, rows.weight * rows.reward, corrected, corrected - of_rival,
+            rows.weight - rival.weight + 1.0,
+        )  # fmt: skip
         cluster = rows.cluster % self.clusters
         more = BucketSums.of(np.stack(terms, axis=1), cluster, self.clusters)
         self.terms = plus(self.terms, more)
         support = Support.of(rows)
         self.support = plus(self.support, support)
-        self.means += [rows.reward.sum(), rows.target_q.sum(), rows.shown_q.sum()]
+        q = (rows.target_q, rows.shown_q, rival.predicted)
+        self.means += [rows.reward.sum(), *(each.sum() for each in q)]
         self.predictions.see(rows.target_q, rows.shown_q)
-        self.reference.see(reference)
+        self.gap.see(rows.target_q - rival.predicted)
         self.odds |= reach.odds
+        if rival.ahead is not None and rival.behind is not None:
+            self.ahead |= rival.ahead.odds
+            self.behind = rival.behind.odds | (self.behind or Odds())
         if reach.unsupported is None:
             self.unsupported = None
         elif self.unsupported is not None:
@@ -191,8 +238,11 @@ class Evidence:
         self.support = plus(self.support, other.support)
         self.means = self.means + other.means
         self.predictions += other.predictions
-        self.reference += other.reference
+        self.gap += other.gap
         self.odds |= other.odds
+        self.ahead |= other.ahead
+        if other.behind is not None:
+            self.behind = other.behind | (self.behind or Odds())
         both = (self.unsupported, other.unsupported)
         self.unsupported = None if None in both else sum(x for x in both if x is not None)
         for day, sums in other.by_day.items():
@@ -214,7 +264,7 @@ class Evidence:
         return found
 
     def difference(self, method: Method) -> Estimate:
-        """Return the mean difference between the target's corrected reward and the reference."""
+        """Return the mean difference between the target's corrected reward and the rival's."""
         assert self.terms is not None, "asked for where there are rows"
         paired = np.stack([self.terms.totals[:, DIFFERENCE], self.terms.counts], axis=1)
         sums = folded(BucketSums(paired, self.terms.counts))
@@ -258,30 +308,51 @@ class Evidence:
 
     def _cressie_read(self, term: int, method: Method) -> Estimate:
         assert self.terms is not None, "asked for where there are rows"
-        sums = BucketSums(self.terms.totals[:, [0, term]], self.terms.counts)
         low, high = method.bounds
         if term == DIFFERENCE:
-            low, high = low - self.reference.high, high - self.reference.low
-        corners = [self._corner(weight, term, method) for weight in (0.0, self.heaviest)]
-        return cressie_read.estimate(sums, corners, (low, high), method.level)
+            corners = [self._corner_apart(each, method) for each in self.apart]
+            bounds, weight = (low - high, high - low), APART
+        else:
+            corners = [self._corner(each, term, method) for each in (0.0, self.heaviest)]
+            bounds, weight = (low, high), WEIGHT
+        sums = BucketSums(self.terms.totals[:, [weight, term]], self.terms.counts)
+        return cressie_read.estimate(sums, corners, bounds, method.level)
 
     def _corner(self, weight: float, term: int, method: Method) -> Corner:
         """Return the worst rows of a weight; see `estimators.cressie_read`."""
         low, high = method.bounds
-        reward, target_q, shown_q = self.means / max(1, self.support.rows if self.support else 0)
+        reward, target_q, shown_q, _ = self._mean
         if term == REWARD:
             return Corner(
                 weight=weight, lowest=weight * low, likely=weight * reward, highest=weight * high
             )
         q = self.predictions
-        beyond = self.reference if term == DIFFERENCE else Range(0.0, 0.0)
-        likely = target_q + weight * (reward - shown_q)
         return Corner(
             weight=weight,
-            lowest=q.low + weight * (low - q.high) - beyond.high,
-            likely=likely - (reward if term == DIFFERENCE else 0.0),
-            highest=q.high + weight * (high - q.low) - beyond.low,
+            lowest=q.low + weight * (low - q.high),
+            likely=target_q + weight * (reward - shown_q),
+            highest=q.high + weight * (high - q.low),
         )
+
+    def _corner_apart(self, apart: float, method: Method) -> Corner:
+        """Return the worst rows in which the weights of target and rival are so far apart: their
+        difference is that of the predictions, and so many times what the reward is beyond the
+        prediction of what was shown. Whatever is subtracted from which, it is the same."""
+        (low, high), q = method.bounds, self.predictions
+        reward, target_q, shown_q, rival_q = self._mean
+        ends = [apart * (low - q.high), apart * (high - q.low)]
+        return Corner(
+            weight=1.0 + apart,
+            lowest=self.gap.low + min(ends),
+            likely=target_q - rival_q + apart * (reward - shown_q),
+            highest=self.gap.high + max(ends),
+        )
+
+    @property
+    def _mean(self) -> Floats:
+        """The means of a row."""
+        found: Floats = self.means / max(1, self.support.rows if self.support else 0)
+        return found
 
 
 def _possible(found: Estimate, bounds: tuple[float, float]) -> Estimate:

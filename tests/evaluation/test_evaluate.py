@@ -24,19 +24,21 @@ from artwork_bandit.policies.policy import Uniform
 from simulations.coverage import simulate
 
 TARGET = Target(name="column:target")
+RIVAL = Target(name="column:rival")
 
 
 def test_intervals_cover_where_the_verdict_is_not_refuse() -> None:
     rng = np.random.default_rng(1)
-    covered, judged, runs = {"ips": 0, "snips": 0, "dr": 0}, 0, 300
+    covered, judged, runs = {"ips": 0, "snips": 0, "dr": 0, "difference": 0}, 0, 300
     for _ in range(runs):
-        block, truth = simulate(rng, 2_000, 0.5)
-        found = evaluate([block], [TARGET], names_only).targets[TARGET.name]
+        block, truths = simulate(rng, 2_000, 0.5)
+        found = evaluate([block], [TARGET, RIVAL], names_only, RIVAL.name).targets[TARGET.name]
         if found.verdict is Verdict.REFUSE:
             continue
         judged += 1
         for name in covered:
-            each = found.estimators[name]
+            truth = truths[RIVAL.name if name == "difference" else ""]
+            each = found.difference if name == "difference" else found.estimators[name]
             covered[name] += each.lower <= truth <= each.upper
     assert judged > 0.9 * runs
     for name, count in covered.items():
@@ -130,6 +132,34 @@ def assert_same(found: object, expected: object) -> None:
         assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
     else:
         assert found == expected
+
+
+@pytest.mark.parametrize("floors", [True, False])
+def test_a_difference_is_the_same_whatever_is_subtracted_from_which(floors: bool) -> None:
+    block, _ = simulate(np.random.default_rng(4), 2_000, 3.0)
+    if floors:  # what each variant was logged with
+        likeliest = np.where(block.propensity > 0.5, block.chosen, (block.chosen + 1) % 6)
+        logged = np.full(6 * len(block), 0.05)
+        logged[block.offsets[:-1] + likeliest] = 0.75
+        block = replace(block, logging_pmf=logged)
+    one, other = (
+        evaluate([block], [TARGET, RIVAL], names_only, against.name).targets[of.name].difference
+        for of, against in ((TARGET, RIVAL), (RIVAL, TARGET))
+    )
+    assert one.interval.startswith("Cressie-Read")
+    assert (one.estimate, one.lower, one.upper) == pytest.approx(
+        (-other.estimate, -other.upper, -other.lower), abs=1e-12
+    )
+
+
+def test_policies_that_differ_little_are_told_apart_well() -> None:
+    """A row that nobody has seen can earn one no more than the other than their pmfs differ."""
+    block, _ = simulate(np.random.default_rng(4), 2_000, 0.5)
+    pmf = block.targets["target"]
+    near = replace(block, targets={"target": pmf, "rival": 0.98 * pmf + 0.02 / 6})
+    found = evaluate([near], [TARGET, RIVAL], names_only, RIVAL.name).targets[TARGET.name]
+    value = found.estimators["dr"]
+    assert found.difference.upper - found.difference.lower < 0.05 * (value.upper - value.lower)
 
 
 def test_a_target_against_itself_differs_by_nothing() -> None:
