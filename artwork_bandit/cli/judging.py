@@ -14,6 +14,7 @@ import click
 
 from artwork_bandit.cli.options import (
     PATH,
+    SEED,
     open_store,
     rule_option,
     scheduler_for,
@@ -94,7 +95,9 @@ class ReportFile(click.File):
 @click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")
 @click.option("--cluster", type=click.Choice(CLUSTERS), default=CLUSTERS[0], show_default=True,
               help="Rows of one of these are not independent.")  # fmt: skip
-@click.option("--seed", default=1, show_default=True, help="Of the bootstrap and the self-test.")
+@click.option(
+    "--seed", type=SEED, default=1, show_default=True, help="Of the bootstrap and the self-test."
+)
 @rule_option
 @scheduler_option
 @click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import click
 
 from artwork_bandit.cli.options import (
     PATH,
+    SEED,
     VERSION,
     editor_at,
     json_flag,
@@ -33,6 +34,7 @@ from artwork_bandit.settings import Settings
 if TYPE_CHECKING:
     from artwork_bandit.operations.going_on import Warm
     from artwork_bandit.operations.planning import Tune
+    from artwork_bandit.store.engine import Connection
 
 REHEARSED_SHOWN = 12
 
@@ -40,7 +42,7 @@ REHEARSED_SHOWN = 12
 @click.command()
 @click.option("--log", type=PATH, help="Parquet file or folder; else the database's log.")
 @slot_option
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 @click.option(
     "--tune",
     type=click.Choice(["auto", "always", "never"]),
@@ -86,6 +88,9 @@ def train(
             )
         click.echo(f"model {outcome.version}, trained on {rows}: {outcome.verdict}")
         click.echo(outcome.reason)
+        if outcome.verdict == "challenger":
+            with store.read() as connection:
+                click.echo(f"in the challenger cell {_seen_by(connection)}")
 
 
 @click.group()
@@ -139,9 +144,22 @@ def models_show(load: Callable[..., Settings], version: int) -> None:
 @click.pass_obj
 def models_promote(load: Callable[..., Settings], version: int, reason: str) -> None:
     """Make a model the live one, whatever the gate said; its bytes are checked first."""
+    from artwork_bandit.store import registry
+
     with open_store(load()).write() as connection:
+        before = registry.challengers_of(connection)
         editor_at(connection).promote(version, reason)
+        ended = before - registry.challengers_of(connection) - {version}
     click.echo(f"model {version} is live")
+    _tell_ended(ended)
+
+
+def _tell_ended(challengers: Iterable[int]) -> None:
+    for version in challengers:
+        click.echo(
+            f"model {version} challenges no more: it was compared with what was live before; "
+            f"`models challenge {version}` goes on"
+        )
 
 
 @models.command("challenge")
@@ -149,15 +167,20 @@ def models_promote(load: Callable[..., Settings], version: int, reason: str) -> 
 @click.pass_obj
 def models_challenge(load: Callable[..., Settings], version: int) -> None:
     """Make a model the challenger of its slot: it serves the challenger cell."""
+    with open_store(load()).write() as connection:
+        editor_at(connection).challenge(version)
+        click.echo(f"model {version} is the challenger; {_seen_by(connection)}")
+
+
+def _seen_by(connection: Connection) -> str:
+    """Return how many see the challenger."""
     from artwork_bandit.policies.cells import shares_of
     from artwork_bandit.store import cells
 
-    with open_store(load()).write() as connection:
-        editor_at(connection).challenge(version)
-        shares = shares_of(cells.read(connection))
-    served = shares.get("challenger", 0.0)
-    tail = f"{served:.2%} of the members see it" if served else "`cells set` gives its cell members"
-    click.echo(f"model {version} is the challenger; {tail}")
+    share = shares_of(cells.read(connection)).get("challenger", 0.0)
+    if share:
+        return f"{share:.2%} of the members see it"
+    return "nobody sees it yet: `cells set` gives its cell members"
 
 
 @models.command("rehearse")
@@ -206,9 +229,12 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
     from artwork_bandit.store import registry
 
     with open_store(load()).write() as connection:
+        before = registry.challengers_of(connection)
         editor_at(connection).roll_back(slot_named(slot).name, reason)
         live = registry.live(connection, slot_named(slot).name)
+        ended = before - registry.challengers_of(connection)
     click.echo("no model is live: uniform" if live is None else f"model {live.version} is live")
+    _tell_ended(ended)
 
 
 @models.command("compare")
@@ -216,7 +242,7 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
 @click.argument("other", type=VERSION)
 @click.pass_obj
 def models_compare(load: Callable[..., Settings], version: int, other: int) -> None:
-    """Value two models on the rows after both were trained; exit code 1 if the log cannot tell."""
+    """Value two models on the rows after both were trained; exit code 1 if these cannot judge."""
     from rich.console import Console
 
     from artwork_bandit.evaluation import report as reporting

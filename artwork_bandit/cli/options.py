@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from artwork_bandit.slots import Slot
     from artwork_bandit.store.engine import Connection, Store
 
+SEED = click.IntRange(0, 2**31 - 1)
+"""What numpy and Vowpal Wabbit both take."""
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
 scheduler_option = click.option(

@@ -13,6 +13,7 @@ import click
 
 from artwork_bandit.cli.options import (
     PATH,
+    SEED,
     editor_at,
     json_flag,
     open_store,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Run bounded, without a terminal; exit 0 if it learned.")
 @click.option("--folder", type=PATH, help="Keep the database and pictures here.")
 @click.option("--port", type=int, help="Port of the web page.  [default: 8800 or the next free]")
-@click.option("--seed", default=1, show_default=True)
+@click.option("--seed", type=SEED, default=1, show_default=True)
 def demo(once: bool, folder: Path | None, port: int | None, seed: int) -> None:
     """Everything, on SQLite, with a simulated audience."""
     from artwork_bandit.operations.demo import run
@@ -174,6 +175,8 @@ def cells_set(load: Callable[..., Settings], shares: tuple[str, ...], as_json: b
     wanted: dict[str, float] = {}
     for share in shares:
         name, _, text = share.partition("=")
+        if name in wanted:
+            raise click.UsageError(f"{name} is given twice")
         try:
             wanted[name] = float(text)
         except ValueError as error:

@@ -147,6 +147,6 @@ def _writing(out: Path | None) -> Iterator[Callable[[pa.Table], None]]:
 def _require_any(counts: Counter[str]) -> None:
     if not counts:
         raise NotEnoughData(
-            "no settled decision served one fixed variant: give the baseline cell members with "
-            "`cells set`, or `pause` the slot"
+            "no settled decision of that time served one fixed variant: ask for another time, or "
+            "give the baseline cell members with `cells set`, or `pause` the slot"
         )

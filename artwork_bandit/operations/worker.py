@@ -41,7 +41,7 @@ from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
 from artwork_bandit.serving.state import Keys
 from artwork_bandit.settings import Settings, local_folder
-from artwork_bandit.slots import SLOTS, Slot
+from artwork_bandit.slots import SLOTS, Slot, windows
 from artwork_bandit.store import registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
@@ -262,5 +262,7 @@ def _journal(store: Store, settings: Settings) -> Journal:
     path = Path(local_folder(settings)) / "spool.db"
     keys = Keys.of(store, settings.decision_key)
     half_life = dt.timedelta(days=settings.profile_half_life_days)
-    ids = DecisionIds(keys.decision)
-    return Journal(store, Spool(path), ids, half_life, settings.write_seconds)
+    return Journal(
+        store, Spool(path), DecisionIds(keys.decision), half_life,
+        windows(settings.attribution_window_seconds), settings.write_seconds,
+    )  # fmt: skip

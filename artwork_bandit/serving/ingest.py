@@ -71,12 +71,14 @@ def take_in(
     decision_ids: DecisionIds,
     batches: list[Batch],
     half_life: dt.timedelta,
+    windows: attribution.Windows,
     drained_at: dt.datetime | None = None,
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each.
 
-    Where they waited in a spool, their impressions count as received when they are brought in: what
-    followed may wait there still.
+    `windows`: how long after an impression what follows counts, per slot. Where batches waited in a
+    spool, their impressions count as received when they are brought in: what followed may wait
+    there still.
     """
     attribution.share(connection)
     reports = [Report() for _ in batches]
@@ -90,7 +92,7 @@ def take_in(
         if request is not None and event.position is not None and event.type is EventType.IMPRESSION
     ]
     event_store.insert_impressions(connection, shown, max(now, drained_at or now))
-    events = attribution.taken_in(connection, [each for each, _, _ in sound])
+    events = attribution.taken_in(connection, [each for each, _, _ in sound], windows)
     new = event_store.insert(connection, events, now)
     update_profiles(connection, [e for e in events if e.event_id in new], half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):

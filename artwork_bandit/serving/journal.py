@@ -36,6 +36,7 @@ from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Report
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.attribution import Windows
 from artwork_bandit.store.engine import Connection, Held, Store
 from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry, Spool
@@ -89,13 +90,14 @@ class Journal:
 
     def __init__(
         self, store: Store, spool: Spool, decision_ids: DecisionIds, half_life: dt.timedelta,
-        write_seconds: float,
+        windows: Windows, write_seconds: float,
     ) -> None:  # fmt: skip
         self.spool = spool
         self.up = True
         """Whether the database took the last write in time."""
         self._decision_ids = decision_ids
         self._half_life = half_life
+        self._windows = windows
         self._write_seconds = write_seconds
         self._known_sets: set[int] = set()
         """Ids of action sets known to be committed."""
@@ -275,8 +277,9 @@ class Journal:
     def _insert_events(
         self, connection: Connection, batches: list[Batch], drained_at: dt.datetime | None = None
     ) -> list[Report]:
-        ids = self._decision_ids
-        return ingest.take_in(connection, ids, batches, self._half_life, drained_at)
+        return ingest.take_in(
+            connection, self._decision_ids, batches, self._half_life, self._windows, drained_at
+        )
 
     def _written(
         self, held: Held, work: Callable[[Connection], T], one_statement: bool = False

@@ -37,6 +37,7 @@ from artwork_bandit.serving.ingest import Batch, Incoming, Report
 from artwork_bandit.serving.journal import Journal, Logged, Row
 from artwork_bandit.serving.state import Keys, LiveState
 from artwork_bandit.settings import Settings, local_folder
+from artwork_bandit.slots import windows
 from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import profiles
 from artwork_bandit.store import requests as request_store
@@ -115,8 +116,9 @@ class Service:
         self.half_life = dt.timedelta(days=settings.profile_half_life_days)
         self.spool = Spool(folder / "spool.db")
         self.journal = Journal(
-            store, self.spool, self.decision_ids, self.half_life, settings.write_seconds
-        )
+            store, self.spool, self.decision_ids, self.half_life,
+            windows(settings.attribution_window_seconds), settings.write_seconds,
+        )  # fmt: skip
         self._profiles = (Bounded("profile reader"), Held(store))
         self._checker = Bounded("readiness")
         self._chooser: Batcher[Asking, Chosen] = Batcher(

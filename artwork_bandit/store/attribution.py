@@ -83,15 +83,16 @@ def alone(connection: Connection) -> None:
     wait_for_turn(connection, TURN)
 
 
-def taken_in(connection: Connection, found: Sequence[Attributed]) -> list[Event]:
+def taken_in(connection: Connection, found: Sequence[Attributed], windows: Windows) -> list[Event]:
     """Return events as they are to be stored: those whose unit was settled before they came are
-    `late`, and what names no decision waits."""
+    `late`, if they would have counted, else `outside_window`; what names no decision waits."""
     units = [None if e.type is EventType.IMPRESSION else unit for e, unit in found]
     settled = settled_units(connection, {unit for unit in units if unit is not None})
     stored = []
     for (event, _), unit in zip(found, units, strict=True):
-        if unit in settled:
-            event = replace(event, unjoined="late")
+        if unit is not None and (first := settled.get(unit)) is not None:
+            in_time = event.occurred_at <= first + windows[unit[2]]
+            event = replace(event, unjoined="late" if in_time else "outside_window")
         elif event.request_id is None and event.unjoined is None:
             event = replace(event, unjoined="no_impression" if event.title_id else "no_title")
         stored.append(event)
@@ -116,7 +117,7 @@ def join_waiting(connection: Connection, closing: Sequence[Any], windows: Window
         if (unit := unit_of(row))[:3] in places:
             firsts.setdefault(unit, row.occurred_at)
     of_place: defaultdict[tuple[str, str, str], list[Unit]] = defaultdict(list)
-    for unit in firsts.keys() - settled_units(connection, firsts):
+    for unit in firsts.keys() - settled_units(connection, firsts).keys():
         of_place[unit[:3]].append(unit)
 
     def counts(event: Event, of: Unit) -> bool:

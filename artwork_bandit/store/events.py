@@ -192,6 +192,13 @@ def shown_at(connection: Connection, request_id: str, position: int) -> dt.datet
     return connection.execute(query).scalar()
 
 
+REASONS = frozenset({
+    WAITS, "no_impression", "other_member", "late", "outside_window", "no_decision", "not_logged",
+    "no_title",
+})  # fmt: skip
+"""Why an event counts for nothing."""
+
+
 def unjoined_by_reason(
     connection: Connection, since: dt.datetime | None = None, until: dt.datetime | None = None,
     waits_since: dt.datetime | None = None,

@@ -68,7 +68,7 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
 def rule_of(path: Path) -> str | None:
     """Return the rule that a log's rewards are of, None if its files do not say one."""
     with _told(path):
-        found = {(pa.parquet.read_schema(f).metadata or {}).get(RULE) for f in _files(path)}
+        found = {(_schema_of(f).metadata or {}).get(RULE) for f in _files(path)}
     rule = found.pop() if len(found) == 1 else None
     return None if rule is None else rule.decode(errors="replace")
 
@@ -92,7 +92,8 @@ def parts(path: Path) -> list[Part]:
         for file in _files(path):
             groups: list[int] = []
             rows = 0
-            metadata = pa.parquet.read_metadata(file)
+            with _told(file):
+                metadata = pa.parquet.read_metadata(file)
             for group in range(metadata.num_row_groups):
                 groups.append(group)
                 rows += metadata.row_group(group).num_rows
@@ -177,7 +178,12 @@ def _files(path: Path) -> list[Path]:
 
 def _schema(path: Path) -> pa.Schema:
     """Return the columns of the log's first file; the others must have them, too."""
-    return pa.parquet.read_schema(_files(path)[0])
+    return _schema_of(_files(path)[0])
+
+
+def _schema_of(file: Path) -> pa.Schema:
+    with _told(file):
+        return pa.parquet.read_schema(file)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,17 +16,18 @@ Unit = tuple[str, str, str, int, str]
 _UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 
 
-def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
-    """Return those of the units that have a row."""
-    columns = [getattr(rewards.c, name) for name in _UNIT]
-    found: set[Unit] = set()
+def settled_units(connection: Connection, units: Iterable[Unit]) -> dict[Unit, dt.datetime]:
+    """Return those of the units that have a row, with their first impressions."""
+    columns = [getattr(rewards.c, name) for name in (*_UNIT, "occurred_at")]
+    found: dict[Unit, dt.datetime] = {}
     for some in chunks(sorted(units)):
         # Not whole rows: SQLite reads the whole table for an IN of several columns.
         query = sa.select(*columns).where(
             rewards.c.member_id.in_({unit[0] for unit in some}),
             rewards.c.title_id.in_({unit[1] for unit in some}),
         )
-        found |= {unit_of(row) for row in connection.execute(query)}.intersection(some)
+        rows = {unit_of(row): row.occurred_at for row in connection.execute(query)}
+        found |= {unit: rows[unit] for unit in some if unit in rows}
     return found
 
 

@@ -8,7 +8,6 @@ The same log, settings and seed give the same bytes.
 from __future__ import annotations
 
 import datetime as dt
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from artwork_bandit.policies.priors import AFTER_CHANGE, Priors
 from artwork_bandit.policies.rendezvous import variant_key
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples, exploring, sparse
+from artwork_bandit.training import examples, exploring, scratch, sparse
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.conditioning import form_of
@@ -118,7 +117,7 @@ def train(
             f"{of} {found.new_rows} rows that can teach, of at least {FEWEST_ROWS} needed "
             f"({found.left_out} left out: one eligible variant)"
         )
-    with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
+    with scratch.folder() as folder:
         since = found.rows_since(settings.changed_at)
         tuned, known = None, settings.priors(since) if start is None else start.learned.priors
         may_change = start is None and settings.watched and since >= FEWEST_WATCHED
@@ -127,7 +126,7 @@ def train(
         ageing = Ageing.since(settings.changed_at, settings.half_life, found.rows - since, since)
         if known is None or may_change:
             trial = Trial(
-                Path(folder), log, lookup, found, slot, ageing, settings.arguments, settings.seed
+                folder, log, lookup, found, slot, ageing, settings.arguments, settings.seed
             )
             start_at = Priors() if settings.changed_at is None else AFTER_CHANGE
             tuned = (
@@ -137,7 +136,7 @@ def train(
         priors = tuned.priors if tuned is not None else known or Priors()
         ageing = replace(ageing, times=priors.ageing)
         form = form_of(priors, found, ageing)
-        model = Path(folder, "model.vw")
+        model = folder / "model.vw"
         form, written, told = _fitted(
             model, log, lookup, found, form, slot, settings, ageing, progress
         )  # fmt: skip

@@ -99,6 +99,8 @@ def events() -> Response:
 @api.get("/v1/events/unjoined")
 def unjoined() -> Response:
     most, reason = _whole_number("limit", 20, 0, 1000), request.args.get("reason")
+    if reason is not None and reason not in event_store.REASONS:
+        raise InvalidInput(f"reason is one of {', '.join(sorted(event_store.REASONS))}")
     span = _moments()
     # What has not been settled yet may still count.
     open_since = now() - max(windows(service().settings.attribution_window_seconds).values())

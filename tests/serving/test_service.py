@@ -570,6 +570,19 @@ def test_what_comes_after_its_unit_was_settled_is_marked_late(service: Service) 
         assert unjoined_by_reason(connection) == {"late": 1}
 
 
+def test_what_follows_another_showing_after_the_window_is_not_late(service: Service) -> None:
+    """It came at once; the unit, which is the first showing's, is closed all the same."""
+    first = ask(service, "r1").decision_ids[0]
+    send(service, event("e1", "impression"), decision=first)
+    assert units(service, NOW + 25 * HOUR) == [("t0", 0.0)]
+    then = NOW + 30 * HOUR
+    again = ask(service, "r2", now=then).decision_ids[0]
+    for kind in ("impression", "click"):
+        send(service, event(kind, kind, then), decision=again, now=then)
+    with service.store.read() as connection:
+        assert unjoined_by_reason(connection) == {"outside_window": 1}
+
+
 def test_a_device_that_was_offline_can_still_tell(service: Service) -> None:
     first = ask(service, "r1").decision_ids[0]
     back = NOW + 30 * HOUR

@@ -137,6 +137,8 @@ def test_events_that_count_for_nothing_are_shown_by_reason(client: FlaskClient) 
     assert some.get_json()["by_reason"] == {"no_impression": 2, "no_title": 1}
     assert [e["event_id"] for e in some.get_json()["latest"]] == ["s"]
     assert client.get("/v1/events/unjoined?limit=-1").status_code == 422
+    wrong = client.get("/v1/events/unjoined?reason=foo")
+    assert (wrong.status_code, "outside_window" in wrong.get_data(as_text=True)) == (422, True)
 
 
 def test_catalogue_changes_reach_serving_without_a_restart(client: FlaskClient, app: Flask) -> None:
