@@ -20,9 +20,10 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import ESTIMATORS, BucketSums, Estimate, Rows
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.evaluation.distinct import hashed
-from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, Reach, Rival, rows_to_decide
+from artwork_bandit.evaluation.evidence import DAY, Evidence, Method, rows_to_decide
 from artwork_bandit.evaluation.health import Health
 from artwork_bandit.evaluation.question import Cluster, Question, Survey
+from artwork_bandit.evaluation.reach import Rival, apart, reach_of
 from artwork_bandit.evaluation.results import LOGGING, Judged, Report, Segment
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
@@ -39,7 +40,7 @@ from artwork_bandit.evaluation.verdict import (
     support_checks,
 )
 from artwork_bandit.policies.block import ActionTable, InMemory, Log, Lookup
-from artwork_bandit.policies.segments import first_maximum, maximum, total
+from artwork_bandit.policies.segments import first_maximum, total
 
 SEGMENT_CLUSTERS = 4_096
 """Clusters within a segment, of which there may be many."""
@@ -122,15 +123,12 @@ class Evaluation:
         pmf = pmfs[target.name]
         rows = _rows(block, pmf, q, cluster)
         rival = Rival.logging(rows)
-        if against != LOGGING:
+        if against not in (LOGGING, target.name):  # nothing differs from itself
             other = _rows(block, pmfs[against], q, cluster)
-            rival = Rival(
-                weight=other.weight, predicted=other.target_q,
-                ahead=_reach(pmf - pmfs[against], block),
-                behind=_reach(pmfs[against] - pmf, block),
-            )  # fmt: skip
+            ahead, behind = apart(pmf - pmfs[against], block)
+            rival = Rival(weight=other.weight, predicted=other.target_q, ahead=ahead, behind=behind)
         whole = bool(judging.all())
-        reach = _reach(pmf, block)
+        reach = reach_of(pmf, block)
         day = block.occurred_at // DAY
         sums.evidence.add(
             rows if whole else _take(rows, judging), rival.take(judging), reach.take(judging),
@@ -336,20 +334,6 @@ def _rows(block: ReplayBlock, pmf: Floats, q: Floats, cluster: Ints) -> Rows:
         shown_q=q[shown],
         matched=(best == shown).astype(np.float64),
     )
-
-
-def _reach(pmf: Floats, block: ReplayBlock) -> Reach:
-    """Return what might have been shown in the rows of a block."""
-    offsets, logged = block.offsets, block.logging_pmf
-    heaviest = unsupported = None
-    if logged is not None:
-        could = logged > 0
-        ratio = np.divide(pmf, logged, out=np.zeros_like(pmf), where=could)
-        heaviest, unsupported = maximum(ratio, offsets), total(pmf * ~could, offsets)
-    return Reach(
-        heaviest=heaviest, unsupported=unsupported, likeliest=maximum(pmf, offsets),
-        propensity=block.propensity,
-    )  # fmt: skip
 
 
 def _take(rows: Rows, kept: npt.NDArray[np.bool_]) -> Rows:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from artwork_bandit.domain import CLUSTERS, MEMBER_BUCKETS, Floats, Ints
 from artwork_bandit.estimators import (
@@ -24,6 +23,7 @@ from artwork_bandit.estimators.cressie_read import Corner
 from artwork_bandit.estimators.diagnostics import Support
 from artwork_bandit.estimators.dr import DR
 from artwork_bandit.estimators.ips import IPS
+from artwork_bandit.evaluation.reach import Odds, Range, Reach, Rival
 
 Interval = Literal["cressie-read", "delta", "bootstrap", "anytime"]
 NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
@@ -48,103 +48,6 @@ class Method:
     """Of the bootstrap."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """What might have been shown in n rows instead of what was."""
-
-    heaviest: Floats | None
-    """Largest ratio of the target's pmf to the logging policy's, where the log has that."""
-    unsupported: Floats | None
-    """Target probability of what the logging policy never shows, where that is known."""
-    likeliest: Floats
-    """Largest target probability."""
-    propensity: Floats
-
-    def take(self, rows: npt.NDArray[np.bool_]) -> Reach:
-        """Return some of the rows."""
-        return Reach(
-            heaviest=None if self.heaviest is None else self.heaviest[rows],
-            unsupported=None if self.unsupported is None else self.unsupported[rows],
-            likeliest=self.likeliest[rows], propensity=self.propensity[rows],
-        )  # fmt: skip
-
-    @property
-    def odds(self) -> Odds:
-        if self.heaviest is not None:
-            return Odds(heaviest=float(self.heaviest.max(initial=0.0)))
-        return Odds(
-            likeliest=float(self.likeliest.max(initial=0.0)),
-            smallest=float(self.propensity.min(initial=1.0)),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Odds:
-    """What bounds the weights; joins with `|`, so that it is the same however a log is cut."""
-
-    heaviest: float = 0.0
-    """Largest ratio of pmfs, where the log has them."""
-    likeliest: float = 0.0
-    """Largest target probability, and smallest propensity, where it has not."""
-    smallest: float = 1.0
-
-    def __or__(self, other: Odds) -> Odds:
-        return Odds(
-            heaviest=max(self.heaviest, other.heaviest),
-            likeliest=max(self.likeliest, other.likeliest),
-            smallest=min(self.smallest, other.smallest),
-        )
-
-    @property
-    def bound(self) -> float:
-        """Largest weight that the logging policy's floor permits."""
-        return max(self.heaviest, self.likeliest / self.smallest)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rival:
-    """What a target is compared with in the same n rows: another policy, or the logging policy."""
-
-    weight: Floats
-    """Its pmf over the logging policy's, of what was shown."""
-    predicted: Floats
-    """What it would earn on average, as the outcome model has it."""
-    ahead: Reach | None = None
-    """Of the target's pmf less the rival's; None for the logging policy, whose weight is 1."""
-    behind: Reach | None = None
-    """Of the rival's less the target's."""
-
-    @staticmethod
-    def logging(rows: Rows) -> Rival:
-        """Return the logging policy: it earned what was earned."""
-        return Rival(weight=np.ones_like(rows.reward), predicted=rows.shown_q)
-
-    def take(self, rows: npt.NDArray[np.bool_]) -> Rival:
-        """Return some of the rows."""
-        return Rival(
-            weight=self.weight[rows], predicted=self.predicted[rows],
-            ahead=self.ahead and self.ahead.take(rows),
-            behind=self.behind and self.behind.take(rows),
-        )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Range:
-    """Smallest and largest of what was seen."""
-
-    low: float = np.inf
-    high: float = -np.inf
-
-    def see(self, *values: Floats) -> None:
-        for each in values:
-            self.low = min(self.low, float(each.min(initial=self.low)))
-            self.high = max(self.high, float(each.max(initial=self.high)))
-
-    def __iadd__(self, other: Range) -> Range:
-        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
-        return self
-
-
 @dataclass(slots=True)
 class Evidence:
     """Sums over the rows that can judge a target."""
@@ -162,6 +65,8 @@ class Evidence:
     predictions: Range = field(default_factory=Range)
     gap: Range = field(default_factory=Range)
     """Of the target's prediction less the rival's."""
+    either: Range = field(default_factory=Range)
+    """Of all three predictions."""
     odds: Odds = field(default_factory=Odds)
     ahead: Odds = field(default_factory=Odds)
     """What bounds how far the target's weight is above the rival's."""
@@ -217,6 +122,7 @@ class Evidence:
         self.means += [rows.reward.sum(), *(each.sum() for each in q)]
         self.predictions.see(rows.target_q, rows.shown_q)
         self.gap.see(rows.target_q - rival.predicted)
+        self.either.see(*q)
         self.odds |= reach.odds
         if rival.ahead is not None and rival.behind is not None:
             self.ahead |= rival.ahead.odds
@@ -239,6 +145,7 @@ class Evidence:
         self.means = self.means + other.means
         self.predictions += other.predictions
         self.gap += other.gap
+        self.either += other.either
         self.odds |= other.odds
         self.ahead |= other.ahead
         if other.behind is not None:
@@ -338,7 +245,7 @@ class Evidence:
         """Return the worst rows in which the weights of target and rival are so far apart: their
         difference is that of the predictions, and so many times what the reward is beyond the
         prediction of what was shown. Whatever is subtracted from which, it is the same."""
-        (low, high), q = method.bounds, self.predictions
+        (low, high), q = method.bounds, self.either
         reward, target_q, shown_q, rival_q = self._mean
         ends = [apart * (low - q.high), apart * (high - q.low)]
         return Corner(

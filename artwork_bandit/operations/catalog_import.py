@@ -27,12 +27,13 @@ class _Overtaken(Exception):
 def import_catalog_file(store: Store, path: Path, now: dt.datetime, *, dry_run: bool) -> Changes:
     """Bring the catalogue to what a JSON Lines file says (`read_catalog`); what somebody changes by
     hand meanwhile stays changed. Raises Conflict if others change it again and again."""
+    text = _text(path)
     for _ in range(TRIES):
         changes = Changes()
         with store.read() as connection:
             state = generations.read(connection).get("catalog", 0)
             present = {v.variant_id: v for v in catalog.list_variants(connection)}
-        titles, variants = read_catalog(path, present, changes)
+        titles, variants = read_catalog(path.name, text, present, changes)
         with contextlib.suppress(_Overtaken):
             return import_catalog(
                 store, titles, variants, now, dry_run=dry_run, changes=changes, of=state
@@ -85,25 +86,30 @@ def import_catalog(
     return changes
 
 
+def _text(path: Path) -> bytes:
+    """Return a file's bytes, which a pipe gives once; raises InvalidInput."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
 def read_catalog(
-    path: Path, present: Mapping[str, Variant], changes: Changes
+    name: str, text: bytes, present: Mapping[str, Variant], changes: Changes
 ) -> tuple[list[Title], list[Variant]]:
-    """Return the titles and variants of a JSON Lines file; broken lines are counted.
+    """Return the titles and variants of a JSON Lines file of that name; broken lines are counted.
 
     `present` are the catalogue's variants by id, which keep their status where a line gives none.
-    Raises InvalidInput for a file that cannot be read, and for one of which no line is JSON.
+    Raises InvalidInput if no line is JSON.
     """
     decoder = msgspec.json.Decoder(CatalogLine)
     titles: list[Title] = []
     variants: list[Variant] = []
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = enumerate(text.splitlines(), start=1)
+    numbered = [(number, line) for number, line in lines if line.strip()]
     if numbered and not any(_is_object(line) for _, line in numbered):
         raise InvalidInput(
-            f"{path.name} is not JSON Lines: each title must be one line, "
+            f"{name} is not JSON Lines: each title must be one line, "
             '{"title_id": …, "name": …, "genres": […], "variants": […]}'
         )
     for number, line in numbered:
@@ -115,7 +121,7 @@ def read_catalog(
             ]
             _require_no_doubt(own)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
-            changes.reject(f"{path.name}, line {number}", explained(error))
+            changes.reject(f"{name}, line {number}", explained(error))
             continue
         titles.append(form.to_domain(form.title_id))
         variants += own

@@ -21,6 +21,9 @@ from artwork_bandit.training.start import Start
 
 MOST_ROWS = 100_000
 """The newest, which are looked at."""
+UNANSWERED = 5
+"""Times the rows from which on a model is asked for another change, that may have come since the
+last before one is asked that learned from fewer."""
 
 
 def alike(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> list[ModelRecord]:
@@ -47,10 +50,13 @@ def unlearned(before: Sequence[ModelRecord]) -> dt.datetime | None:
     return None if newest == changed_at(live(before)) else newest
 
 
-def _young(serving: ModelRecord) -> bool:
-    """Return whether a model knows too little since the last change to be asked for another."""
+def _young(serving: ModelRecord, log: ReplaySource) -> bool:
+    """Return whether a model knows too little since the last change to be asked for another; it is
+    asked all the same where so much has come that no better one took its place."""
     learned = serving.settings.get("log_rows_since_change")
-    return learned is not None and learned < change.FEWEST_LEARNED
+    if learned is None or learned >= change.FEWEST_LEARNED:
+        return False
+    return log.narrowed(changed_at(serving), None).rows() < UNANSWERED * change.FEWEST_LEARNED
 
 
 def live(before: Sequence[ModelRecord]) -> ModelRecord | None:
@@ -70,7 +76,7 @@ def looked_for(
     last, serving = known(before, slot, log), live(same)
     if serving is None:
         return last
-    if _young(serving):
+    if _young(serving, log):
         return changed_at(serving)
     try:
         with store.read() as connection:

@@ -7,16 +7,18 @@ not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
     guard   after each join: the live model goes if it is surely worse than the baseline
-    train   when the log has doubled, or the newest model is older than `train_seconds` and the log,
-            or what came since the last change, has grown by a tenth, or by a hundredth if the
-            training goes on from the live model (`warm_starts`) or what it had learned has ceased
-            to be true; then random, best single, live and challenger are judged for the pages. In a
-            thread of its own: joins go on meanwhile, and a live model can be found to be worse
+    train   when the log, or what came since the last change, has doubled, or the newest model is
+            older than `train_seconds` and either has grown by a tenth, or the log by a hundredth if
+            the training goes on from the live model (`warm_starts`) or what it had learned has
+            ceased to be true; then random, best single, live and challenger are judged for the
+            pages. In a thread of its own: joins go on meanwhile, and a live model can be found to
+            be worse
     drain   always, on each worker's own host, leader or not
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import threading
@@ -65,6 +67,13 @@ class Tried(NamedTuple):
     at: dt.datetime
     rows: int
     """Of the log then."""
+    since_change: int | None = None
+    """Of these, since the last change."""
+
+    @staticmethod
+    def of(model: ModelRecord) -> Tried:
+        told = model.settings
+        return Tried(model.created_at, _seen(model), told.get("log_rows_since_change"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +188,17 @@ class Worker:
         try:
             return training.result()
         except NotEnoughData as error:
-            self._tried[slot.name] = Tried(at=now, rows=self._count(slot, now))
+            self._failed(slot, now)
             return f"not trained: {error}"
         except BaseException:
-            self._tried[slot.name] = Tried(at=now, rows=self._count(slot, now))
+            self._failed(slot, now)
             raise
+
+    def _failed(self, slot: Slot, now: dt.datetime) -> None:
+        rows = self._log_rows.get(slot.name, 0)
+        with contextlib.suppress(ArtworkBanditError):  # what failed may be the database
+            rows = self._count(slot, now)
+        self._tried[slot.name] = Tried(now, rows)
 
     def _due(
         self, slot: Slot, now: dt.datetime
@@ -219,37 +234,41 @@ class Worker:
         return "perhaps", None
 
     def _too_soon(self, slot: Slot, now: dt.datetime, models: Sequence[ModelRecord]) -> str | None:
-        """Return why the last training is too recent for another, None if it is not: while a log is
-        so young that it doubles within `train_seconds`, that is when."""
+        """Return why the last training is too recent for another, None if it is not: while a log,
+        or what came since a change, is so young that it doubles within `train_seconds`, that is
+        when."""
         between = dt.timedelta(seconds=self._settings.train_seconds)
         last = self._tried.get(slot.name)
         said = "the last training failed; tried again"
         if models and (last is None or last.at < models[0].created_at):
-            last = Tried(at=models[0].created_at, rows=_seen(models[0]))
+            last = Tried.of(models[0])
             said = f"model {models[0].version} is young: none is trained before"
         if last is None or now - last.at >= between:
             return None
-        if slot.name not in self._log_rows:  # it is not counted at every join
+        enough = max(last.rows + min(last.rows, last.since_change or last.rows), FIRST_ROWS)
+        # It is not counted at every join; what was joined may be assumed, and no row.
+        if self._log_rows.get(slot.name, enough) >= enough:
             self._log_rows[slot.name] = self._count(slot, now)
-        doubled = max(2 * last.rows, FIRST_ROWS)
-        if self._log_rows[slot.name] >= doubled:
+        if self._log_rows[slot.name] >= enough:
             return None
-        return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {doubled:,} rows"
+        return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {enough:,} rows"
 
     def _count(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
         with self._store.read() as connection:
             return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
 
     def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
+        let_go = ""
         while (demoted := demote_if_damaged(self._store, slot, clock())) is not None:
             log.error("model_demoted", extra={"slot": slot.name, "reason": demoted})
+            let_go += f"{demoted}; "
         planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
             self._asked[slot.name] = planned.source.rows()
-            return None
+            return let_go.removesuffix("; ") or None
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
-        return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
+        return f"{let_go}model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 
 def _seen(model: ModelRecord) -> int:

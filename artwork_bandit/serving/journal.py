@@ -22,18 +22,18 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
 
-from artwork_bandit.domain import ActionSet, Decisions
 from artwork_bandit.errors import ArtworkBanditError, Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.serving import ingest
 from artwork_bandit.serving.batcher import Batcher, Job, Waiting
 from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Report
+from artwork_bandit.serving.rows import Logged, Row
+from artwork_bandit.store import attribution
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.attribution import Windows
@@ -60,25 +60,6 @@ MOST_KNOWN_SETS = 1_000_000
 TITLES_REMEMBERED = 20_000
 """Choices of recent requests that a worker keeps, to know a repeat by."""
 REQUEST, EVENTS = "request", "events"
-
-
-class Logged(StrEnum):
-    """Where a row is when the answer leaves."""
-
-    STORED = "stored"
-    SPOOLED = "spooled"
-    REPEATED = "repeated"
-    """Its request id has a row already; this one was dropped."""
-    NOWHERE = "nowhere"
-
-
-class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A request's row of the log, and what must be there for it."""
-
-    decisions: Decisions
-    action_sets: list[ActionSet]
-    asked: str
-    """Fingerprint of what was asked; empty where the service made the request id."""
 
 
 _row = msgspec.msgpack.Decoder(Row)
@@ -109,6 +90,8 @@ class Journal:
         self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
         self._stopped = threading.Event()
         self._pace = Pace(DRAINED_AT_ONCE, write_seconds / 4)
+        self._turn_began = time.monotonic()
+        """When the drainer last had waited for its turn to write."""
         self._drainer = threading.Thread(target=self._drain_for_ever, name="drainer", daemon=True)
         self._drainer.start()
 
@@ -323,10 +306,10 @@ class Journal:
         try:
             with self.spool.draining() as mine:
                 while mine and (entries := self.spool.next(self._pace.size)):
-                    begun = time.monotonic()
-                    with self._pace.timed():
-                        self._bring(entries)
-                    quick = time.monotonic() - begun < self._write_seconds / 2
+                    self._bring(entries)
+                    seconds = time.monotonic() - self._turn_began
+                    self._pace.took(seconds)
+                    quick = seconds < self._write_seconds / 2
                     if quick:
                         self._look()
                     if self._stopped.is_set():
@@ -372,6 +355,9 @@ class Journal:
     ) -> tuple[list[Entry], list[tuple[Entry, str]]]:
         """Store entries; return those that must wait longer, and those that will never be taken:
         whoever sent them has been told that they were accepted."""
+        # Before any row: who waits for a join must hold up nobody that waits for rows.
+        attribution.share(connection)
+        self._turn_began = time.monotonic()
         now = dt.datetime.now(dt.UTC)
         rows = [_row.decode(e.payload) for e in entries if e.kind == REQUEST]
         self._insert_rows(connection, rows, now)

@@ -34,7 +34,8 @@ from artwork_bandit.serving.chooser import (
 )
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.ingest import Batch, Incoming, Report
-from artwork_bandit.serving.journal import Journal, Logged, Row
+from artwork_bandit.serving.journal import Journal
+from artwork_bandit.serving.rows import Logged, Row
 from artwork_bandit.serving.state import Keys, LiveState
 from artwork_bandit.settings import Settings, local_folder
 from artwork_bandit.slots import windows

@@ -25,7 +25,7 @@ from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, wait_for_turn
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import Unit, settled_units, unit_of
+from artwork_bandit.store.units import Unit, first_shown, settled_units, unit_of
 
 Windows = Mapping[str, dt.timedelta]
 """Slot -> how long after an impression of it what follows counts."""
@@ -87,7 +87,9 @@ def taken_in(connection: Connection, found: Sequence[Attributed], windows: Windo
     """Return events as they are to be stored: those whose unit was settled before they came are
     `late`, if they would have counted, else `outside_window`; what names no decision waits."""
     units = [None if e.type is EventType.IMPRESSION else unit for e, unit in found]
-    settled = settled_units(connection, {unit for unit in units if unit is not None})
+    settled = first_shown(
+        connection, settled_units(connection, {unit for unit in units if unit is not None})
+    )
     stored = []
     for (event, _), unit in zip(found, units, strict=True):
         if unit is not None and (first := settled.get(unit)) is not None:
@@ -117,7 +119,7 @@ def join_waiting(connection: Connection, closing: Sequence[Any], windows: Window
         if (unit := unit_of(row))[:3] in places:
             firsts.setdefault(unit, row.occurred_at)
     of_place: defaultdict[tuple[str, str, str], list[Unit]] = defaultdict(list)
-    for unit in firsts.keys() - settled_units(connection, firsts).keys():
+    for unit in firsts.keys() - settled_units(connection, firsts):
         of_place[unit[:3]].append(unit)
 
     def counts(event: Event, of: Unit) -> bool:

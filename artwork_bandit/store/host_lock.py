@@ -16,6 +16,10 @@ except ImportError:  # Windows: whoever locks must also stand being not alone
     _fcntl = None
 
 
+EXCLUDES = _fcntl is not None
+"""Whether a lock that is held here is nobody else's."""
+
+
 @contextlib.contextmanager
 def held(path: str | Path, *, wait: bool) -> Iterator[bool]:
     """Give whether the lock is ours; without `wait`, at once. Raises OSError for a bad path."""

@@ -35,8 +35,11 @@ class Pace:
         """Run a block that works on `size` rows; the next size follows from how long it took."""
         begun = self._clock()
         yield
-        took = max(self._clock() - begun, 1e-9)
-        fitting = min(self.size * self._seconds / took, 2 * self.size, self._most)
+        self.took(self._clock() - begun)
+
+    def took(self, seconds: float) -> None:
+        """Note how long `size` rows took; waiting for a turn is not working."""
+        fitting = min(self.size * self._seconds / max(seconds, 1e-9), 2 * self.size, self._most)
         self.size = max(int(fitting), 1)
 
     def rest(self) -> None:

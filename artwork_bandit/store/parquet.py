@@ -6,10 +6,12 @@ row is named by its number and the rule it breaks, before anything is done with 
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ SMALL = BLOCK // 4
 """Mean rows of a row group below which several make a block."""
 READ_AT_ONCE = 1 << 20
 """Bytes of a column read at once."""
+ABANDONED_SECONDS = 24 * 3600.0
+"""After which a file that is half written is nobody's."""
 CLICKED = "clicked"
 REPEATING = ("title_id", "action_set", "variant_id")
 
@@ -45,6 +49,10 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
 
     `rule` is the version of the rule that the rewards are of.
     """
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of one that was killed
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+                left.unlink()
     # Of a name of its own: another may write the same file.
     partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     schema = pa.schema(
@@ -186,7 +194,7 @@ def _schema_of(file: Path) -> pa.Schema:
         return pa.parquet.read_schema(file)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """Say in words what is wrong with a file."""
     try:

@@ -67,17 +67,19 @@ def join(
     made, pace = 0, store.pace(BATCH)
     while True:
         most = pace.size
-        with store.write() as connection, pace.timed():
+        with store.write() as connection:
             wait_for_turn(connection, f"join {slot.name}")
             # An event may have followed what is of another slot: one joins at a time.
             attribution.alone(connection)
-            closing = connection.execute(sa.select(_closed(slot.name, now - window, most))).all()
-            attribution.join_waiting(connection, closing, windows)
-            known = {(row.request_id, row.position) for row in closing}
-            found = connection.execute(_outcomes(slot.name, window, now - window, most))
-            # What came in between is settled with the next.
-            pending = [row for row in found if (row.request_id, row.position) in known]
-            made += _settle(connection, slot, pending, now)
+            with pace.timed():
+                batch = sa.select(_closed(slot.name, now - window, most))
+                closing = connection.execute(batch).all()
+                attribution.join_waiting(connection, closing, windows)
+                known = {(row.request_id, row.position) for row in closing}
+                found = connection.execute(_outcomes(slot.name, window, now - window, most))
+                # What came in between is settled with the next.
+                pending = [row for row in found if (row.request_id, row.position) in known]
+                made += _settle(connection, slot, pending, now)
         if len(closing) < most:
             return made
         pace.rest()

@@ -16,29 +16,38 @@ Unit = tuple[str, str, str, int, str]
 _UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 
 
-def settled_units(connection: Connection, units: Iterable[Unit]) -> dict[Unit, dt.datetime]:
-    """Return those of the units that have a row, with their first impressions."""
-    columns = [getattr(rewards.c, name) for name in (*_UNIT, "occurred_at")]
-    found: dict[Unit, dt.datetime] = {}
+def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
+    """Return those of the units that have a row."""
+    columns = [getattr(rewards.c, name) for name in _UNIT]
+    found: set[Unit] = set()
     for some in chunks(sorted(units)):
         # Not whole rows: SQLite reads the whole table for an IN of several columns.
         query = sa.select(*columns).where(
             rewards.c.member_id.in_({unit[0] for unit in some}),
             rewards.c.title_id.in_({unit[1] for unit in some}),
         )
-        rows = {unit_of(row): row.occurred_at for row in connection.execute(query)}
-        found |= {unit: rows[unit] for unit in some if unit in rows}
+        found |= {unit_of(row) for row in connection.execute(query)}.intersection(some)
+    return found
+
+
+def first_shown(connection: Connection, settled: Iterable[Unit]) -> dict[Unit, dt.datetime]:
+    """Return the first impressions of settled units."""
+    found: dict[Unit, dt.datetime] = {}
+    for unit in settled:
+        query = sa.select(rewards.c.occurred_at).where(*_is(unit))
+        found[unit] = connection.execute(query).scalar_one()
     return found
 
 
 def decision_of(connection: Connection, unit: Unit) -> tuple[str, int] | None:
     """Return the decision (request, position) whose row a unit is, if it is settled."""
-    columns = [getattr(rewards.c, name) for name in _UNIT]
-    query = sa.select(rewards.c.request_id, rewards.c.position).where(
-        *(column == value for column, value in zip(columns, unit, strict=True))
-    )
+    query = sa.select(rewards.c.request_id, rewards.c.position).where(*_is(unit))
     row = connection.execute(query).first()
     return None if row is None else (row.request_id, int(row.position))
+
+
+def _is(unit: Unit) -> list[sa.ColumnElement[bool]]:
+    return [getattr(rewards.c, name) == part for name, part in zip(_UNIT, unit, strict=True)]
 
 
 def unit_of(row: Any) -> Unit:

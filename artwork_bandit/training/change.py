@@ -38,7 +38,7 @@ change."""
 AS_LIKELY = 3.0
 """Nats of evidence less by which another instant is as good."""
 FEWEST_LEARNED = 10_000
-"""Rows since a change that a model has learned from before it is asked for another. With fewer it
+"""Rows since a change, when a model learned, from which on it is asked for another. With fewer it
 is too sure of itself: two to six tenths of what such models said were true where genres had swapped
 their effects, of which mistaken changes come."""
 FEWEST_ROWS = 1_000

@@ -13,26 +13,32 @@ from pathlib import Path
 
 from artwork_bandit.store import host_lock
 
-PREFIX = "artwork-bandit-training-"
+PREFIX, NEW = "artwork-bandit-training-", "artwork-bandit-new-"
 LOCK = "lock"
 
 
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     """Give a folder that is removed at the end, here or by the next training of this host."""
-    _sweep(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, contextlib.ExitStack() as stack:
-        made = Path(name)
-        stack.enter_context(host_lock.held(made / LOCK, wait=True))
-        yield made
+    parent = Path(tempfile.gettempdir())
+    if host_lock.EXCLUDES:
+        _sweep(parent)
+    made = Path(tempfile.mkdtemp(prefix=NEW))
+    try:
+        with host_lock.held(made / LOCK, wait=True):
+            if host_lock.EXCLUDES:  # only now it may be looked at: it is locked
+                made = made.rename(parent / f"{PREFIX}{made.name.removeprefix(NEW)}")
+            yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def _sweep(parent: Path) -> None:
     """Remove the folders of trainings that were killed; another's, or another user's, stay."""
     for left in parent.glob(f"{PREFIX}*"):
-        lock = left / LOCK
-        with contextlib.suppress(OSError):
-            if lock.exists():  # else it is being made
-                with host_lock.held(lock, wait=False) as nobodys:
-                    if nobodys:
-                        shutil.rmtree(left, ignore_errors=True)
+        with (
+            contextlib.suppress(OSError),
+            host_lock.held(left / LOCK, wait=False) as nobodys,
+        ):
+            if nobodys:
+                shutil.rmtree(left, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -61,11 +62,11 @@ def _run(settings: Settings) -> None:
 def _held(host: str, port: int) -> Iterator[None]:
     """Hold a port that nobody else has or is about to listen on: granian shares its port with any
     other granian, and two services would answer by turns."""
-    user = getattr(os, "getuid", lambda: 0)()
-    lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{port}.lock"
+    user, where = getattr(os, "getuid", lambda: 0)(), re.sub(r"[^\w.]", "-", host)
+    lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{where}-{port}.lock"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a folder that takes no file: the probe has to do
-            if not stack.enter_context(host_lock.held(lock, wait=False)):
+            if port and not stack.enter_context(host_lock.held(lock, wait=False)):
                 raise InvalidInput(
                     f"cannot listen on {host}:{port}: another artwork-bandit has it, "
                     "or is about to; choose another --host or --port"

@@ -1,6 +1,7 @@
 """A catalogue is brought to what a file says, and to nothing that it does not say."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,12 @@ def test_what_is_paused_while_an_import_runs_stays_paused(
 ) -> None:
     pictures = [v for v in fill(store) if v.title_id == "t0"]
     told = [{"variant_id": v.variant_id, "uri": f"{v.uri}?new"} for v in pictures]
+    text = json.dumps({"title_id": "t0", "name": "new", "variants": told})
     path = tmp_path / "catalog.jsonl"
-    path.write_text(json.dumps({"title_id": "t0", "name": "new", "variants": told}))
+    path.write_text(text)
+    pipe, end = os.pipe()
+    os.write(end, text.encode())
+    os.close(end)
     read = catalog_import.read_catalog
     pausing = [pictures[0].variant_id]
 
@@ -33,7 +38,9 @@ def test_what_is_paused_while_an_import_runs_stays_paused(
         return found
 
     monkeypatch.setattr(catalog_import, "read_catalog", meanwhile)
-    changes = catalog_import.import_catalog_file(store, path, NOW, dry_run=False)
+    piped = Path(f"/dev/fd/{pipe}")  # gives its text once
+    changes = catalog_import.import_catalog_file(store, piped, NOW, dry_run=False)
+    os.close(pipe)
     assert (changes.titles_changed, changes.variants_revised) == (1, len(pictures))
     with store.read() as connection:
         after = catalog.get_variant(connection, "t0", pictures[0].variant_id)

@@ -18,7 +18,7 @@ from artwork_bandit.serving.bounded import Bounded
 from artwork_bandit.serving.service import Rung, Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import merges, profiles, rewards
+from artwork_bandit.store import attribution, merges, profiles, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Held, Store
 from artwork_bandit.store.pace import Pace
@@ -226,6 +226,22 @@ def test_a_spooled_event_that_is_refused_is_kept_with_why(quiet: Service) -> Non
         send(quiet, replace(again, visitor_id="v"))
         quiet.journal._drain()
     assert quiet.spool.refused() == [refused]
+
+
+def test_a_drain_waits_for_joins_before_it_holds_rows_that_choices_wait_for(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away(quiet)
+    ask(quiet, "r1")
+    order: list[str] = []
+    insert = quiet.journal._insert_rows
+    monkeypatch.setattr(attribution, "share", lambda *_: order.append("turn"))
+    monkeypatch.setattr(
+        quiet.journal, "_insert_rows", lambda *a: (order.append("rows"), insert(*a))[1]
+    )
+    quiet.journal._drain()
+    assert order[:2] == ["turn", "rows"]
+    assert rows(quiet) == ["r1"]
 
 
 def test_what_waited_for_longer_than_its_window_still_earns_what_followed(

@@ -1,11 +1,12 @@
 """Background work holds nobody up for long."""
 
 import datetime as dt
+import time
 
 import pytest
 
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import pace, rewards
+from artwork_bandit.store import attribution, pace, rewards
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.pace import Pace
 from tests.simulated import WINDOW, Simulation
@@ -35,6 +36,21 @@ def test_sizes_find_what_fits() -> None:
     assert run(paced, clock, 1e-3, 2)[-1] == pytest.approx(100, abs=1)
     assert run(paced, clock, 1.0, 2)[-1] == 1  # never nothing
     assert max(run(paced, clock, 1e-9, 20)) == 5_000
+
+
+def test_waiting_for_a_turn_is_no_work(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a join behind large batches of events would come down to a row at a time."""
+    store = Store(sqlite_url)
+    simulation = Simulation.begin(store, sqlite_url, titles=3, members=20)
+    simulation.visits(20)
+    paced = Pace(5_000, 0.1)
+    monkeypatch.setattr(Store, "pace", lambda *_: paced)
+    monkeypatch.setattr(attribution, "alone", lambda *_: time.sleep(1.0))
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    assert rewards.join(store, SLOTS["artwork"], WINDOW, later) > 0
+    assert paced.size > 250
+    simulation.service.close()
+    store.close()
 
 
 def test_others_write_while_a_join_goes_on(
