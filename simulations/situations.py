@@ -1,8 +1,9 @@
 """What a model does where it knows little, where there is nothing to learn, and where clicks lie.
 
-    python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5]
+    python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5] [--only NAME]
 
-Three tables, in the world of `simulations.learning`, with 95% intervals over seeds:
+Three tables (`new`, `beta-0`, `misleading`), in the world of `simulations.learning`, with 95%
+intervals over seeds:
 
 new things     the live policy (its exploration included) against uniform in the first 50
                impressions of titles, and of variants of known titles, that its log had none of
@@ -36,6 +37,7 @@ from simulations.worlds import START, Setting, UniformLog, movielens, uniform_lo
 NEW_TITLES, NEW_VARIANTS = 30, 60
 FIRST = 50
 TITLES = 300
+TABLES = ("new", "beta-0", "misleading")
 LEARNED = ("means", "shrunken means", "shrunken towards compositions")
 """Policies that show everybody the same."""
 MISLEADING = 2
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--movielens", type=Path, required=True)
     parser.add_argument("--rows", default="20000,100000")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", choices=TABLES, help="one table")
     arguments = parser.parse_args()
     console = Console(width=110)
     sizes = [int(text) for text in arguments.rows.split(",")]
@@ -246,17 +249,20 @@ def main() -> None:
     def log(seed: int, size: int, beta: float) -> UniformLog:
         return uniform_log(world(seed, beta), size, np.random.default_rng([seed, size]))
 
-    console.print(_new_table(world, sizes, arguments.seeds))
-    console.print(
-        rates("Beta 0: quality plays per impression", lambda s, n: beta_0(log(s, n, 0.0)),
-              sizes, arguments.seeds,
-              lambda f: max(f[name] for name in LEARNED), "the best learned")
-    )  # fmt: skip
-    console.print(
-        rates("Misleading variants: quality plays per impression",
-              lambda s, n: misleading(log(s, n, 0.5)), sizes, arguments.seeds,
-              lambda f: f["knows which mislead"], "one that knows")
-    )  # fmt: skip
+    made: dict[str, Callable[[], Table]] = {
+        "new": lambda: _new_table(world, sizes, arguments.seeds),
+        "beta-0": lambda: rates(
+            "Beta 0: quality plays per impression", lambda s, n: beta_0(log(s, n, 0.0)),
+            sizes, arguments.seeds, lambda f: max(f[name] for name in LEARNED), "the best learned",
+        ),
+        "misleading": lambda: rates(
+            "Misleading variants: quality plays per impression",
+            lambda s, n: misleading(log(s, n, 0.5)), sizes, arguments.seeds,
+            lambda f: f["knows which mislead"], "one that knows",
+        ),
+    }  # fmt: skip
+    for name in TABLES if arguments.only is None else (arguments.only,):
+        console.print(made[name]())
 
 
 def _new_table(world: Callable[[int, float], Setting], sizes: list[int], seeds: int) -> Table:
