@@ -46,3 +46,9 @@ class Ageing:
             age = age + self.older * (occurred_at < self.changed_at)
         found: Floats = np.maximum(np.exp2(-self.times * age), SMALLEST_WEIGHT)
         return found
+
+    def faded(self, at: int, last: int) -> float:
+        """Return what weights as of microsecond `at` are to be multiplied with once the newest row
+        is of `last`; what a change makes of them, they have in them."""
+        age = (last - at) / (self.half_life / dt.timedelta(microseconds=1))
+        return float(2.0 ** (-self.times * age))

@@ -53,7 +53,7 @@ class Clicks(NamedTuple):
     were; and of what the latter and all of them earned, as shares of the most there is."""
 
     def aged(self, at: int, ageing: Ageing) -> Floats:
-        found: Floats = self.sums * ageing.weights(np.array([self.at]), at)
+        found: Floats = self.sums * ageing.faded(self.at, at)
         return found
 
 

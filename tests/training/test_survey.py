@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from artwork_bandit.domain import ActionSet, Context, Contexts, ReplayBlock, Var
 from artwork_bandit.policies.block import InMemory, names_only
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import survey
+from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import Counts
 from tests.taught import log, variants
 
@@ -69,6 +71,25 @@ def test_a_variant_is_known_as_it_was_shown_last_however_the_log_is_cut() -> Non
         more.add(piece, lookup, BOUNDS)
         counts += more
     assert {shown.revision for shown in counts.variants.values()} == {2}
+
+
+def test_clicks_before_a_change_weigh_the_same_however_the_log_is_cut() -> None:
+    block = log(1_000)
+    block = replace(block, clicked=(np.arange(1_000) % 3 == 0).astype(float))
+    ageing = Ageing(half_life=dt.timedelta(days=30), changed_at=int(block.occurred_at[700]))
+
+    def clicks(pieces: Iterable[ReplayBlock]) -> dict[int, list[float]]:
+        counts = Counts(ageing=ageing)
+        for piece in pieces:
+            counts.add(piece, names_only, BOUNDS)
+        last = int(block.occurred_at[-1])
+        return {key: found.aged(last, ageing).tolist() for key, found in counts.clicked.items()}
+
+    whole = clicks([block])
+    cut = clicks(block.take(np.arange(i, i + 100)) for i in range(0, 1_000, 100))
+    assert cut.keys() == whole.keys()
+    for key, sums in whole.items():
+        assert cut[key] == pytest.approx(sums, rel=1e-9)
 
 
 class Looked(list[Context]):
