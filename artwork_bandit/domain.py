@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Objects = npt.NDArray[np.object_]
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 HOURS, SATURDAY = 4, 5
 """Of a part of the day; and the first day of the weekend, Monday being 0."""
 CLUSTERS = 65_536
@@ -249,9 +250,11 @@ class ModelRecord:
 class Contexts:
     """The contexts of rows. Rows of one page share theirs, which is then looked at once."""
 
-    def __init__(self, distinct: Sequence[Context], of_row: Ints) -> None:
-        """Row i was asked in `distinct[of_row[i]]`, which may be made when it is looked at."""
-        self._distinct, self._of_row = distinct, of_row
+    def __init__(
+        self, distinct: Sequence[Context], of_row: Ints, texts: Sequence[str] | None = None
+    ) -> None:
+        """Row i was asked in `distinct[of_row[i]]`, perhaps made of JSON `texts` later."""
+        self._distinct, self._of_row, self._texts = distinct, of_row, texts
 
     @staticmethod
     def of(contexts: Sequence[Context]) -> Contexts:
@@ -274,12 +277,15 @@ class Contexts:
 
     def take(self, rows: Ints) -> Contexts:
         """Return the contexts of some rows."""
-        return Contexts(self._distinct, self._of_row[rows])
+        return Contexts(self._distinct, self._of_row[rows], self._texts)
+
+    def as_json(self, row: int) -> str | bytes:
+        """Return one as JSON, without looking at it where it came as that."""
+        at = int(self._of_row[row])
+        return msgspec.json.encode(self._distinct[at]) if self._texts is None else self._texts[at]
 
     def used(self) -> tuple[list[Context], Ints]:
         """Return the contexts that there are among the rows, and each row's place among them."""
-        if not len(self):
-            return [], self._of_row
         there = np.bincount(self._of_row) > 0
         place = np.cumsum(there) - 1
         return [self._distinct[i] for i in np.flatnonzero(there).tolist()], place[self._of_row]
@@ -307,7 +313,6 @@ class ReplayBlock:
     reward: Floats
     """n, larger is better."""
     contexts: Contexts
-    """n."""
     cells: Objects
     """n, cell names or None."""
     clicked: Floats | None = None
@@ -369,9 +374,8 @@ def ranges(starts: Ints, sizes: Ints) -> Ints:
     >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
-    total = int(sizes.sum())
-    ends = np.cumsum(sizes)
-    found: Ints = np.arange(total, dtype=np.int64) + np.repeat(starts - (ends - sizes), sizes)
+    before = np.cumsum(sizes) - sizes
+    found: Ints = np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
     return found
 
 
@@ -394,6 +398,3 @@ def microseconds(instant: dt.datetime) -> int:
 def instant(microseconds_since_epoch: int) -> dt.datetime:
     """Return the aware UTC datetime of microseconds since 1970."""
     return _EPOCH + dt.timedelta(microseconds=microseconds_since_epoch)
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -1,5 +1,6 @@
 """Values: taking rows of a block keeps what belongs to them, and nothing else."""
 
+import msgspec
 import numpy as np
 
 from artwork_bandit.domain import ActionSet, Context, Contexts, ReplayBlock
@@ -56,3 +57,11 @@ def test_contexts_that_rows_share_are_looked_at_once_and_only_those_that_are_the
     assert distinct.looked == [1, 3]
     assert [c.hour for c in contexts] == [3, 1, 3]
     assert Contexts.unknown(0).used()[0] == []
+
+
+def test_contexts_that_came_as_json_are_told_as_they_came_without_a_look() -> None:
+    text = '{"hour": 3, "genres": {}}'
+    never: list[Context] = []
+    contexts = Contexts(never, np.array([0, 1]), ["{}", text]).take(np.array([1]))
+    assert contexts.as_json(0) == text
+    assert msgspec.json.decode(Contexts.of([Context(hour=3)]).as_json(0))["hour"] == 3

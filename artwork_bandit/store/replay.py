@@ -279,7 +279,7 @@ def _block(page: _Page, sets: dict[int, ActionSet]) -> ReplayBlock:
         reward=page.earned,
         contexts=Contexts.unknown(len(page.chosen))
         if page.texts is None
-        else Contexts(_Decoded(page.texts), page.context_of),
+        else Contexts(_Decoded(page.texts), page.context_of, page.texts),
         cells=page.cells,
         clicked=page.clicked,
     )

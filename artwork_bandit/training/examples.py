@@ -20,6 +20,7 @@ from artwork_bandit.policies.precision import Information
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
+from artwork_bandit.store.ahead import ahead
 from artwork_bandit.training import information
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import Survey, member_numbers, shares, teaches
@@ -62,7 +63,8 @@ def write(
     rows: list[Rows] = []
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
     bounds = slot.reward.bounds
-    for made in log.map(_texts, lookup, found, form, bounds, ageing, since, with_rows):
+    made_of = log.map(_texts, lookup, found, form, bounds, ageing, since, with_rows)
+    for made in ahead(made_of):  # whoever reads what is written need not be waited for
         out.write(made.text)
         lines += made.lines
         weight, squared = weight + made.weight, squared + made.squared

@@ -47,8 +47,8 @@ class Seen(NamedTuple):
     """Of the member."""
     at: int
     """Microseconds since 1970 UTC."""
-    context: bytes
-    """Packed: most are replaced or left out before they are looked at, and a history of a hundred
+    context: str | bytes
+    """JSON: most are replaced or left out before they are looked at, and a history of a hundred
     titles takes a tenth of the room."""
 
 
@@ -177,8 +177,8 @@ class Counts:
         self._expect(hashes)
         for member, row in latest.items():
             if hashes[member] <= self.largest:
-                packed = msgspec.msgpack.encode(block.contexts[row])
-                seen = Seen(hashes[member], int(block.occurred_at[row]), packed)
+                text = block.contexts.as_json(row)
+                seen = Seen(hashes[member], int(block.occurred_at[row]), text)
                 self._see(member, seen)
 
     def _hash(self, member: str) -> int:
@@ -202,8 +202,8 @@ class Counts:
     def sampled(self) -> list[Context]:
         """Return the contexts of the members of smallest hash, in its order."""
         ordered = sorted((seen.hashed, member) for member, seen in self.members.items())
-        unpacked = msgspec.msgpack.Decoder(Context).decode
-        return [unpacked(self.members[member].context) for _, member in ordered[:MOST_MEMBERS]]
+        made = msgspec.json.Decoder(Context).decode
+        return [made(self.members[member].context) for _, member in ordered[:MOST_MEMBERS]]
 
     def _within(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(self.first, first)
