@@ -127,9 +127,9 @@ def predictor(model: Path) -> Iterator[Predictor]:
     )
 
     def predict(line: str) -> float:
-        example = workspace.parse(line)
+        example = workspace.parse(line, vowpalwabbit.LabelType.SIMPLE)
         try:
-            return float(workspace.predict(example))
+            return float(workspace.predict(example, vowpalwabbit.PredictionType.SCALAR))
         finally:
             workspace.finish_example(example)  # or it leaks
 
