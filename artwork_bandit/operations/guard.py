@@ -14,7 +14,7 @@ import math
 from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
-from artwork_bandit.operations.editing import GUARD, Editor
+from artwork_bandit.operations.model_editing import GUARD, ModelEditor
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
@@ -74,7 +74,7 @@ def _demote(
 ) -> str | None:  # fmt: skip
     try:
         with store.write() as connection:
-            editor = Editor(connection=connection, author=GUARD, now=now)
+            editor = ModelEditor(connection=connection, author=GUARD, now=now)
             editor.roll_back(slot.name, reason, seen=version)
     except Overtaken:  # somebody has let it go, or promoted another, meanwhile
         return None

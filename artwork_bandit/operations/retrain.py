@@ -27,10 +27,10 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.cluster import reading
 from artwork_bandit.operations.database_source import model_target
-from artwork_bandit.operations.editing import GATE, Editor
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.policy import Uniform
@@ -116,7 +116,7 @@ def carry_out(
     verdict, reason = _considered(settings, planned, verdict, reason)
     made = _settings(planned, trained)
     with store.write() as connection:
-        editor = Editor(connection=connection, author=GATE, now=clock())
+        editor = ModelEditor(connection=connection, author=GATE, now=clock())
         editor.take_turn(planned.slot.name)
         # What people or the guard have done while this was trained and judged stands.
         serves = registry.live(connection, planned.slot.name)

@@ -10,8 +10,9 @@ import pytest
 
 from artwork_bandit.operations import cluster
 from artwork_bandit.operations import retrain as retraining
-from artwork_bandit.operations.editing import GUARD, Editor
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.model_editing import GUARD
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain

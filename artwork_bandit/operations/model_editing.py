@@ -1,0 +1,128 @@
+"""Changes of which models choose, by people, the gate and the guard: promoted, rolled back, named
+challengers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from artwork_bandit.domain import ModelRecord
+from artwork_bandit.errors import Conflict, Overtaken
+from artwork_bandit.store import changes, registry
+from artwork_bandit.store.engine import Connection, wait_for_turn
+
+CHALLENGER_NAMED = "challenger named"
+GATE, GUARD = "gate", "guard"
+"""Who promotes a model that the held-out log speaks for, and who demotes one that is surely worse
+than the baseline, in the record of changes: no people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEditor:
+    """Somebody who changes which models serve, in one transaction."""
+
+    connection: Connection
+    author: str
+    now: dt.datetime
+
+    def challenge(self, version: int, undoes: int | None = None) -> int | None:
+        """Make a model the challenger of its slot; raises NotFound, BrokenModel if its bytes are
+        not what was trained, Conflict if it is the live one."""
+        record = registry.get(self.connection, version)
+        self.take_turn(record.slot)
+        registry.load(self.connection, version)
+        live = registry.live(self.connection, record.slot)
+        if live is not None and live.version == version:
+            raise Conflict(f"model {version} is live: it cannot challenge itself")
+        before = registry.challenger(self.connection, record.slot)
+        if before is None or before.version != version:
+            registry.challenge(self.connection, version, self.now)
+        elif self.author == GATE or self.named_by(record.slot) is not None:
+            return None  # else it is the gate's no more
+        return changes.record(
+            self.connection, self.author, CHALLENGER_NAMED, self.now, slot=record.slot,
+            before={"challenger": before and before.version}, after={"challenger": version},
+            undoes=undoes,
+        )  # fmt: skip
+
+    def named_by(self, slot: str) -> tuple[int, str] | None:
+        """Return the challenger that somebody has named by hand, and who: their test is theirs
+        to end."""
+        found = registry.challenger(self.connection, slot)
+        change = changes.last(self.connection, CHALLENGER_NAMED, slot)
+        if found is None or change is None or change.author in (GATE, GUARD):
+            return None
+        named = change.after is not None and change.after["challenger"] == found.version
+        return (found.version, change.author) if named else None
+
+    def promote(
+        self, version: int, reason: str | None = None, undoes: int | None = None,
+        metrics: Mapping[str, Any] | None = None, seen: int | None = None,
+    ) -> int:  # fmt: skip
+        """Make a model the live one, whatever the gate said; raises NotFound, BrokenModel if its
+        bytes are not what was trained, Conflict if it is live already, or if the model that was
+        `seen` to be live (0 for none) is not. `metrics` are the gate's, if it is the gate that
+        promotes."""
+        record = registry.get(self.connection, version)
+        self.take_turn(record.slot)
+        registry.load(self.connection, version)
+        live = registry.live(self.connection, record.slot)
+        _require_seen(live, seen)
+        if live is not None and live.version == version:
+            raise Conflict(f"model {version} is live already")
+        said = reason or f"promoted by {self.author}"
+        challenger, stays = self._challenger(record.slot)
+        registry.promote(
+            self.connection, version, said, self.now, metrics, challenged=stays,
+            undoes=undoes is not None,
+        )  # fmt: skip
+        before = {"status": record.status, "challenger": None if stays else challenger}
+        return self._model("model promoted", record.slot, live, version, undoes, before)
+
+    def roll_back(
+        self, slot: str, reason: str | None = None, undoes: int | None = None,
+        seen: int | None = None,
+    ) -> int:  # fmt: skip
+        """Go back to the model that was live before; raises Conflict if there is none, or if the
+        model that was `seen` to be live is not."""
+        self.take_turn(slot)
+        live = registry.live(self.connection, slot)
+        _require_seen(live, seen)
+        challenger, stays = self._challenger(slot)
+        said = reason or f"rolled back by {self.author}"
+        now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
+        before = {"challenger": None if stays else challenger}
+        return self._model("model rolled back", slot, live, now_live, undoes, before)
+
+    def take_turn(self, slot: str) -> None:
+        """Have nobody else change what is live, or who challenges, until this is done: what is read
+        from now on is what stands."""
+        wait_for_turn(self.connection, f"models {slot}")
+
+    def _challenger(self, slot: str) -> tuple[int | None, bool]:
+        """Return the slot's challenger, and whether it goes on when another model goes live: no
+        program ends a test that somebody has set up."""
+        found = registry.challenger(self.connection, slot)
+        stays = self.author in (GATE, GUARD) and self.named_by(slot) is not None
+        return None if found is None else found.version, stays
+
+    def _model(
+        self, action: str, slot: str, before: ModelRecord | None, after: int | None,
+        undoes: int | None, more: Mapping[str, Any] | None = None,
+    ) -> int:  # fmt: skip
+        live = {"live": None if before is None else before.version}
+        return changes.record(
+            self.connection, self.author, action, self.now, slot=slot,
+            before=live | dict(more or {}), after={"live": after}, undoes=undoes,
+        )  # fmt: skip
+
+
+def _require_seen(live: ModelRecord | None, seen: int | None) -> None:
+    now = 0 if live is None else live.version
+    if seen is not None and seen != now:
+        raise Overtaken(
+            f"{f'model {now}' if now else 'no model'} is live by now: somebody else, or the gate, "
+            "was faster; look again before you decide"
+        )
