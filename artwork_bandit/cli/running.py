@@ -99,7 +99,7 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
             click.echo(f"  {each.slot}: joined {each.joined:,} rewards")
             waits = None if each.trained or each.waits is None else f"not trained: {each.waits}"
             failed = each.failed and f"failed: {each.failed}"
-            for said in (each.demoted, each.trained, waits, failed):
+            for said in (each.demoted, each.decided, each.trained, waits, failed):
                 if said:
                     click.echo(f"  {each.slot}: {said}")
         sys.exit(any(each.failed for each in done or ()))

@@ -8,6 +8,7 @@ candidate has not seen, by the paired doubly robust difference clustered by memb
     live        if the difference is above 0 and its 95% interval above -margin x the incumbent's
                 value (non-inferiority)
     challenger  otherwise: it may be better, and the challenger cell can tell, if it has members
+                (`guard.end_challenge`)
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""Automatic demotion: a live model that does worse than one fixed picture must not stay.
+"""What cells say: a live model that does worse than one fixed picture must not stay, and a model
+that the gate could not judge goes live, or challenges no more, by what its own cell tells.
 
-The take fraction of what the live model chose in its cell is compared with the baseline cell's
-since it went live. Members of different cells are different people, so this is a plain A/B
-comparison, clustered by member, at whatever moment the worker looks: the interval is a confidence
-sequence (`estimators.sequence`), or looking every few minutes would demote good models by chance.
+Take fractions of what models chose in their cells are compared: the live model's with the baseline
+cell's since it went live, the challenger's with the live one's since it challenges. Members of
+different cells are different people, so these are plain A/B comparisons, clustered by member, at
+whatever moment the worker looks: the intervals are confidence sequences (`estimators.sequence`), or
+looking every few minutes would demote and promote by chance.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
 
 ALPHA = 0.01
-"""Probability that a model no worse than the baseline is ever demoted."""
+"""Probability that a model no worse than the baseline is ever demoted, that a challenger no better
+than the live model ever takes its place, and that one no worse ever ends."""
 FEWEST_PLAYS = 60
-"""Quality plays in the baseline cell before the first look, and in the live cell if it were as
-good: a model whose pictures are broken has none."""
+"""Quality plays in the better cell before the first look, and in the other if it were as good: a
+model whose pictures are broken has none."""
 TIGHTEST = 20_000
 """Units at which the interval is tightest."""
 Z_95 = 1.96
@@ -50,6 +53,53 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     if (worse := surely_worse(found, baseline)) is None:
         return None
     return _demote(store, slot, now, live.version, f"model {live.version} demoted: {worse}")
+
+
+def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
+    """Make the slot's challenger the live model if its cell is surely above what is live, or end
+    its challenge if it is surely below.
+
+    One that somebody has named is theirs to end, and one that learned another rule's rewards goes
+    live by hand only. Returns the reason, which the registry keeps, or None.
+    """
+    with store.read() as connection:
+        challenge = registry.challenged_since(connection, slot.name)
+        if challenge is None:
+            return None
+        version, since = challenge
+        learned = registry.get(connection, version).settings.get("reward_rule")
+        live = registry.live(connection, slot.name)
+        if (last := registry.last_promotion(connection, slot.name)) is not None:
+            since = max(since, last.promoted_at)
+        its_own = aggregates.by_cell(connection, slot.name, since, None, version)
+        serves = 0 if live is None else live.version
+        others = aggregates.by_cell(connection, slot.name, since, None, serves or None)
+    none = aggregates.Counts.none()
+    counts = its_own.get("challenger", none), others.get("live", none)
+    found, rival = (proportion(each.units, each.quality_plays) for each in counts)
+    against = f"model {serves}" if serves else "uniform choice"
+    better = surely_worse(rival, found, "the challenger cell")
+    worse = surely_worse(found, rival, "the live cell")
+    if learned != slot.reward.version or not (better or worse):
+        return None
+    reason = (
+        f"model {version} did better than {against}: {better}" if better
+        else f"model {version} challenges no more: {worse}"
+    )  # fmt: skip
+    try:
+        with store.write() as connection:
+            editor = ModelEditor(connection=connection, author=GUARD, now=now)
+            editor.take_turn(slot.name)
+            still = registry.challenged_since(connection, slot.name) == challenge
+            if not still or editor.named_by(slot.name):
+                return None
+            if better:
+                editor.promote(version, reason, seen=serves)
+            else:
+                editor.reject_challenger(slot.name, reason)
+    except (Overtaken, BrokenModel):  # another model is live by now, or it is damaged
+        return None
+    return reason
 
 
 def demote_if_damaged(store: Store, slot: Slot, now: dt.datetime) -> str | None:
@@ -81,8 +131,11 @@ def _demote(
     return reason
 
 
-def surely_worse(live: Proportion, baseline: Proportion) -> str | None:
-    """Return why the live cell is surely below the baseline cell, or None if it is not."""
+def surely_worse(
+    live: Proportion, baseline: Proportion, where: str = "the baseline cell"
+) -> str | None:
+    """Return why the live cell is surely below the baseline cell, or another, or None if it is
+    not."""
     if live.rate is None or baseline.rate is None:
         return None
     if min(baseline.successes, live.count * baseline.rate) < FEWEST_PLAYS:
@@ -95,7 +148,7 @@ def surely_worse(live: Proportion, baseline: Proportion) -> str | None:
     if upper >= 0:
         return None
     return (
-        f"take fraction {live.rate:.4f} against {baseline.rate:.4f} in the baseline cell; at any "
+        f"take fraction {live.rate:.4f} against {baseline.rate:.4f} in {where}; at any "
         f"look the difference is below {upper:+.4f} with {1 - ALPHA:.0%} confidence"
     )
 

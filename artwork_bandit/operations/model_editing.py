@@ -10,13 +10,15 @@ from typing import Any
 
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import Conflict, Overtaken
-from artwork_bandit.store import changes, registry
+from artwork_bandit.policies.cells import shares_of
+from artwork_bandit.slots import Slot
+from artwork_bandit.store import cells, changes, registry
 from artwork_bandit.store.engine import Connection, wait_for_turn
 
-CHALLENGER_NAMED = "challenger named"
+CHALLENGER_NAMED, CHALLENGER_ENDED = "challenger named", "challenger ended"
 GATE, GUARD = "gate", "guard"
-"""Who promotes a model that the held-out log speaks for, and who demotes one that is surely worse
-than the baseline, in the record of changes: no people."""
+"""Who promotes a model that the held-out log speaks for, and who goes by what cells say, in the
+record of changes: no people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,30 @@ class ModelEditor:
             return None
         named = change.after is not None and change.after["challenger"] == found.version
         return (found.version, change.author) if named else None
+
+    def tried_until(self, slot: Slot) -> dt.datetime | None:
+        """Return until when the challenger's cell is to tell of it before another takes its place:
+        until each of the cell's members who came has been drawn anew. None if nobody challenges,
+        the cell has no members, or that is over."""
+        found = registry.challenged_since(self.connection, slot.name)
+        if found is None or not shares_of(cells.read(self.connection)).get("challenger"):
+            return None
+        until = found[1] + slot.period
+        return until if self.now < until else None
+
+    def reject_challenger(self, slot: str, reason: str) -> int:
+        """End the challenge of a slot's challenger, which its cell speaks against. Raises Conflict
+        if there is none."""
+        self.take_turn(slot)
+        found = registry.challenger(self.connection, slot)
+        if found is None:
+            raise Conflict(f"no model challenges in slot {slot!r}")
+        registry.unchallenge(self.connection, slot)
+        registry.reject(self.connection, found.version, reason)
+        return changes.record(
+            self.connection, self.author, CHALLENGER_ENDED, self.now, slot=slot,
+            before={"challenger": found.version}, after={"challenger": None},
+        )  # fmt: skip
 
     def promote(
         self, version: int, reason: str | None = None, undoes: int | None = None,

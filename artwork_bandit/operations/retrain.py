@@ -59,7 +59,7 @@ class Outcome:
     promoted: bool
     verdict: str
     """`live`, `challenger`, `rejected`; `candidate` if what it was judged by serves no more, if it
-    would be the challenger and somebody has named another, or if another rule is in force."""
+    would be the challenger and another still is, or if another rule is in force."""
     reason: str
     rows: int
     """Rows learned from, those of the model that was gone on from included."""
@@ -127,6 +127,9 @@ def carry_out(
         elif verdict == "challenger" and (named := editor.named_by(planned.slot.name)):
             verdict = "candidate"
             reason = f"{reason}, but it has model {named[0]}, which {named[1]} named"
+        elif verdict == "challenger" and (until := editor.tried_until(planned.slot)):
+            verdict = "candidate"
+            reason = f"{reason}, but another is tried there until {until:%Y-%m-%d %H:%M}Z"
         version = registry.register(
             connection, slot=planned.slot.name, data=trained.bundle.encode(),
             window=(trained.window_from, trained.window_to), rows=trained.rows,

@@ -6,7 +6,8 @@ at any moment: the next one goes on where the log is. All that one keeps in memo
 not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
-    guard   after each join: the live model goes if it is surely worse than the baseline
+    guard   after each join: the live model goes if it is surely worse than the baseline, and the
+            gate's challenger goes live, or challenges no more, if its cell surely says so
     train   when the log, or what came since the last change, has doubled, or the newest model is
             older than `train_seconds` and either has grown by a tenth, or the log by a hundredth if
             the training goes on from the live model (`warm_starts`) or what it had learned has
@@ -31,7 +32,7 @@ from typing import Literal, NamedTuple
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.guard import demote_if_damaged, demote_if_worse
+from artwork_bandit.operations.guard import demote_if_damaged, demote_if_worse, end_challenge
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -83,6 +84,8 @@ class Done:
     slot: str
     joined: int = 0
     demoted: str | None = None
+    decided: str | None = None
+    """What became of a challenger."""
     trained: str | None = None
     """What became of a new model."""
     waits: str | None = None
@@ -162,6 +165,9 @@ class Worker:
         demoted = demote_if_worse(self._store, slot, now) if joined else None
         if demoted is not None:
             log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
+        decided = end_challenge(self._store, slot, now) if joined else None
+        if decided is not None:
+            log.info("challenge_ended", extra={"slot": slot.name, "reason": decided})
         waits = None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
@@ -172,7 +178,10 @@ class Worker:
         if waits is not None and not self._waits.get(slot.name):  # once: it is the same for hours
             log.info("training_waits", extra={"slot": slot.name, "why": waits})
         self._waits[slot.name] = waits is not None
-        found = Done(slot=slot.name, joined=joined, demoted=demoted, trained=trained, waits=waits)
+        found = Done(
+            slot=slot.name, joined=joined, demoted=demoted, decided=decided, trained=trained,
+            waits=waits,
+        )  # fmt: skip
         if joined or trained:
             log.info(
                 "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}

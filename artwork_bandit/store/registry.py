@@ -138,6 +138,15 @@ def unchallenge(connection: Connection, slot: str) -> None:
     generations.bump(connection, "models")
 
 
+def reject(connection: Connection, version: int, reason: str) -> None:
+    """Say of a candidate that it is no good, and why."""
+    connection.execute(
+        sa.update(models)
+        .where(models.c.version == version, models.c.status == "candidate")
+        .values(status="rejected", reason=reason)
+    )
+
+
 def previous(connection: Connection, slot: str) -> int | None:
     """Return the model that was live before the one that is, None for no model; raises Conflict if
     none is live."""

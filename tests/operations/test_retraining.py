@@ -1,5 +1,6 @@
 """What a training leaves behind, whatever happens while it goes on."""
 
+import datetime as dt
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import CLICKS
-from artwork_bandit.store import changes, parquet, registry, replay
+from artwork_bandit.store import cells, changes, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
@@ -109,6 +110,32 @@ def test_whom_somebody_has_named_challenges_until_somebody_ends_it(
     edited(store, simulation, "challenge", its_own)
     assert train("challenger") == "candidate"  # the same, but somebody's now
     assert challenger() == its_own
+
+
+def test_who_is_tried_in_the_challenger_cell_has_time_to_show_it(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    with store.write() as connection:
+        cells.set_shares(connection, {"live": 0.9, "challenger": 0.1})
+    begun = simulation.later()
+
+    def train(after: dt.timedelta) -> tuple[str, str]:
+        gate_meanwhile(monkeypatch, "challenger", lambda: None)
+        made = retrain(store, ARTWORK, settings, begun + after)
+        return made.verdict, made.reason
+
+    assert train(dt.timedelta(0))[0] == "challenger"
+    verdict, reason = train(ARTWORK.period - dt.timedelta(hours=1))
+    assert verdict == "candidate"
+    with store.read() as connection:
+        _, since = registry.challenged_since(connection, "artwork")
+    until = since + ARTWORK.period
+    assert reason == f"for the test, but another is tried there until {until:%Y-%m-%d %H:%M}Z"
+    assert train(ARTWORK.period + dt.timedelta(hours=1))[0] == "challenger"
+    with store.read() as connection:
+        assert registry.challenger(connection, "artwork").version == 3
 
 
 def test_who_promotes_while_the_gate_does_comes_after_it(

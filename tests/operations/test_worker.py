@@ -12,15 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from artwork_bandit.domain import Event, EventType
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.estimators.proportion import proportion
-from artwork_bandit.operations.guard import demote_if_worse, surely_worse
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.retrain import carry_out, retrain
@@ -30,8 +27,8 @@ from artwork_bandit.operations.worker import Done, Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, parquet, registry, replay, reports
 from artwork_bandit.store import events as event_store
+from artwork_bandit.store import parquet, registry, replay, reports
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Entry, Spool
@@ -153,73 +150,6 @@ def test_a_worker_that_waits_takes_over_and_stops_when_told(simulation: Simulati
     assert not thread.is_alive()
     other.close()
     other_store.close()
-
-
-def test_a_model_worse_than_the_baseline_is_demoted(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = simulation.service.store
-    simulation.visits(1500)
-    outcome = retrain(store, ARTWORK, simulation.settings, simulation.later())
-    with store.read() as connection:
-        good = registry.load(connection, outcome.version)
-    worst = replace(
-        good,
-        model=replace(good.model, weights=-good.model.weights, own_effects=-good.model.own_effects),
-        canaries=[msgspec.structs.replace(c, score=-c.score) for c in good.canaries],
-    )
-    simulation.now += dt.timedelta(days=30)
-    with store.write() as connection:
-        cells.set_shares(connection, {"baseline": 0.5, "live": 0.5})
-        version = registry.register(
-            connection, slot="artwork", data=worst.encode(), window=(None, None), rows=1,
-            settings={}, now=simulation.now,
-        )  # fmt: skip
-        registry.promote(connection, version, "a mistake", simulation.now)
-    simulation.service.state.refresh()
-    simulation.visits(50)
-    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
-    with monkeypatch.context() as patched:
-        patched.delattr(Store, "write")  # looking holds nobody up
-        assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too early to tell
-    reason = None
-    for _ in range(10):
-        simulation.visits(250)
-        join_rewards(store, ARTWORK, simulation.settings, simulation.later())
-        if reason := demote_if_worse(store, ARTWORK, simulation.later()):
-            break
-    assert reason is not None
-    assert "demoted" in reason
-    with store.read() as connection:
-        live = registry.live(connection, "artwork")
-    assert live is None or live.version != version
-    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
-    later = simulation.later() + dt.timedelta(hours=2)
-    with store.write() as connection:
-        registry.promote(connection, version, "once more", later)
-    assert demote_if_worse(store, ARTWORK, later) is None  # judged by what it chooses from now on
-
-
-def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = simulation.service.store
-    simulation.visits(900)
-    first, second = (
-        retrain(store, ARTWORK, simulation.settings, simulation.later()).version for _ in range(2)
-    )
-
-    def counts(*_: object) -> str:
-        with store.write() as connection:
-            registry.promote(connection, second, "by hand", simulation.later())
-        return "worse"
-
-    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", counts)
-    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
-    with store.read() as connection:
-        assert registry.live(connection, "artwork").version == second != first
-    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", lambda *_: "worse")
-    assert "worse" in str(demote_if_worse(store, ARTWORK, simulation.later()))
 
 
 def test_a_spool_left_behind_is_drained_whoever_leads(simulation: Simulation) -> None:
@@ -409,27 +339,6 @@ def test_joins_go_on_while_a_model_trains(
     assert "model 1 live" in trained
     assert artwork().trained is None
     worker.close()
-
-
-def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
-    units, many, few = np.full(256, 100.0), np.full(256, 12.0), np.full(256, 8.0)
-    assert surely_worse(proportion(units, many), proportion(units, few)) is None
-    assert surely_worse(proportion(units, few), proportion(units, many)) is not None
-    scarce = np.zeros(256)
-    scarce[:10] = 1
-    assert surely_worse(proportion(units, scarce), proportion(units, scarce * 5)) is None
-    assert surely_worse(proportion(units / 60, scarce), proportion(units, many)) is None
-
-
-@pytest.mark.parametrize("plays", [0.0, 0.1])
-def test_a_model_whose_pictures_nobody_plays_is_demoted(plays: float) -> None:
-    units, many = np.full(256, 100.0), np.full(256, 12.0)
-    broken = surely_worse(proportion(units, np.full(256, plays)), proportion(units, many))
-    assert broken is not None
-    # As soon as plays were to be expected, and not of chance alone.
-    soon, before = (np.full(256, n) for n in (5.0, 1.5))
-    assert surely_worse(proportion(soon, 0 * soon), proportion(units, many)) is not None
-    assert surely_worse(proportion(before, 0 * before), proportion(units, many)) is None
 
 
 KILLED = """

@@ -1,0 +1,235 @@
+"""What cells say of models: who is demoted, and which challenger goes live or ends."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.guard import demote_if_worse, end_challenge, surely_worse
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.model_editing import GATE, ModelEditor
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import cells, changes, registry
+from artwork_bandit.store.engine import Store
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+def worst_of(simulation: Simulation, version: int) -> int:
+    """Register the model that likes least what that one likes best."""
+    with simulation.service.store.read() as connection:
+        good = registry.load(connection, version)
+        settings = registry.get(connection, version).settings
+    worst = replace(
+        good,
+        model=replace(good.model, weights=-good.model.weights, own_effects=-good.model.own_effects),
+        canaries=[msgspec.structs.replace(c, score=-c.score) for c in good.canaries],
+    )
+    with simulation.service.store.write() as connection:
+        return registry.register(
+            connection, slot="artwork", data=worst.encode(), window=(None, None), rows=1,
+            settings=settings, now=simulation.now,
+        )  # fmt: skip
+
+
+def test_a_model_worse_than_the_baseline_is_demoted(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    outcome = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    version = worst_of(simulation, outcome.version)
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, {"baseline": 0.5, "live": 0.5})
+        registry.promote(connection, version, "a mistake", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(50)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    with monkeypatch.context() as patched:
+        patched.delattr(Store, "write")  # looking holds nobody up
+        assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too early to tell
+    reason = None
+    for _ in range(10):
+        simulation.visits(250)
+        join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+        if reason := demote_if_worse(store, ARTWORK, simulation.later()):
+            break
+    assert reason is not None
+    assert "demoted" in reason
+    with store.read() as connection:
+        live = registry.live(connection, "artwork")
+    assert live is None or live.version != version
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+    later = simulation.later() + dt.timedelta(hours=2)
+    with store.write() as connection:
+        registry.promote(connection, version, "once more", later)
+    assert demote_if_worse(store, ARTWORK, later) is None  # judged by what it chooses from now on
+
+
+def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first, second = (
+        retrain(store, ARTWORK, simulation.settings, simulation.later()).version for _ in range(2)
+    )
+
+    def counts(*_: object) -> str:
+        with store.write() as connection:
+            registry.promote(connection, second, "by hand", simulation.later())
+        return "worse"
+
+    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", counts)
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+    with store.read() as connection:
+        assert registry.live(connection, "artwork").version == second != first
+    monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", lambda *_: "worse")
+    assert "worse" in str(demote_if_worse(store, ARTWORK, simulation.later()))
+
+
+def tried(simulation: Simulation, live: int, challenger: int, author: str = GATE) -> None:
+    """Let one model challenge another, each for half of the members."""
+    simulation.now += dt.timedelta(days=30)
+    with simulation.service.store.write() as connection:
+        cells.set_shares(connection, {"challenger": 0.5, "live": 0.5})
+        registry.promote(connection, live, "for the test", simulation.now)
+        ModelEditor(connection=connection, author=author, now=simulation.now).challenge(challenger)
+    simulation.service.state.refresh()
+
+
+def told(simulation: Simulation, looks: int = 10) -> str | None:
+    """Return what the cells come to say, looked at again and again."""
+    for _ in range(looks):
+        simulation.visits(250)
+        join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+        if said := end_challenge(simulation.service.store, ARTWORK, simulation.later()):
+            return said
+    return None
+
+
+def serve(store: Store) -> tuple[int | None, int | None]:
+    """Return the live model and the challenger."""
+    with store.read() as connection:
+        live = registry.live(connection, "artwork")
+        challenger = registry.challenger(connection, "artwork")
+    return live and live.version, challenger and challenger.version
+
+
+def test_a_challenger_whose_cell_is_surely_better_goes_live(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    tried(simulation, live=bad, challenger=good)
+    assert told(simulation, looks=0) is None
+    assert end_challenge(store, ARTWORK, simulation.later()) is None  # nobody has been counted
+    said = told(simulation)
+    assert str(said).startswith(f"model {good} did better than model {bad}: take fraction 0.")
+    assert "in the challenger cell" in str(said)
+    assert serve(store) == (good, None)
+    with store.read() as connection:
+        change = changes.latest(connection)[0]
+        assert registry.last_promotion(connection, "artwork").reason == said
+    assert (change.author, change.action) == ("guard", "model promoted")
+
+
+def test_a_challenger_whose_cell_is_surely_worse_ends_and_may_be_brought_back(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    tried(simulation, live=good, challenger=bad)
+    said = told(simulation)
+    assert str(said).startswith(f"model {bad} challenges no more: take fraction 0.")
+    assert serve(store) == (good, None)
+    with store.write() as connection:
+        record = registry.get(connection, bad)
+        assert (record.status, record.reason) == ("rejected", said)
+        change = changes.latest(connection)[0]
+        assert (change.author, change.action) == ("guard", "challenger ended")
+        Editor(connection=connection, author="Ann", now=simulation.later()).undo(change.change_id)
+    assert serve(store) == (good, bad)
+    assert told(simulation, looks=4) is None  # it is Ann's now
+    assert serve(store) == (good, bad)
+
+
+def test_a_challenger_of_another_rule_goes_live_by_hand_only(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    tried(simulation, live=bad, challenger=good)
+    other = replace(ARTWORK, reward=replace(ARTWORK.reward, version="ours-1"))
+    simulation.visits(2500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    assert end_challenge(store, other, simulation.later()) is None
+    assert serve(store) == (bad, good)
+    assert end_challenge(store, ARTWORK, simulation.later()) is not None
+
+
+def test_while_no_model_is_live_the_challenger_is_compared_with_uniform_choice(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    tried(simulation, live=good, challenger=bad)
+    with store.write() as connection:
+        registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
+        registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
+    assert serve(store) == (None, bad)
+    simulation.service.state.refresh()
+    assert str(told(simulation, looks=20)).startswith(f"model {bad} challenges no more: take ")
+
+
+def test_of_models_that_are_the_same_none_goes_live_or_ends() -> None:
+    """Looked at fifty times, in 300 logs: at most one in a hundred is told better, and worse."""
+    rng = np.random.default_rng(1)
+    buckets, per_look = 256, 4_000
+    told = []
+    for _ in range(300):
+        counts = np.zeros((2, 2, buckets))  # cell, units or plays
+        ended = False
+        for _ in range(50):
+            for cell, share in enumerate((0.9, 0.1)):
+                units = rng.multinomial(int(per_look * share), np.full(buckets, 1 / buckets))
+                counts[cell] += units, rng.binomial(units, 0.09)
+            live, challenger = (proportion(*of) for of in counts)
+            both = surely_worse(live, challenger), surely_worse(challenger, live)
+            ended |= any(both)
+        told.append(ended)
+    assert np.mean(told) <= 0.02
+
+
+def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
+    units, many, few = np.full(256, 100.0), np.full(256, 12.0), np.full(256, 8.0)
+    assert surely_worse(proportion(units, many), proportion(units, few)) is None
+    assert surely_worse(proportion(units, few), proportion(units, many)) is not None
+    scarce = np.zeros(256)
+    scarce[:10] = 1
+    assert surely_worse(proportion(units, scarce), proportion(units, scarce * 5)) is None
+    assert surely_worse(proportion(units / 60, scarce), proportion(units, many)) is None
+
+
+@pytest.mark.parametrize("plays", [0.0, 0.1])
+def test_a_model_whose_pictures_nobody_plays_is_demoted(plays: float) -> None:
+    units, many = np.full(256, 100.0), np.full(256, 12.0)
+    broken = surely_worse(proportion(units, np.full(256, plays)), proportion(units, many))
+    assert broken is not None
+    # As soon as plays were to be expected, and not of chance alone.
+    soon, before = (np.full(256, n) for n in (5.0, 1.5))
+    assert surely_worse(proportion(soon, 0 * soon), proportion(units, many)) is not None
+    assert surely_worse(proportion(before, 0 * before), proportion(units, many)) is None
