@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from artwork_bandit.domain import ReplayBlock, microseconds
@@ -25,6 +25,9 @@ from artwork_bandit.store.engine import Store
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseSource(ReplaySource):
     """The log in SQL."""
+
+    def drawn_by(self, policy: str) -> Self:
+        return replace(self, window=replace(self.window, policy=policy))
 
     def parts(self) -> Sequence[ReplaySource]:
         return []

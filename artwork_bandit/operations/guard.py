@@ -1,11 +1,15 @@
-"""What cells say: a live model that does worse than one fixed picture must not stay, and a model
-that the gate could not judge goes live, or challenges no more, by what its own cell tells.
+"""What cells say: a live model that does worse than one fixed picture, or than chance, must not
+stay; and a model that the gate could not judge goes live, or challenges no more.
 
 Take fractions of what models chose in their cells are compared: the live model's with the baseline
-cell's since it went live, the challenger's with the live one's since it challenges. Members of
-different cells are different people, so these are plain A/B comparisons, clustered by member, at
-whatever moment the worker looks: the intervals are confidence sequences (`estimators.sequence`), or
-looking every few minutes would demote and promote by chance.
+and the explore cell's since it went live, the challenger's with the live model's since it
+challenges. Members of different cells are different people, so these are plain A/B comparisons,
+clustered by member, at whatever moment the worker looks: the intervals are confidence sequences
+(`estimators.sequence`), or looking every few minutes would demote and promote by chance.
+
+Where the log says that what is live has ceased to be true (`operations.changes`), it goes unless
+its cell has done better since than the others: until then next to all rows show what it likes, by
+which no better model can be judged.
 """
 
 from __future__ import annotations
@@ -16,24 +20,30 @@ import math
 from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
+from artwork_bandit.operations import changes
 from artwork_bandit.operations.model_editing import GUARD, ModelEditor
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
 
+RIVALS = ("baseline", "explore")
+"""Cells that a live model must not be worse than."""
 ALPHA = 0.01
-"""Probability that a model no worse than the baseline is ever demoted, that a challenger no better
-than the live model ever takes its place, and that one no worse ever ends."""
+"""Probability that a model no worse than a cell is ever demoted by what that cell says, that a
+challenger no better than the live model ever takes its place, and that one no worse ever ends."""
 FEWEST_PLAYS = 60
 """Quality plays in the better cell before the first look, and in the other if it were as good: a
 model whose pictures are broken has none."""
+FEWEST_SINCE = 20
+"""The same since a change that the live model knows nothing of."""
 TIGHTEST = 20_000
 """Units at which the interval is tightest."""
 Z_95 = 1.96
 
 
 def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
-    """Roll the slot's live model back if its cell is surely below the baseline cell.
+    """Roll the slot's live model back if its cell is surely below the baseline or the explore cell:
+    to the one before it that is no older than the last change that models know of, if there is one.
 
     Returns the reason, which the registry keeps, or None.
     """
@@ -43,14 +53,22 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         last = registry.last_promotion(connection, slot.name)
         if live is None or last is None:
             return None
-        since = last.promoted_at
+        ceased = changes.unlearned(registry.list_all(connection, slot.name))
+        since = last.promoted_at if ceased is None else max(last.promoted_at, ceased)
         # What the model before chose while this one was trained is not this one's.
         its_own = aggregates.by_cell(connection, slot.name, since, None, live.version)
         others = aggregates.by_cell(connection, slot.name, since, None)
     none = aggregates.Counts.none()
-    counts = its_own.get("live", none), others.get("baseline", none)
-    found, baseline = (proportion(each.units, each.quality_plays) for each in counts)
-    if (worse := surely_worse(found, baseline)) is None:
+    found, *rivals = (
+        proportion(each.units, each.quality_plays)
+        for each in (its_own.get("live", none), *(others.get(cell, none) for cell in RIVALS))
+    )
+    told = (
+        surely_worse(found, rival, f"the {cell} cell")
+        or _no_better(found, rival, f"the {cell} cell", ceased)
+        for cell, rival in zip(RIVALS, rivals, strict=True)
+    )
+    if (worse := next(filter(None, told), None)) is None:
         return None
     return _demote(store, slot, now, live.version, f"model {live.version} demoted: {worse}")
 
@@ -125,7 +143,8 @@ def _demote(
     try:
         with store.write() as connection:
             editor = ModelEditor(connection=connection, author=GUARD, now=now)
-            editor.roll_back(slot.name, reason, seen=version)
+            models = registry.list_all(connection, slot.name)
+            editor.roll_back(slot.name, reason, seen=version, knowing=changes.unlearned(models))
     except Overtaken:  # somebody has let it go, or promoted another, meanwhile
         return None
     return reason
@@ -150,6 +169,21 @@ def surely_worse(
     return (
         f"take fraction {live.rate:.4f} against {baseline.rate:.4f} in {where}; at any "
         f"look the difference is below {upper:+.4f} with {1 - ALPHA:.0%} confidence"
+    )
+
+
+def _no_better(
+    live: Proportion, rival: Proportion, where: str, ceased: dt.datetime | None
+) -> str | None:
+    """Return why a model that has ceased to be true is to go: its cell has done no better since.
+    The log says that it tells nothing; what cells could say against that is that it earns more."""
+    if ceased is None or live.rate is None or rival.rate is None:
+        return None
+    if rival.successes < FEWEST_SINCE or live.rate > rival.rate:
+        return None
+    return (
+        f"what it had learned ceased to be true at {ceased:%Y-%m-%d %H:%M}Z, and since then its "
+        f"take fraction is {live.rate:.4f}, against {rival.rate:.4f} in {where}"
     )
 
 

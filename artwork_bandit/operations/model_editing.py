@@ -10,6 +10,7 @@ from typing import Any
 
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import Conflict, Overtaken
+from artwork_bandit.operations.changes import changed_at
 from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import cells, changes, registry
@@ -109,18 +110,26 @@ class ModelEditor:
 
     def roll_back(
         self, slot: str, reason: str | None = None, undoes: int | None = None,
-        seen: int | None = None,
+        seen: int | None = None, knowing: dt.datetime | None = None,
     ) -> int:  # fmt: skip
-        """Go back to the model that was live before; raises Conflict if there is none, or if the
-        model that was `seen` to be live is not."""
+        """Go back to the model that was live before, or to the latest of them that knows of a
+        change at that instant, if that is asked for; to none, if none does. Raises Conflict if
+        there is none, or if the model that was `seen` to be live is not."""
         self.take_turn(slot)
         live = registry.live(self.connection, slot)
         _require_seen(live, seen)
         challenger, stays = self._challenger(slot)
         said = reason or f"rolled back by {self.author}"
-        now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
-        before = {"challenger": None if stays else challenger}
-        return self._model("model rolled back", slot, live, now_live, undoes, before)
+        before = registry.live_before(self.connection, slot)
+        knows = [m.version for m in before if knowing is None or changed_at(m) == knowing]
+        if [m.version for m in before[:1]] == knows[:1]:
+            now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
+        elif now_live := next(iter(knows), None):
+            registry.promote(self.connection, now_live, said, self.now, challenged=stays)
+        else:
+            registry.withdraw(self.connection, slot, said, self.now, challenged=stays)
+        ended = {"challenger": None if stays else challenger}
+        return self._model("model rolled back", slot, live, now_live, undoes, ended)
 
     def take_turn(self, slot: str) -> None:
         """Have nobody else change what is live, or who challenges, until this is done: what is read

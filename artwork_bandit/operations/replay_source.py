@@ -78,6 +78,10 @@ class ReplaySource(ABC):
         return replace(self, window=replace(self.window, since=since, until=until))
 
     @abstractmethod
+    def drawn_by(self, policy: str) -> Self | None:
+        """Return the part of the log that a policy drew; None where nobody says which did."""
+
+    @abstractmethod
     def parts(self) -> Sequence[ReplaySource]:
         """Return the log cut into parts that can be read on any machine that sees its files; none
         if it cannot be cut so."""
@@ -139,6 +143,9 @@ class FileSource(ReplaySource):
     path: Path
     part: parquet.Part | None = None
     """Only this part of the path."""
+
+    def drawn_by(self, policy: str) -> None:
+        return None
 
     def parts(self) -> Sequence[ReplaySource]:
         return [replace(self, part=part) for part in parquet.parts(self.path)]

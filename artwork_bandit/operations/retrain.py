@@ -32,6 +32,7 @@ from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
@@ -187,14 +188,23 @@ def _judged(
         targets=(candidate, against), lookup=planned.source.lookup, against="incumbent",
         method=Method(bounds=bounds),
     )  # fmt: skip
+    name = "uniform" if incumbent is None else f"model {incumbent.version}"
+
+    def judged(held_out: ReplaySource) -> tuple[str, str, dict[str, Any]]:
+        report = judge.answer(held_out, question, scheduler=scheduler)
+        targets = report.targets
+        return gate(targets["candidate"], targets["incumbent"], name, report.checks)
+
     held_out = planned.source.narrowed(planned.split, None)
-    report = judge.answer(held_out, question, scheduler=scheduler)
-    return gate(
-        report.targets["candidate"],
-        report.targets["incumbent"],
-        "uniform" if incumbent is None else f"model {incumbent.version}",
-        report.checks,
-    )
+    verdict, reason, metrics = judged(held_out)
+    at_random = held_out.drawn_by(Uniform().name)
+    if metrics["difference"] is None and at_random is not None and at_random.rows():
+        # After a change the others may show next to nothing of what the candidate likes: each of
+        # the few that do weighs so much that together they tell less than without them.
+        again = judged(at_random)
+        if again[2]["difference"] is not None:
+            return again[0], f"{again[1]}; by what was drawn at random alone", again[2]
+    return verdict, reason, metrics
 
 
 def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) -> tuple[str, str]:

@@ -6,8 +6,9 @@ at any moment: the next one goes on where the log is. All that one keeps in memo
 not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
-    guard   after each join: the live model goes if it is surely worse than the baseline, and the
-            gate's challenger goes live, or challenges no more, if its cell surely says so
+    guard   a live model that is damaged goes; after each join one goes that is surely worse than
+            the baseline or chance, or has ceased to be true and does no better, and the gate's
+            challenger goes live, or challenges no more, if its cell surely says so
     train   when the log, or what came since the last change, has doubled, or the newest model is
             older than `train_seconds` and either has grown by a tenth, or the log by a hundredth if
             the training goes on from the live model (`warm_starts`) or what it had learned has
@@ -162,9 +163,7 @@ class Worker:
         joined = join_rewards(self._store, slot, self._settings, now)
         if slot.name in self._log_rows:
             self._log_rows[slot.name] += joined
-        demoted = demote_if_worse(self._store, slot, now) if joined else None
-        if demoted is not None:
-            log.warning("model_demoted", extra={"slot": slot.name, "reason": demoted})
+        demoted = self._demoted(slot, now, joined)
         decided = end_challenge(self._store, slot, now) if joined else None
         if decided is not None:
             log.info("challenge_ended", extra={"slot": slot.name, "reason": decided})
@@ -187,6 +186,17 @@ class Worker:
                 "worker_round", extra={"slot": slot.name, "joined": joined, "trained": trained}
             )
         return found
+
+    def _demoted(self, slot: Slot, now: dt.datetime, joined: int) -> str | None:
+        """Let go of live models that are damaged, and of one that cells speak against."""
+        told = []
+        while (damaged := demote_if_damaged(self._store, slot, now)) is not None:
+            told.append(damaged)
+        if joined and (worse := demote_if_worse(self._store, slot, now)) is not None:
+            told.append(worse)
+        for reason in told:
+            log.warning("model_demoted", extra={"slot": slot.name, "reason": reason})
+        return "; ".join(told) or None
 
     def _trained(self, slot: Slot, now: dt.datetime, *, wait: bool) -> str | None:
         """Return what came of the slot's training, None if there was none or it goes on."""
@@ -267,17 +277,13 @@ class Worker:
             return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
 
     def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
-        let_go = ""
-        while (demoted := demote_if_damaged(self._store, slot, clock())) is not None:
-            log.error("model_demoted", extra={"slot": slot.name, "reason": demoted})
-            let_go += f"{demoted}; "
         planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
             self._asked[slot.name] = planned.source.rows()
-            return let_go.removesuffix("; ") or None
+            return None
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
-        return f"{let_go}model {outcome.version} {outcome.verdict}: {outcome.reason}"
+        return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
 
 
 def _seen(model: ModelRecord) -> int:

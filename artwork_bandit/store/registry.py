@@ -184,6 +184,15 @@ def roll_back(
     if before is not None:
         promote(connection, before, reason, now, challenged=challenged, undoes=True)
         return before
+    withdraw(connection, slot, reason, now, challenged=challenged, undoes=True)
+    return None
+
+
+def withdraw(
+    connection: Connection, slot: str, reason: str, now: dt.datetime, *, challenged: bool = False,
+    undoes: bool = False,
+) -> None:  # fmt: skip
+    """Let no model be live; for `challenged` and `undoes` see `promote`."""
     if not challenged:
         connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
     connection.execute(
@@ -191,8 +200,7 @@ def roll_back(
         .where(models.c.slot == slot, models.c.status == "live")
         .values(status="retired")
     )
-    _record_promotion(connection, slot, None, reason, now, True)
-    return None
+    _record_promotion(connection, slot, None, reason, now, undoes)
 
 
 def get(connection: Connection, version: int) -> ModelRecord:

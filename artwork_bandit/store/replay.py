@@ -41,6 +41,8 @@ def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:
         conditions.append(rewards.c.occurred_at >= window.since)
     if window.until is not None:
         conditions.append(rewards.c.occurred_at < window.until)
+    if window.policy is not None:
+        conditions.append(rewards.c.policy == window.policy)
     if window.settled_by is not None:
         conditions.append(rewards.c.settled_at <= window.settled_by)
     return conditions

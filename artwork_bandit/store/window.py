@@ -31,5 +31,7 @@ class Window:
     rule: RewardRule | None = None
     """What outcomes are worth; None takes each reward as it was settled. Rewards that came with an
     imported log are theirs under any rule."""
+    policy: str | None = None
+    """Only units that this policy drew."""
     confirm: str = "client"
     """`client` or `server`: rows of assumed impressions are never mixed with confirmed ones."""

@@ -13,7 +13,7 @@ from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.guard import demote_if_worse, end_challenge, surely_worse
 from artwork_bandit.operations.joining import join_rewards
-from artwork_bandit.operations.model_editing import GATE, ModelEditor
+from artwork_bandit.operations.model_editing import GATE, GUARD, ModelEditor
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, changes, registry
@@ -95,6 +95,85 @@ def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
         assert registry.live(connection, "artwork").version == second != first
     monkeypatch.setattr("artwork_bandit.operations.guard.surely_worse", lambda *_: "worse")
     assert "worse" in str(demote_if_worse(store, ARTWORK, simulation.later()))
+
+
+def registered(simulation: Simulation, version: int, changed_at: dt.datetime | None) -> int:
+    """Register the same model again, as one that knows of a change."""
+    with simulation.service.store.write() as connection:
+        record = registry.get(connection, version)
+        settings = dict(record.settings) | {"changed_at": changed_at and changed_at.isoformat()}
+        data = registry.load(connection, version).encode()
+        return registry.register(
+            connection, slot="artwork", data=data, window=(None, None), rows=1, settings=settings,
+            now=simulation.now,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", ["explore", "baseline"])
+def test_a_model_that_has_ceased_to_be_true_goes_unless_its_cell_does_better(
+    simulation: Simulation, cell: str
+) -> None:
+    """And so do those before it that know no better."""
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad, older = worst_of(simulation, good), worst_of(simulation, good)
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, {cell: 0.5, "live": 0.5})
+        registry.promote(connection, older, "for the test", simulation.now)
+        registry.promote(connection, bad, "for the test", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(60)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None  # too few to be sure
+    changed_at = simulation.now - dt.timedelta(days=1)
+    registered(simulation, good, changed_at)
+    said = str(demote_if_worse(store, ARTWORK, simulation.later()))
+    assert said.startswith(
+        f"model {bad} demoted: what it had learned ceased to be true at "
+        f"{changed_at:%Y-%m-%d %H:%M}Z, and since then its take fraction is 0."
+    )
+    assert said.endswith(f" in the {cell} cell")
+    assert serve(store) == (None, None)  # neither of those before it knows of the change
+    with store.write() as connection:
+        change = changes.latest(connection)[0]
+        Editor(connection=connection, author="Ann", now=simulation.later()).undo(change.change_id)
+    assert serve(store) == (bad, None)
+
+
+def test_what_knows_of_the_change_is_gone_back_to(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    changed_at = simulation.now
+    knows = registered(simulation, first, changed_at)
+    others = [registered(simulation, first, None) for _ in range(2)]
+    registered(simulation, first, changed_at)
+    with store.write() as connection:
+        for version in (first, knows, *others):
+            registry.promote(connection, version, "for the test", simulation.now)
+        editor = ModelEditor(connection=connection, author=GUARD, now=simulation.later())
+        editor.roll_back("artwork", "for the test", knowing=changed_at)
+        assert registry.live(connection, "artwork").version == knows
+        editor.roll_back("artwork", "for the test")
+        assert registry.live(connection, "artwork").version == others[1]
+
+
+def test_a_model_that_ceased_to_be_true_and_still_does_better_stays(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.4, "baseline": 0.2, "live": 0.4})
+    registered(simulation, good, simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
 
 
 def tried(simulation: Simulation, live: int, challenger: int, author: str = GATE) -> None:

@@ -245,3 +245,38 @@ def test_several_processes_read_a_log_in_files_and_make_the_same_model(
             hashes.append(registry.get(connection, version).sha256)
     assert hashes[0] == hashes[1]
     assert started == [2]
+
+
+def test_what_the_whole_held_out_log_cannot_judge_is_judged_by_what_was_drawn_at_random(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    simulation.visits(600)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    assert first.verdict == "live"
+    assert "at random alone" not in first.reason
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.5, "live": 0.5})
+    simulation.service.state.refresh()
+    simulation.visits(600)
+    judged: list[tuple[int, int]] = []
+    answer, gate = retraining.judge.answer, retraining.gate
+
+    def answers(source: ReplaySource, question: Any, **more: Any) -> Any:
+        drawn = source.drawn_by("uniform")
+        assert drawn is not None
+        judged.append((source.rows(), drawn.rows()))
+        return answer(source, question, **more)
+
+    def refuses_first(*arguments: Any) -> tuple[str, str, dict[str, Any]]:
+        if len(judged) == 1:
+            return "rejected", "cannot judge it", {"difference": None, "incumbent": "model 1"}
+        return gate(*arguments)
+
+    monkeypatch.setattr(retraining.judge, "answer", answers)
+    monkeypatch.setattr(retraining, "gate", refuses_first)
+    made = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    (rows, drawn), (again, all_drawn) = judged
+    assert rows > drawn == again == all_drawn > 0
+    assert made.reason.endswith("; by what was drawn at random alone")
+    assert made.metrics["held_out_rows"] == again
