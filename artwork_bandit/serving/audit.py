@@ -162,6 +162,8 @@ def _told(
     own = units.get(event.period or 0)
     counts = any(0 * window <= event.occurred_at - u.occurred_at <= window for u in units.values())
     counts |= own is not None and event.occurred_at < own.occurred_at  # by a client's clock
+    if event.unjoined == "fallback" and counts:  # for what was shown before, or after
+        return replace(event, unjoined=None)
     if event.unjoined is not None or counts:
         return event
     if choice.propensity is None:

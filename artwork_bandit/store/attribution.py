@@ -63,9 +63,11 @@ def of_decision(
     same = members.get(sender, sender) == members.get(member, member)
     if not same and event.type is not EventType.IMPRESSION:  # whoever says so, it was shown
         return Attributed(replace(event, unjoined="other_member"), None)
+    drawn = event.type is EventType.IMPRESSION or decision.choices[position].propensity is not None
     joined = replace(
-        event, member_id=member, slot=decision.slot, period=decision.period, unjoined=None
-    )
+        event, member_id=member, slot=decision.slot, period=decision.period,
+        unjoined=None if drawn else "fallback",
+    )  # fmt: skip
     return Attributed(joined, (member, title_id, decision.slot, decision.period, decision.confirm))
 
 

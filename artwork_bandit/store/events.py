@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,8 +18,6 @@ MEMBERS_AT_ONCE = 50
 """Whose titles are looked up by one statement, each member with each of their titles."""
 WAITING = ("no_impression", "other_member")
 """Why events are joined to nothing that may be joined by what comes later."""
-WAITS = "waiting"
-"""Shown in place of the first of these while what an event may have followed is not settled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +116,7 @@ def waiting_for(
             sa.or_(events.c.occurred_at.between(since, until), events.c.request_id.is_not(None)),
         )  # fmt: skip
         rows = connection.execute(query)
-        found += [_event(row) for row in rows if (row.member_id, row.title_id) in some]
+        found += [event_of(row) for row in rows if (row.member_id, row.title_id) in some]
     return found
 
 
@@ -170,10 +168,11 @@ def of_decision(
         )
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    return [_event(row) for row in connection.execute(query)]
+    return [event_of(row) for row in connection.execute(query)]
 
 
-def _event(row: Any) -> Event:
+def event_of(row: Any) -> Event:
+    """Return an event of its row."""
     return Event(
         event_id=row.event_id, type=EventType(row.type), occurred_at=row.occurred_at,
         member_id=row.member_id, title_id=row.title_id, slot=row.slot,
@@ -190,59 +189,6 @@ def shown_at(connection: Connection, request_id: str, position: int) -> dt.datet
         impressions.c.request_id == request_id, impressions.c.position == position
     )
     return connection.execute(query).scalar()
-
-
-REASONS = frozenset({
-    WAITS, "no_impression", "other_member", "late", "outside_window", "no_decision", "not_logged",
-    "no_title",
-})  # fmt: skip
-"""Why an event counts for nothing."""
-
-
-def unjoined_by_reason(
-    connection: Connection, since: dt.datetime | None = None, until: dt.datetime | None = None,
-    waits_since: dt.datetime | None = None,
-) -> dict[str, int]:  # fmt: skip
-    """Return how many client events that happened in [since, until) count for nothing, by why.
-
-    What followed no impression that has been settled, and happened from `waits_since` on, is
-    `waiting` for one to be.
-    """
-    reason = _reason(waits_since)
-    query = sa.select(reason, sa.func.count()).where(*_unjoined(since, until)).group_by(reason)
-    return {reason: int(count) for reason, count in connection.execute(query)}
-
-
-def latest_unjoined(
-    connection: Connection, reason: str, since: dt.datetime | None, until: dt.datetime | None,
-    most: int, waits_since: dt.datetime | None = None,
-) -> list[Event]:  # fmt: skip
-    """Return the last client events in [since, until) that count for nothing, for one reason."""
-    stored = "no_impression" if reason == WAITS else reason
-    query = (
-        sa.select(events)
-        .where(
-            *_unjoined(since, until), events.c.unjoined == stored, _reason(waits_since) == reason
-        )
-        .order_by(events.c.occurred_at.desc(), events.c.event_id)
-        .limit(most)
-    )
-    return [replace(_event(row), unjoined=reason) for row in connection.execute(query)]
-
-
-def _reason(waits_since: dt.datetime | None) -> sa.ColumnElement[str]:
-    if waits_since is None:
-        return events.c.unjoined
-    waits = (events.c.unjoined == "no_impression") & (events.c.occurred_at >= waits_since)
-    return sa.case((waits, sa.literal_column(f"'{WAITS}'")), else_=events.c.unjoined)
-
-
-def _unjoined(
-    since: dt.datetime | None, until: dt.datetime | None
-) -> list[sa.ColumnElement[bool]]:  # fmt: skip
-    found = [events.c.source == "client", events.c.unjoined.is_not(None)]
-    found += [] if since is None else [events.c.occurred_at >= since]
-    return found + ([] if until is None else [events.c.occurred_at < until])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named, windows
 from artwork_bandit.store import catalog, merges, profiles, rollups
-from artwork_bandit.store import events as event_store
+from artwork_bandit.store import unjoined as unjoined_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.migrate import require_current
 from artwork_bandit.store.window import require_order
@@ -99,18 +99,17 @@ def events() -> Response:
 @api.get("/v1/events/unjoined")
 def unjoined() -> Response:
     most, reason = _whole_number("limit", 20, 0, 1000), request.args.get("reason")
-    if reason is not None and reason not in event_store.REASONS:
-        raise InvalidInput(f"reason is one of {', '.join(sorted(event_store.REASONS))}")
+    if reason is not None and reason not in unjoined_store.REASONS:
+        raise InvalidInput(f"reason is one of {', '.join(sorted(unjoined_store.REASONS))}")
     span = _moments()
-    # What has not been settled yet may still count.
-    open_since = now() - max(windows(service().settings.attribution_window_seconds).values())
+    asked = unjoined_store.Asked(now(), windows(service().settings.attribution_window_seconds))
     with service().store.read() as connection:
-        by_reason = event_store.unjoined_by_reason(connection, *span, open_since)
+        by_reason = unjoined_store.by_reason(connection, *span, asked)
         latest = [
             event
             for each in sorted(by_reason)
             if reason in (None, each)
-            for event in event_store.latest_unjoined(connection, each, *span, most, open_since)
+            for event in unjoined_store.latest(connection, each, *span, most, asked)
         ]
     return bodies.write(
         schema.UnjoinedBody(

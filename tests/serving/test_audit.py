@@ -16,6 +16,7 @@ from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog, cells, pauses, registry
 from artwork_bandit.store.engine import Store
+from artwork_bandit.store.unjoined import Asked, by_reason, latest
 from tests.samples import NOW, patch
 from tests.serving.test_service import TITLES, ask, event, send, units
 from tests.simulated import Simulation
@@ -140,6 +141,63 @@ def test_why_there_is_no_reward_is_said(service: Service) -> None:
     found = audit(service, again)
     assert (found.reward, found.counts_for) == (None, first)
     assert "an earlier decision has the reward" in (found.why_no_reward or "")
+    asked = Asked(NOW + 60 * HOUR, {"artwork": 24 * HOUR})
+    with service.store.read() as connection:
+        assert by_reason(connection, asked=asked) == {"outside_window": 2}
+        assert {e.event_id for e in latest(connection, "outside_window", None, None, 9, asked)} == {
+            "e3", "e4"
+        }  # fmt: skip
+
+
+def test_what_nobody_is_known_to_have_seen_and_what_waits_is_told(service: Service) -> None:
+    first, second, _ = ask(service, "r1").decision_ids
+    send(service, event("e1", "play", NOW + HOUR), decision=first, now=NOW + HOUR)
+    send(service, event("e2", "play", NOW + 2 * HOUR), decision=first, now=NOW + 2 * HOUR)
+    send(service, event("i", "impression"), decision=second, now=NOW + HOUR)
+    alone = event("e3", "play", NOW + HOUR, member_id="m1", title_id="t1")
+    send(service, alone, now=NOW + HOUR)
+
+    def told(hours: int) -> dict[str, int]:
+        asked = Asked(NOW + hours * HOUR, {"artwork": 24 * HOUR})
+        with service.store.read() as connection:
+            found = by_reason(connection, None, None, asked)
+            for reason, count in found.items():
+                assert len(latest(connection, reason, None, None, 9, asked)) == count
+            assert len(latest(connection, "not_shown", None, None, 1, asked)) <= 1
+        return found
+
+    assert told(3) == {"waiting": 1}  # the others' impression may come
+    assert told(40) == {"not_shown": 2, "waiting": 1}  # nobody has joined what may be followed
+    units(service, NOW + 40 * HOUR)
+    assert told(40) == {"not_shown": 2}
+    send(service, event("late", "impression"), decision=first, now=NOW + 40 * HOUR)
+    assert told(40) == {}  # to be settled
+    units(service, NOW + 80 * HOUR)
+    assert audit(service, first).reward == 1.0
+    assert told(80) == {}
+    with service.store.read() as connection:  # as of another window
+        asked = Asked(NOW + 80 * HOUR, {"artwork": HOUR})
+        assert by_reason(connection, asked=asked) == {"outside_window": 1}
+        assert by_reason(connection, NOW + 2 * HOUR, asked=asked) == {"outside_window": 1}
+        assert by_reason(connection, None, NOW + 2 * HOUR, asked) == {}
+
+
+def test_what_names_a_fallback_is_told_unless_it_counts_all_the_same(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("artwork_bandit.serving.chooser.draw", None)
+        default = ask(service, "r1").decision_ids[0]
+    send(service, event("i1", "impression"), decision=default)
+    send(service, event("e1", "play", NOW + HOUR), decision=default, now=NOW + HOUR)
+    assert [e.unjoined for e in audit(service, default).events] == ["fallback"]
+    with service.store.read() as connection:
+        assert by_reason(connection) == {"fallback": 1}
+    drawn = ask(service, "r2").decision_ids[0]
+    send(service, event("i2", "impression"), decision=drawn, now=NOW + HOUR)
+    assert [e.unjoined for e in audit(service, default).events] == [None]
+    units(service, NOW + 30 * HOUR)
+    assert audit(service, drawn).reward == 1.0
 
 
 def test_what_waits_to_be_joined_is_shown(service: Service) -> None:
@@ -153,13 +211,11 @@ def test_what_waits_to_be_joined_is_shown(service: Service) -> None:
 
 
 def test_what_follows_an_assumed_impression_too_late_is_late(service: Service) -> None:
-    from artwork_bandit.store.events import unjoined_by_reason
-
     first = ask(service, "r1", confirm="server").decision_ids[0]
     units(service, NOW + 25 * HOUR)
     send(service, event("e1", "click", NOW + HOUR), decision=first, now=NOW + 26 * HOUR)
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"late": 1}
+        assert by_reason(connection) == {"late": 1}
 
 
 def test_forged_unknown_and_unlogged_ids(service: Service) -> None:

@@ -13,9 +13,8 @@ from artwork_bandit.domain import Event
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import migrate, profiles, rewards
+from artwork_bandit.store import migrate, profiles, rewards, unjoined
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.tables import events
 from artwork_bandit.store.tables import rewards as rewards_table
 from tests.samples import NOW, fill
@@ -120,7 +119,7 @@ def test_rewards_are_the_same_in_whatever_order_things_come(
         assert rewards.join(store, SLOTS["artwork"], WINDOW, LATER) == 1
         with store.read() as connection:
             (unit,) = connection.execute(sa.select(rewards_table)).all()
-            assert unjoined_by_reason(connection) == {}
+            assert unjoined.by_reason(connection) == {}
             found.append((unit.member_id, unit.reward, profiles.get(connection, "m").played))
         made.close()
         store.close()
@@ -136,11 +135,11 @@ def test_what_waited_for_signing_in_too_long_counts_for_nothing(service: Service
     assert rewards.join(service.store, SLOTS["artwork"], WINDOW, LATER) == 1
     send(service, merge(), now=LATER)
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"other_member": 1}
+        assert unjoined.by_reason(connection) == {"other_member": 1}
     again = event("again", "click", NOW + HOUR, member_id="m")
     send(service, again, now=LATER, decision=answer.decision_ids[0])
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"other_member": 1, "late": 1}
+        assert unjoined.by_reason(connection) == {"other_member": 1, "late": 1}
 
 
 def test_of_two_impressions_the_nearer_has_the_reward_in_any_order(tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_of_two_impressions_the_nearer_has_the_reward_in_any_order(tmp_path: Pat
         assert rewards.join(store, SLOTS["artwork"], WINDOW, LATER) == 2
         with store.read() as connection:
             units = connection.execute(sa.select(rewards_table)).all()
-            assert unjoined_by_reason(connection) == {}
+            assert unjoined.by_reason(connection) == {}
         found.append({unit.member_id: unit.reward for unit in units})
         made.close()
         store.close()

@@ -21,10 +21,9 @@ from artwork_bandit.serving.ingest import Incoming
 from artwork_bandit.serving.service import Answer, Rung, Service
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import catalog, cells, merges, profiles, replay, rewards
+from artwork_bandit.store import catalog, cells, merges, profiles, replay, rewards, unjoined
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store
-from artwork_bandit.store.events import unjoined_by_reason
 from artwork_bandit.store.tables import events as event_table
 from artwork_bandit.store.tables import impressions
 from artwork_bandit.store.tables import rewards as rewards_table
@@ -280,7 +279,7 @@ def test_an_event_without_decision_counts_as_long_as_the_settings_say(
     send(made, event("e2", "play", later, member_id="m1", title_id="t1"), now=later)
     join_rewards(store, SLOTS["artwork"], settings, NOW + 73 * HOUR)
     with store.read() as connection:
-        assert unjoined_by_reason(connection) == {}
+        assert unjoined.by_reason(connection) == {}
         assert connection.execute(sa.select(rewards_table.c.plays)).scalars().all() == [1]
     made.close()
 
@@ -321,7 +320,7 @@ def test_an_event_without_decision_counts_for_the_nearest_that_it_may_count_for(
             rewards.join(service.store, slot, slot.attribution_window, now)
     with service.store.read() as connection:
         rows = connection.execute(sa.select(rewards_table)).all()
-        assert unjoined_by_reason(connection) == {}
+        assert unjoined.by_reason(connection) == {}
     assert {r.slot: (r.clicks, r.plays) for r in rows} == {"artwork": (0, 1), "trailer": (1, 0)}
 
 
@@ -359,7 +358,7 @@ def test_what_follows_a_continuation_counts_for_its_unit(service: Service) -> No
     send(service, event("e2", "click", too_late, member_id="m1", title_id="t0"), now=too_late)
     assert units(service, NOW + 60 * HOUR) == [("t0", 1.0)]
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"no_impression": 1}
+        assert unjoined.by_reason(connection) == {"no_impression": 1}
 
 
 @pytest.mark.parametrize("how", ["at once", "hourly", "one by one", "the first received last"])
@@ -395,7 +394,7 @@ def test_an_event_counts_for_all_units_in_whose_window_it_is_however_they_are_se
         units(service, turn + hour * HOUR)
     with service.store.read() as connection:
         rows = connection.execute(sa.select(rewards_table)).all()
-        assert unjoined_by_reason(connection) == {}
+        assert unjoined.by_reason(connection) == {}
     assert [row.plays for row in rows] == [1, 1]
 
 
@@ -567,7 +566,7 @@ def test_what_comes_after_its_unit_was_settled_is_marked_late(service: Service) 
     late = NOW + 26 * HOUR
     assert send(service, event("e2", "play", NOW + HOUR), decision=first, now=late).accepted == 1
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"late": 1}
+        assert unjoined.by_reason(connection) == {"late": 1}
 
 
 def test_what_follows_another_showing_after_the_window_is_not_late(service: Service) -> None:
@@ -580,7 +579,7 @@ def test_what_follows_another_showing_after_the_window_is_not_late(service: Serv
     for kind in ("impression", "click"):
         send(service, event(kind, kind, then), decision=again, now=then)
     with service.store.read() as connection:
-        assert unjoined_by_reason(connection) == {"outside_window": 1}
+        assert unjoined.by_reason(connection) == {"outside_window": 1}
 
 
 def test_a_device_that_was_offline_can_still_tell(service: Service) -> None:

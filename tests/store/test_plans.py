@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import events, migrate, rewards, units
+from artwork_bandit.store import events, migrate, rewards, units, unjoined
 from artwork_bandit.store.engine import Connection, Store
 from tests.samples import NOW
 
@@ -24,7 +24,7 @@ ASKED: list[Callable[[Connection], Any]] = [
     lambda c: events.existing(c, ["e1", "e2"]),
     lambda c: c.execute(sa.select(rewards._closed("artwork", NOW, 9))),
     lambda c: c.execute(rewards._outcomes("artwork", dt.timedelta(hours=1), NOW, 9)),
-    lambda c: events.latest_unjoined(c, "late", NOW, None, 20),
+    lambda c: unjoined.latest(c, "late", NOW, None, 20),
 ]
 
 
