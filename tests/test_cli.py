@@ -1,11 +1,14 @@
 """The commands as a user runs them: exit codes, JSON, refusals in words."""
 
+import contextlib
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +16,7 @@ import pyarrow.parquet
 import pytest
 
 from artwork_bandit.settings import Settings, local_folder
+from artwork_bandit.store import parquet
 from artwork_bandit.store.spool import Entry, Spool
 from tests.simulated import Simulation
 
@@ -325,6 +329,87 @@ def test_imported_rows_keep_their_rewards_under_any_rule(tmp_path: Path, sqlite_
     assert "4,000 imported rows keep the reward they came with" in " ".join(other.split())
     said = run("train", "--rule", "clicks-1", database=sqlite_url)
     assert "4,000 imported rows keep the reward they came with" in said
+    refused = run("export", str(tmp_path / "x"), "--rule", "clicks-1", database=sqlite_url, code=2)
+    assert "by rule 'artwork-1', not 'clicks-1'; --rule with theirs exports them" in refused
+    with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as database:
+        database.execute("UPDATE rewards SET rule = 'imported'")  # as earlier releases said
+        database.commit()
+    as_it_was = run("evaluate", "--target", "uniform", database=sqlite_url)
+    assert "imported rows" not in as_it_was
+    other = run("evaluate", "--target", "uniform", "--rule", "clicks-1", database=sqlite_url)
+    assert "imported rows" in other
+
+
+def test_imported_rows_are_known_by_the_rule_that_they_came_under(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", "graded-1")
+    run("import-log", write(tmp_path / "log.parquet", log_table()), database=sqlite_url)
+    monkeypatch.delenv("ARTWORK_BANDIT_REWARD_RULE")
+    ask = ("evaluate", "--target", "uniform")
+    assert "imported rows" not in run(*ask, "--rule", "graded-1", database=sqlite_url)
+    told = " ".join(run(*ask, database=sqlite_url).split())
+    assert "by rule 'graded-1', not 'artwork-1'" in told
+    assert "'graded-1'" in run("export", str(tmp_path / "x"), database=sqlite_url, code=2)
+    run("export", str(tmp_path / "x"), "--rule", "graded-1", database=sqlite_url)
+    assert parquet.rule_of(tmp_path / "x") == "graded-1"
+    assert parquet.bounds_of(tmp_path / "x") == (0.0, 1.0)
+
+
+def test_a_log_is_judged_within_the_bounds_of_the_rule_that_it_names(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nobody has that rule."""
+    rule = tmp_path / "wide.toml"
+    rule.write_text('version = "wide-1"\nbounds = [-3, 10]\n')
+    with monkeypatch.context() as patched:
+        patched.setenv("ARTWORK_BANDIT_REWARD_RULE", str(rule))
+        run("import-log", write(tmp_path / "log.parquet", log_table()), database=sqlite_url)
+    ask = ("evaluate", "--target", "uniform", "--json", "-")
+    from_sql = json.loads(run(*ask, "--rule", str(rule), database=sqlite_url))
+    run("export", str(tmp_path / "wide"), "--rule", str(rule), database=sqlite_url)
+    from_file = json.loads(run(*ask, "--log", str(tmp_path / "wide")))
+    estimators = [r["targets"]["uniform"]["estimators"] for r in (from_sql, from_file)]
+    assert estimators[0] == estimators[1]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [("reward", [5.0], "rewards are from"), ("title_id", ["t/1"], "without slashes"),
+     ("member_id", ["m" * 201], "member_id"), ("title_id", ["other"], "ids are unique")],
+)  # fmt: skip
+def test_a_log_that_cannot_all_be_taken_in_changes_nothing(
+    tmp_path: Path, sqlite_url: str, column: str, values: list[Any], said: str
+) -> None:
+    (tmp_path / "log").mkdir()
+    write(tmp_path / "log" / "0.parquet", log_table(400))
+    last = log_table(500).slice(400)
+    there = last[column].to_pylist()[:-1]
+    at = last.schema.get_field_index(column)
+    last = last.set_column(at, last.schema.field(at), pa.array([*there, *values]))
+    write(tmp_path / "log" / "1.parquet", last)
+    assert said in run("import-log", str(tmp_path / "log"), database=sqlite_url, code=2)
+    log = run("evaluate", "--target", "uniform", database=sqlite_url, code=1)
+    assert "no row" in log
+
+
+def test_a_log_from_before_1970_is_learned_from_like_any_other(tmp_path: Path) -> None:
+    table = log_table()
+    at = table.schema.get_field_index("occurred_at")
+    moments = table["occurred_at"].cast(pa.int64()).to_numpy() - 60 * 365 * 86_400 * 1_000_000
+    early = pa.array(moments, table.schema.field(at).type)
+    values = []
+    for name, log in (
+        ("now", table),
+        ("then", table.set_column(at, table.schema.field(at), early)),
+    ):
+        database = f"sqlite:///{tmp_path}/{name}.db"
+        run("migrate", database=database)
+        path = write(tmp_path / name, log)
+        run("import-log", path, database=database)
+        said = json.loads(run("train", "--log", path, "--json", database=database))
+        values.append(said["metrics"]["value"])
+    assert values[0] == pytest.approx(values[1], rel=0.05)
 
 
 def test_a_log_whose_ids_are_another_logs_is_not_taken_for_it(

@@ -22,6 +22,7 @@ from artwork_bandit.cli.options import (
     utc_now,
     window_options,
 )
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.settings import Settings
 
 
@@ -91,14 +92,18 @@ def export(
     until: dt.datetime | None, slot: str, rule: str | None,
 ) -> None:  # fmt: skip
     """Write the replay log to a Parquet file."""
-    from artwork_bandit.store import parquet, replay
-    from artwork_bandit.store.window import Window
+    from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.store import parquet
 
     chosen = load()
     of = slot_under(chosen, slot, rule)
-    window = Window(slot=of.name, since=since, until=until, rule=of.reward)
     store = open_store(chosen)
-    rows = parquet.write(file, replay.blocks(store, window), of.reward.version)
+    source = ReplaySource.of(store, None, of.name, since, until, rule=of.reward)
+    if others := source.imported():  # a file says one rule of all its rewards
+        raise InvalidInput(
+            f"{others[0].message}; --rule with theirs exports them, --from and --to without them"
+        )
+    rows = parquet.write(file, source.blocks(), of.reward)
     if not rows:
         from artwork_bandit.operations.joining import why_empty
 

@@ -126,14 +126,13 @@ def evaluate(
     from artwork_bandit.evaluation.verdict import Verdict
     from artwork_bandit.operations.judge import judge, needs_database
     from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.operations.rules import slot_of_log
 
     if interval == "bootstrap" and level > 0.999:
         raise click.UsageError("--interval bootstrap goes with a --level of at most 0.999")
     chosen = load()
     of_slot = slot_under(chosen, slot, rule, log)
     scheduler = scheduler_for(log, scheduler)
-    bounds = reward_bounds or of_slot.reward.bounds
-    method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     needed = [name for name in (*targets, against, by or "") if needs_database(name)]
     try:
         store = open_store(chosen) if log is None or needed or keep else None
@@ -144,6 +143,8 @@ def evaluate(
             f"{needed[0]} needs the database that has models and catalogue beside the log: {error}"
         ) from error
     source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
+    bounds = reward_bounds or slot_of_log(of_slot, source.rule, source.bounds).reward.bounds
+    method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     printed = [file for file in (json_file, html_file) if file and file.name == "<stdout>"]
     if len(printed) > 1:
         raise click.UsageError("--json - and --html - cannot both be printed; name a file for one")

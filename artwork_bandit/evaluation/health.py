@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -217,14 +218,20 @@ def _fingerprint(ids: Hashes, block: ReplayBlock) -> npt.NDArray[np.uint64]:
     return lanes
 
 
-def imported_checks(rows: int, rule: str) -> list[Check]:
-    """Return how many rows keep the reward they were imported with, whatever the rule."""
-    message = f"{rows:,} imported rows keep the reward they came with, which rule {rule!r} is not"
-    known = Check(
-        name="imported_rewards", value=float(rows), limit=math.inf, status=Verdict.CAUTION,
-        message=message,
-    )  # fmt: skip
-    return [known] if rows else []
+def imported_checks(rows: Mapping[str, int], rule: str) -> list[Check]:
+    """Return how many rows keep the reward they were imported with, of another rule than this
+    one; `rows` are those of each rule."""
+    others = {version: count for version, count in rows.items() if version != rule}
+    if not others:
+        return []
+    count, named = sum(others.values()), " and ".join(map(repr, sorted(others)))
+    return [
+        Check(
+            name="imported_rewards", value=float(count), limit=math.inf, status=Verdict.CAUTION,
+            message=f"{count:,} imported rows keep the reward they came with: by rule {named}, not "
+            f"{rule!r}",
+        )
+    ]  # fmt: skip
 
 
 def event_checks(events: int, late: int, early: int) -> list[Check]:

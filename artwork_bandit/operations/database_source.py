@@ -17,7 +17,7 @@ from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.operations.replay_source import Readable, ReplaySource
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.policies.communities import Communities
-from artwork_bandit.slots import slot_named
+from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import events, registry, replay
 from artwork_bandit.store.engine import Store
 
@@ -38,7 +38,15 @@ class DatabaseSource(ReplaySource):
 
     @property
     def rule(self) -> str:
-        return (self.window.rule or slot_named(self.window.slot).reward).version
+        return self._rule.version
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        return self._rule.bounds
+
+    @property
+    def _rule(self) -> RewardRule:
+        return self.window.rule or slot_named(self.window.slot).reward
 
     @property
     def grows(self) -> bool:
@@ -72,10 +80,8 @@ class DatabaseSource(ReplaySource):
             yield copy
 
     def imported(self) -> list[Check]:
-        if (rule := self.window.rule) in (None, slot_named(self.window.slot).reward):
-            return []
         with self._database.read() as connection:
-            return imported_checks(replay.imported_rows(connection, self.window), rule.version)
+            return imported_checks(replay.imported_rows(connection, self.window), self.rule)
 
     def checks(self) -> list[Check]:
         window = self.window

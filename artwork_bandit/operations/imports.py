@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from artwork_bandit.domain import Event, EventType, Title, stable_hash
+import msgspec
+
+from artwork_bandit.domain import Event, EventType, ReplayBlock, Title, stable_hash
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.catalog_forms import Id, Name, explained
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.settings import Settings
@@ -21,7 +24,7 @@ from artwork_bandit.slots import SLOTS, slot_named
 from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.imported import Imported, take_in
+from artwork_bandit.store.imported import Imported, Place, check, take_in
 
 BATCH = 20_000
 MOST_PROBLEMS = 20
@@ -209,16 +212,37 @@ def import_log(
     Blocks are stored one by one: what fails between them, as a database may, leaves the ones
     before, and importing again takes in the others.
     """
-    found: set[str] = set()
-    for block in parquet.read(path):  # every row is checked before the first is stored
-        found |= {s.slot for s in block.action_sets}
     in_force = {name: slot_of(settings, name).reward for name in SLOTS}
-    _require_in_force(path, {in_force[slot_named(name).name].version for name in found})
+    places: dict[str, Place] = {}
+    for block in parquet.read(path):  # every row is checked before the first is stored
+        _require_ids(path, block)
+        found = {s.slot for s in block.action_sets}
+        _require_in_force(path, {in_force[slot_named(name).name].version for name in found})
+        with store.read() as connection:
+            check(connection, block, in_force, places)
     result = Imported()
-    bounds = {name: rule.bounds for name, rule in in_force.items()}
     for block in parquet.read(path):
-        result += take_in(store, block, bounds, now, dry_run=dry_run)
+        result += take_in(store, block, in_force, now, dry_run=dry_run)
     return result
+
+
+def _require_ids(path: Path, block: ReplayBlock) -> None:
+    """Raise InvalidInput for an id that the catalogue, or a client's request, could not have."""
+    sets = block.action_sets
+    of_rows = (
+        ("member_id", Name, block.member_ids.tolist()),
+        ("title_id", Id, [sets[s].title_id for s in block.set_of_row.tolist()]),
+        ("action_set", list[Id], [sets[s].variant_ids for s in block.set_of_row.tolist()]),
+    )
+    for column, kind, values in of_rows:
+        for value in dict.fromkeys(values):
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError as error:
+                decision = block.decision_ids[values.index(value)]
+                raise InvalidInput(
+                    f"{path}, decision {decision!r}: {column}: {explained(error)}"
+                ) from error
 
 
 def _require_in_force(path: Path, rules: set[str]) -> None:

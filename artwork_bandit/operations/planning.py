@@ -95,7 +95,7 @@ def plan(
     if (tune, warm) == ("always", "always"):
         raise InvalidInput("priors are chosen on the whole log: leave out --tune or --warm")
     source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
-    slot = slot_of_log(slot, source.rule)
+    slot = slot_of_log(slot, source.rule, source.bounds)
     with store.read() as connection:
         models = registry.list_all(connection, slot.name)
     progress("looking for a change", 0.0)

@@ -101,6 +101,11 @@ class ReplaySource(ABC):
     def rule(self) -> str | None:
         """The version of the rule that the rewards are of; None where nobody says."""
 
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float] | None:
+        """The smallest and the largest reward that this rule gives; None where nobody says."""
+
     @abstractmethod
     def rows(self) -> int:
         """Return the number of rows."""
@@ -157,6 +162,10 @@ class FileSource(ReplaySource):
     @property
     def rule(self) -> str | None:
         return parquet.rule_of(self.path)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        return parquet.bounds_of(self.path)
 
     @property
     def grows(self) -> bool:

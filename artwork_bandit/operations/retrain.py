@@ -198,11 +198,12 @@ def _judged(
     held_out = planned.source.narrowed(planned.split, None)
     verdict, reason, metrics = judged(held_out)
     at_random = held_out.drawn_by(Uniform().name)
-    if metrics["difference"] is None and at_random is not None and at_random.rows():
+    refused = verdict == "rejected" and metrics.get("difference") is None
+    if refused and at_random is not None and at_random.rows():
         # After a change the others may show next to nothing of what the candidate likes: each of
         # the few that do weighs so much that together they tell less than without them.
         again = judged(at_random)
-        if again[2]["difference"] is not None:
+        if again[2].get("difference") is not None:
             return again[0], f"{again[1]}; by what was drawn at random alone", again[2]
     return verdict, reason, metrics
 

@@ -34,13 +34,15 @@ def slot_of(settings: Settings, name: str, rule: str | None = None) -> Slot:
     return slot.under(_rule(slot, wanted))
 
 
-def slot_of_log(slot: Slot, rule: str | None) -> Slot:
+def slot_of_log(slot: Slot, rule: str | None, bounds: tuple[float, float] | None = None) -> Slot:
     """Return the slot with the rule in force that a log's rewards are of; one that nobody here has
-    heard of has the bounds of the slot's own, and None is the slot's own."""
+    heard of has the `bounds` that the log names, else those of the slot's own, and None is the
+    slot's own."""
     if rule is None or rule == slot.reward.version:
         return slot
     known = {r.version: r for r in slot.other_rules}
-    return slot.under(known.get(rule) or replace(slot.reward, version=rule))
+    other = replace(slot.reward, version=rule, bounds=bounds or slot.reward.bounds)
+    return slot.under(known.get(rule) or other)
 
 
 def _rule(slot: Slot, wanted: str) -> RewardRule:

@@ -1,6 +1,6 @@
 """Taking a replay log made elsewhere into SQL, so that it can be trained on and shown.
 
-Each row becomes a request with one choice, and a reward under the rule `imported`. Titles and
+Each row becomes a request with one choice, of the policy `imported`, and a reward. Titles and
 variants the catalogue does not know are added, retired (never served). Rows already here, by
 decision id, are left out: importing twice changes nothing.
 """
@@ -19,13 +19,14 @@ import sqlalchemy as sa
 from artwork_bandit import domain
 from artwork_bandit.domain import ActionSet, Choice, Decisions, ReplayBlock, Title, Variant
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.slots import slot_named
+from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import catalog, rollups
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store, chunks
 from artwork_bandit.store.tables import rewards
 
-RULE = "imported"
+POLICY = "imported"
+"""Who chose, as far as is known here. Rows of earlier releases have it for their rule, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,23 +54,13 @@ class Imported:
 
 
 def take_in(
-    store: Store, block: ReplayBlock, bounds: Mapping[str, tuple[float, float]],
-    now: dt.datetime, *, dry_run: bool,
+    store: Store, block: ReplayBlock, rules: Mapping[str, RewardRule], now: dt.datetime, *,
+    dry_run: bool,
 ) -> Imported:  # fmt: skip
-    """Import one block in one transaction; with `dry_run` only count.
+    """Import one block, that was `checked`, in one transaction; with `dry_run` only count.
 
-    `bounds` are those of rewards, slot by slot; raises InvalidInput for one beyond them.
+    `rules` are those that rewards are of, slot by slot.
     """
-    for slot_name in {s.slot for s in block.action_sets}:
-        low, high = bounds[slot_named(slot_name).name]
-        of_slot = np.array([s.slot == slot_name for s in block.action_sets])[block.set_of_row]
-        rewards_found = block.reward[of_slot]
-        if np.any((rewards_found < low) | (rewards_found > high)):
-            raise InvalidInput(
-                f"rewards are from {rewards_found.min()} to {rewards_found.max()}; the slot "
-                f"{slot_name!r} has {low} to {high}: rescale them, or name a rule with other "
-                "bounds by the setting reward_rule"
-            )
     with store.read() as connection:
         known, other = _known(connection, block)
         fresh = block.take(~known)
@@ -88,8 +79,42 @@ def take_in(
         with store.write() as connection:
             catalog.put_titles(connection, titles, now)
             catalog.put_variants(connection, variants, now)
-            _insert(connection, fresh, now)
+            _insert(connection, fresh, rules, now)
     return result
+
+
+Place = tuple[str, str]
+"""A title and a slot."""
+
+
+def check(
+    connection: Connection, block: ReplayBlock, rules: Mapping[str, RewardRule],
+    places: dict[str, Place],
+) -> None:  # fmt: skip
+    """Raise InvalidInput for a reward that its slot's rule cannot give, and for a variant that is
+    another title's or slot's in the catalogue, or in the blocks before this one, whose `places`
+    these are."""
+    for slot_name in {s.slot for s in block.action_sets}:
+        low, high = rules[slot_named(slot_name).name].bounds
+        of_slot = np.array([s.slot == slot_name for s in block.action_sets])[block.set_of_row]
+        found = block.reward[of_slot]
+        if np.any((found < low) | (found > high)):
+            raise InvalidInput(
+                f"rewards are from {found.min()} to {found.max()}; the slot {slot_name!r} has "
+                f"{low} to {high}: rescale them, or name a rule with other bounds by the setting "
+                "reward_rule"
+            )
+    names = {v for s in block.action_sets for v in s.variant_ids} - places.keys()
+    for variant in catalog.by_ids(connection, names):
+        places[variant.variant_id] = (variant.title_id, variant.slot)
+    for action_set in block.action_sets:
+        for v in action_set.variant_ids:
+            place = (action_set.title_id, action_set.slot)
+            if places.setdefault(v, place) != place:
+                raise InvalidInput(
+                    f"variant {v!r} is of title {places[v][0]!r} and of {place[0]!r}; ids are "
+                    "unique in the catalogue: put the title's id before it"
+                )
 
 
 def request_id_of(decision_id: str) -> str:
@@ -134,15 +159,6 @@ def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], l
     variants = {v: s for s in block.action_sets for v in s.variant_ids}
     stored = catalog.by_ids(connection, variants)
     present = {v.variant_id for v in stored}
-    places = {v.variant_id: (v.title_id, v.slot) for v in stored}
-    for action_set in block.action_sets:
-        for v in action_set.variant_ids:
-            place = (action_set.title_id, action_set.slot)
-            if places.setdefault(v, place) != place:
-                raise InvalidInput(
-                    f"variant {v!r} is of title {places[v][0]!r} and of {place[0]!r}; ids are "
-                    "unique in the catalogue: put the title's id before it"
-                )
     return (
         [Title(title_id=t, name=t) for t in sorted(titles - known)],
         [
@@ -156,7 +172,9 @@ def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], l
     )  # fmt: skip
 
 
-def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> None:
+def _insert(
+    connection: Connection, block: ReplayBlock, rules: Mapping[str, RewardRule], now: dt.datetime
+) -> None:
     names = {v for s in block.action_sets for v in s.variant_ids}
     revision = {v.variant_id: v.revision_id for v in catalog.by_ids(connection, names)}
     sets = []
@@ -179,8 +197,8 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
         request = Decisions(
             request_id=request_id_of(decision_id), member_id=block.member_ids[i],
             slot=chosen_from.slot, occurred_at=occurred_at,
-            period=domain.stable_hash(decision_id) >> 1, cell=block.cells[i] or RULE,
-            policy=RULE, model_version=None, confirm="client", context=block.contexts[i],
+            period=domain.stable_hash(decision_id) >> 1, cell=block.cells[i] or POLICY,
+            policy=POLICY, model_version=None, confirm="client", context=block.contexts[i],
             choices=(
                 Choice(
                     title_id=chosen_from.title_id, variant_id=chosen_from.variant_ids[chosen],
@@ -198,13 +216,13 @@ def _insert(connection: Connection, block: ReplayBlock, now: dt.datetime) -> Non
                 "slot": request.slot, "period": request.period,
                 "member_bucket": domain.member_bucket(request.member_id),
                 "occurred_at": occurred_at, "confirm": "client", "cell": request.cell,
-                "policy": RULE, "model_version": None,
+                "policy": POLICY, "model_version": None,
                 "action_set_id": chosen_from.action_set_id, "chosen": chosen,
                 "variant_id": chosen_from.variant_ids[chosen], "propensity": propensity,
                 "clicks": 0, "plays": 0, "rewatches": 0, "abandons": 0, "thumbs_up": 0,
                 "thumbs_down": 0, "seconds_watched": None, "watched_share": None,
-                "quality_play": int(reward > 0), "reward": reward, "rule": RULE,
-                "settled_at": now,
+                "quality_play": int(reward > 0), "reward": reward,
+                "rule": rules[request.slot].version, "settled_at": now,
             }
         )  # fmt: skip
     if rows:

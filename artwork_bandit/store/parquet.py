@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
+import math
 import os
 import secrets
 import time
@@ -25,6 +27,7 @@ import pyarrow.parquet
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Detail
+from artwork_bandit.slots import RewardRule
 from artwork_bandit.store.ahead import ahead
 from artwork_bandit.store.parquet_rows import OPTIONAL, REQUIRED, TARGET_PREFIX, block_of
 
@@ -40,14 +43,14 @@ CLICKED = "clicked"
 REPEATING = ("title_id", "action_set", "variant_id")
 
 
-RULE = b"artwork_bandit.reward_rule"
-"""Where a file's metadata say what rule its rewards are of."""
+RULE, BOUNDS = b"artwork_bandit.reward_rule", b"artwork_bandit.reward_bounds"
+"""Where a file's metadata say what rule its rewards are of, and the least and the most it gives."""
 
 
-def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) -> int:
+def write(path: Path, blocks: Iterable[ReplayBlock], rule: RewardRule | None = None) -> int:
     """Write blocks to one file, whole or not at all; return the number of rows.
 
-    `rule` is the version of the rule that the rewards are of.
+    `rule` is the one that the rewards are of.
     """
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of one that was killed
         with contextlib.suppress(OSError):
@@ -60,7 +63,9 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
     )
     rows = 0
     try:
-        schema = schema if rule is None else schema.with_metadata({RULE: rule})
+        if rule is not None:
+            bounds = json.dumps(rule.bounds)
+            schema = schema.with_metadata({RULE: rule.version, BOUNDS: bounds})
         with pa.parquet.ParquetWriter(partial, schema) as writer:
             for block in blocks:
                 writer.write_table(_table(block, schema))
@@ -75,10 +80,25 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: str | None = None) ->
 
 def rule_of(path: Path) -> str | None:
     """Return the rule that a log's rewards are of, None if its files do not say one."""
-    with _told(path):
-        found = {(_schema_of(f).metadata or {}).get(RULE) for f in _files(path)}
-    rule = found.pop() if len(found) == 1 else None
+    rule = _said(path, RULE)
     return None if rule is None else rule.decode(errors="replace")
+
+
+def bounds_of(path: Path) -> tuple[float, float] | None:
+    """Return the smallest and the largest reward that a log's rule gives, None if its files do not
+    say so."""
+    try:
+        low, high = map(float, json.loads(_said(path, BOUNDS) or b"[]"))
+    except (ValueError, TypeError):
+        return None
+    return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
+
+
+def _said(path: Path, what: bytes) -> bytes | None:
+    """Return what the metadata of all files say, None if they do not agree."""
+    with _told(path):
+        found = {(_schema_of(f).metadata or {}).get(what) for f in _files(path)}
+    return found.pop() if len(found) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)

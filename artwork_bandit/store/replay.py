@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, Objects, ReplayBlock
 from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.policies.block import Detail
-from artwork_bandit.slots import RewardRule
+from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import arrays, imported
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store import rewards as rewards_store
@@ -63,11 +63,21 @@ def count(connection: Connection, window: Window) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-def imported_rows(connection: Connection, window: Window) -> int:
-    """Return how many of the window's rows came with a reward of their own."""
-    of_window = (*_conditions(window), rewards.c.rule == imported.RULE)
-    query = sa.select(sa.func.count()).select_from(rewards).where(*of_window)
-    return int(connection.execute(query).scalar_one())
+def imported_rows(connection: Connection, window: Window) -> dict[str, int]:
+    """Return how many of the window's rows came with a reward of their own, rule by rule."""
+    of_window = (*_conditions(window), _imported())
+    # What earlier releases took in is said to be of the slot's own rule, as they said.
+    rule = sa.case((rewards.c.rule == imported.POLICY, _own(window)), else_=rewards.c.rule)
+    query = sa.select(rule, sa.func.count()).where(*of_window).group_by(rule)
+    return {version: int(count) for version, count in connection.execute(query)}
+
+
+def _own(window: Window) -> sa.ColumnElement[str]:
+    return sa.literal_column(f"'{slot_named(window.slot).reward.version}'")
+
+
+def _imported() -> sa.ColumnElement[bool]:
+    return rewards.c.policy == imported.POLICY
 
 
 def ends(connection: Connection, window: Window) -> tuple[dt.datetime, dt.datetime] | None:
@@ -220,12 +230,12 @@ def _pages(
     # Texts are made by the database, where that is cheaper.
     decision_id = rewards.c.request_id.concat(".").concat(sa.cast(rewards.c.position, sa.Text))
     rule = window.rule
-    other = sa.false() if rule is None else rewards.c.rule.not_in([rule.version, imported.RULE])
+    other = sa.false() if rule is None else (rewards.c.rule != rule.version) & ~_imported()
     query = (
         sa.select(
             *order, decision_id, rewards.c.member_id, rewards.c.action_set_id, rewards.c.chosen,
             rewards.c.propensity, rewards.c.cell, rewards.c.reward, sa.case((other, 1), else_=0),
-            sa.case((rewards.c.rule == imported.RULE, -1), else_=rewards.c.clicks),
+            sa.case((_imported(), -1), else_=rewards.c.clicks),
         )
         .where(*_conditions(window))
     )  # fmt: skip

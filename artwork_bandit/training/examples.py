@@ -54,10 +54,10 @@ class Written(NamedTuple):
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    ageing: Ageing, since: int = 0, *, with_rows: bool = False,
+    ageing: Ageing, since: int | None = None, *, with_rows: bool = False,
 ) -> Written:  # fmt: skip
-    """Write every row that can teach, from microsecond `since` on; return how many lines that were
-    and what they tell, and where they come from if asked `with_rows`."""
+    """Write every row that can teach, from microsecond `since` on if that is given; return how many
+    lines that were and what they tell, and where they come from if asked `with_rows`."""
     lines, told = 0, None
     weight = squared = 0.0
     rows: list[Rows] = []
@@ -77,14 +77,15 @@ def write(
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], ageing: Ageing, since: int, with_rows: bool,
+    bounds: tuple[float, float], ageing: Ageing, since: int | None, with_rows: bool,
 ) -> Iterator[Written]:  # fmt: skip
     """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
     base = found.base_logits()
     features = _Features(lookup, found, form)
     for whole in blocks:
-        block = whole.take(teaches(whole) & (whole.occurred_at >= since))
+        wanted = teaches(whole) if since is None else teaches(whole) & (whole.occurred_at >= since)
+        block = whole.take(wanted)
         if not len(block):
             continue
         weight = ageing.weights(block.occurred_at, found.last)

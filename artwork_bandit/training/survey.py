@@ -97,7 +97,7 @@ class Counts:
         sums = np.bincount(block.set_of_row, share, sets).tolist()
         for hour, n in zip(*np.unique(block.occurred_at // HOUR, return_counts=True), strict=True):
             self.hours[int(hour)] = self.hours.get(int(hour), 0) + int(n)
-        last = np.zeros(sets, np.int64)
+        last = np.full(sets, block.occurred_at.min())
         np.maximum.at(last, block.set_of_row, block.occurred_at)
         eligible = lookup(block.action_sets)
         for of, variants, n, earned, at in zip(

@@ -372,7 +372,7 @@ def test_export_is_judged_like_the_database_and_imports_once(
     simulation.visits(400)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     path = tmp_path / "log.parquet"
-    rows = parquet.write(path, replay.blocks(store, Window()), "artwork-1")
+    rows = parquet.write(path, replay.blocks(store, Window()), ARTWORK.reward)
     assert rows == sum(len(b) for b in replay.blocks(store, Window()))
     from_sql, _ = judge(source(simulation), ["uniform", "best-single"])
     file = ReplaySource.of(None, path, "artwork", None, None)

@@ -33,7 +33,7 @@ def gate_meanwhile(monkeypatch: pytest.MonkeyPatch, verdict: str, act: Callable[
 
     def judges(*_: Any) -> tuple[str, str, dict[str, Any]]:
         act()
-        return verdict, "for the test", {"incumbent": "model 1"}
+        return verdict, "for the test", {"incumbent": "model 1", "difference": 0.0}
 
     monkeypatch.setattr(retraining, "gate", judges)
 

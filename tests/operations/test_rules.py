@@ -98,7 +98,7 @@ def test_a_file_s_rewards_are_of_the_rule_it_names(
     now = simulation.later()
     join_rewards(store, OWN, settings, now)
     path = tmp_path / "log.parquet"
-    parquet.write(path, replay.blocks(store, Window()), named)
+    parquet.write(path, replay.blocks(store, Window()), replace(OWN.reward, version=named))
     monkeypatch.setattr(retraining, "gate", lambda *_: ("live", "for the test", {}))
     outcome = retrain(store, OWN, settings, now, log=path)
     assert outcome.verdict == "candidate"
@@ -109,7 +109,7 @@ def test_a_file_s_rewards_are_of_the_rule_it_names(
         imports.import_log(store, path, settings, now, dry_run=False)
     if named == "graded-1":
         in_force = replace(settings, reward_rule=named)
-        rows = parquet.write(path, replay.blocks(store, Window()), named)
+        rows = parquet.write(path, replay.blocks(store, Window()), GRADED)
         found = imports.import_log(store, path, in_force, now, dry_run=False)
         assert found.duplicates == rows
 
