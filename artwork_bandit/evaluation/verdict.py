@@ -46,6 +46,10 @@ REWARDED_MEMBERS = (40.0, 100.0)
 a member (`simulations.coverage --members 200 --earning 0.1`)."""
 
 
+ROUNDED = 1e-9
+"""Width below which an interval is one number, but for how it was rounded."""
+
+
 class Verdict(StrEnum):
     OK = "OK"
     CAUTION = "CAUTION"
@@ -187,7 +191,8 @@ def outside(found: Mapping[str, Estimate]) -> list[Check]:
     allow, which was widened to hold it."""
     names = [
         name for name, e in found.items()
-        if e.estimate is not None and e.lower != e.upper and e.estimate in (e.lower, e.upper)
+        if e.estimate is not None and e.lower is not None and e.upper is not None
+        and e.upper - e.lower > ROUNDED and e.estimate in (e.lower, e.upper)
     ]  # fmt: skip
     told = ", ".join(names)
     message = (

@@ -7,6 +7,7 @@ together in the log's order wherever they were read.
 from __future__ import annotations
 
 import gc
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -212,7 +213,9 @@ def _client(scheduler: str) -> Iterator[Any]:
             "--scheduler needs Dask; install it with `pip install 'artwork-bandit[scale]'`"
         ) from error
     address = None if scheduler == LOCAL else scheduler
-    more = {"dashboard_address": ":0", "threads_per_worker": 1} if scheduler == LOCAL else {}
+    # What a worker says of a broken log comes back from it, to be said once.
+    quiet = {"dashboard_address": ":0", "threads_per_worker": 1, "silence_logs": logging.CRITICAL}
+    more = quiet if scheduler == LOCAL else {}
     try:
         client: Any = Client(  # type: ignore[no-untyped-call]
             address, timeout=CONNECT_SECONDS, **more

@@ -73,4 +73,4 @@ def gate(
         because = "no better"
     else:
         return "live", seen, metrics
-    return "challenger", f"{seen}: {because}; the challenger cell may tell", metrics
+    return "challenger", f"{seen}: {because}", metrics

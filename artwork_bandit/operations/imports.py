@@ -252,7 +252,8 @@ def _require_in_force(path: Path, rules: set[str]) -> None:
         named = " and ".join(sorted(rules))
         raise InvalidInput(
             f"the rewards in {path} are of rule {rule!r}, and {named} is in force: export it under "
-            f"that rule (`export --rule {named}`), or put {rule!r} in force (reward_rule)"
+            f"that rule (`export --rule {named}`), or put {rule!r} in force (the setting "
+            "reward_rule names it, or its *.toml file)"
         )
 
 

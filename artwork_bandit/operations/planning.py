@@ -101,7 +101,11 @@ def plan(
     progress("looking for a change", 0.0)
     changed_at = changes.looked_for(store, slot, models, source)
     if (split := _split(source, changed_at)) is None:
-        empty = why_empty(store, slot, settings) if log is None else f"{log} holds no rows"
+        empty = (
+            why_empty(store, slot, settings)
+            if log is None
+            else f"{log} holds no rows of slot {slot.name!r}"
+        )
         raise NotEnoughData(empty)
     tried = [r.settings for r in changes.alike(models, slot, source)]
     change = stored(changed_at)

@@ -34,6 +34,7 @@ from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.rules import slot_of
+from artwork_bandit.operations.together import together
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
@@ -127,10 +128,12 @@ def carry_out(
             reason = f"{rival}, which it was judged against, serves no more; {reason}"
         elif verdict == "challenger" and (named := editor.named_by(planned.slot.name)):
             verdict = "candidate"
-            reason = f"{reason}, but it has model {named[0]}, which {named[1]} named"
+            reason = f"{reason}, and model {named[0]} challenges, which {named[1]} named"
         elif verdict == "challenger" and (until := editor.tried_until(planned.slot)):
             verdict = "candidate"
-            reason = f"{reason}, but another is tried there until {until:%Y-%m-%d %H:%M}Z"
+            reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
+        elif verdict == "challenger":
+            reason = f"{reason}; the challenger cell may tell"
         version = registry.register(
             connection, slot=planned.slot.name, data=trained.bundle.encode(),
             window=(trained.window_from, trained.window_to), rows=trained.rows,
@@ -196,7 +199,7 @@ def _judged(
         return gate(targets["candidate"], targets["incumbent"], name, report.checks)
 
     held_out = planned.source.narrowed(planned.split, None)
-    verdict, reason, metrics = judged(held_out)
+    verdict, reason, metrics = judged(together(held_out) or held_out)
     at_random = held_out.drawn_by(Uniform().name)
     refused = verdict == "rejected" and metrics.get("difference") is None
     if refused and at_random is not None and at_random.rows():

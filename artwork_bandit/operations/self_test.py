@@ -123,7 +123,9 @@ def _sample(source: ReplaySource, rng: np.random.Generator) -> ReplayBlock:
         rows += len(chosen)
         members = np.union1d(members, hashed(chosen.member_ids))
     if len(members) < 2:
-        raise NotEnoughData("the log has no choices of at least two members: nothing to simulate")
+        raise NotEnoughData(
+            "the log has no choices of two members between two variants: nothing to simulate"
+        )
     wanted = max(2, round(len(members) * min(1.0, MOST_ROWS / rows)))
     kept = rng.permutation(members)[:wanted]
     return _joined(

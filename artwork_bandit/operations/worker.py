@@ -280,7 +280,7 @@ class Worker:
         planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
             self._asked[slot.name] = planned.source.rows()
-            return None
+            return "not trained: what has come since the last training is little, and no surprise"
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"

@@ -112,10 +112,11 @@ def train(
         ageing=Ageing(half_life=settings.half_life, changed_at=settings.changed_at),
     )  # fmt: skip
     if found.new_rows < FEWEST_ROWS or found.first is None or found.last is None:
-        of = "the log has" if start is None else "after the model's last row the log has"
+        of = "the log to learn from" if start is None else "the log after the model's last row"
         raise NotEnoughData(
-            f"{of} {found.new_rows} rows that can teach, of at least {FEWEST_ROWS} needed "
-            f"({found.left_out} left out: one eligible variant)"
+            f"{of} (its newest part judges what was learned) has {found.new_rows} rows that can "
+            f"teach, of at least {FEWEST_ROWS} needed ({found.left_out} left out: one eligible "
+            "variant)"
         )
     with scratch.folder() as folder:
         since = found.rows_since(settings.changed_at)

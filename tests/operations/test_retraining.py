@@ -90,7 +90,7 @@ def test_whom_somebody_has_named_challenges_until_somebody_ends_it(
     assert train("challenger") == "candidate"
     with store.read() as connection:
         reason = registry.list_all(connection)[0].reason
-    assert reason == f"for the test, but it has model {first}, which Ann named"
+    assert reason == f"for the test, and model {first} challenges, which Ann named"
     assert train("live") == "live"
     assert challenger() == first
     with store.read() as connection:
@@ -132,7 +132,7 @@ def test_who_is_tried_in_the_challenger_cell_has_time_to_show_it(
     with store.read() as connection:
         _, since = registry.challenged_since(connection, "artwork")
     until = since + ARTWORK.period
-    assert reason == f"for the test, but another is tried there until {until:%Y-%m-%d %H:%M}Z"
+    assert reason == f"for the test, and another challenges until {until:%Y-%m-%d %H:%M}Z"
     assert train(ARTWORK.period + dt.timedelta(hours=1))[0] == "challenger"
     with store.read() as connection:
         assert registry.challenger(connection, "artwork").version == 3

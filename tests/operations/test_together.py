@@ -1,0 +1,154 @@
+"""Explore and live cell as one log: its propensities are exact, and their weights smaller."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.evaluation.question import Question
+from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.operations import judge
+from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.operations.together import SETTLING, Together, together
+from artwork_bandit.policies.policy import Policy, Uniform
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import cells, parquet, registry, replay
+from artwork_bandit.store.window import Window
+from tests.operations.test_guard import worst_of
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+SHARES = {"explore": 0.2, "baseline": 0.1, "live": 0.7}
+
+
+def lived(simulation: Simulation) -> tuple[ReplaySource, Policy]:
+    """Let a bad model serve, and another; return the log since, and what a good one would do."""
+    store = simulation.service.store
+    simulation.visits(900)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, SHARES)
+        registry.promote(connection, bad, "for the test", simulation.now)
+        policy = registry.load(connection, good).policy(good)
+    simulation.service.state.refresh()
+    simulation.now += SETTLING
+    begun = simulation.now
+    simulation.visits(900)
+    with store.write() as connection:
+        registry.promote(connection, good, "for the test", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(400)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    return ReplaySource.of(store, None, "artwork", since=begun), policy
+
+
+def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulation) -> None:
+    source, policy = lived(simulation)
+    mixed = together(source)
+    assert mixed is not None
+    own, both = (list(s.blocks()) for s in (source, mixed))
+    rows = np.concatenate([b.occurred_at for b in both])
+    assert len(rows) < sum(map(len, own))  # those of the baseline, and after the promotion
+    assert {c for b in both for c in b.cells} == {"explore", "live"}
+    targets = [Target(name="good", policy=policy), Target(name="uniform", policy=Uniform())]
+    question = Question(
+        targets=tuple(targets), lookup=source.lookup, method=Method(bounds=(0.0, 1.0))
+    )
+    plain, told = (judge.answer(s, question) for s in (source, mixed))
+    assert all(check.status is Verdict.OK for check in told.checks), told.checks
+    for target in targets:
+        assert target.policy is not None
+        found, before = told.targets[target.name], plain.targets[target.name]
+        truth = simulation.true_value(target.policy)
+        assert found.estimators["ips"].lower < truth < found.estimators["ips"].upper
+        assert abs(found.support.mean_weight - 1) < 0.15
+        assert found.support.largest < 0.5 * before.support.largest
+        assert found.support.effective_sample_size > 1.3 * before.support.effective_sample_size
+    # Another share of the explore cell would be found out.
+    wrong = replace(mixed, mixture=replace(mixed.mixture, explore=0.9))
+    off = judge.answer(wrong, question)
+    right, far = (
+        next(c.value for c in report.checks if c.name == "counts_against_propensities")
+        for report in (told, off)
+    )
+    assert abs(right) < 3
+    assert abs(far) > 10
+
+
+def test_read_again_and_narrowed_it_is_the_same(simulation: Simulation) -> None:
+    source, _ = lived(simulation)
+    mixed = together(source)
+    assert mixed is not None
+
+    def told(log: Together) -> list[tuple[str, float]]:
+        return [
+            (i, p)
+            for b in log.blocks()
+            for i, p in zip(b.decision_ids.tolist(), b.propensity.tolist(), strict=True)
+        ]
+
+    whole = told(mixed)
+    with mixed.again(with_contexts=False) as log:
+        for _ in range(2):
+            again = [i for b in log.blocks("plain") for i in b.decision_ids.tolist()]
+            assert again == [i for i, _ in whole]
+    half = source.quantile(0.5)
+    parts = (source.narrowed(source.window.since, half), source.narrowed(half, None))
+    assert [row for part in map(together, parts) if part for row in told(part)] == whole
+
+
+def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: Path) -> None:
+    source, _ = lived(simulation)
+    store = simulation.service.store
+    path = tmp_path / "log.parquet"
+    parquet.write(path, replay.blocks(store, Window()))
+    assert together(ReplaySource.of(store, path, "artwork")) is None
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.set_cells({"live": 0.5, "explore": 0.5})
+    assert together(source) is None
+    assert together(source.narrowed(simulation.now + dt.timedelta(seconds=1), None)) is not None
+    with store.write() as connection:
+        cells.set_shares(connection, {"live": 1.0})
+    assert together(source.narrowed(simulation.now + dt.timedelta(days=1), None)) is None
+
+
+def test_what_is_paused_is_left_out(simulation: Simulation) -> None:
+    source, _ = lived(simulation)
+    mixed = together(source)
+    assert mixed is not None
+    (block,) = replay.blocks(simulation.service.store, source.window)
+    certain = block.take(np.isin(block.cells, ["explore", "live"]))
+    certain = replace(certain, propensity=np.ones(len(certain)))
+    assert list(mixed.mixture.blocks([certain])) == []
+    assert sum(map(len, mixed.mixture.blocks([block]))) > 0
+
+
+@pytest.mark.parametrize("changes", [SHARES, {"explore": 1.0}])
+def test_the_gate_judges_both_cells_together_where_it_can(
+    simulation: Simulation, changes: dict[str, float]
+) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, changes)
+    simulation.service.state.refresh()
+    simulation.visits(900)
+    made = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    held_out = made.metrics["held_out_rows"]
+    assert first.metrics["held_out_rows"] > 0
+    assert made.metrics["difference"] is not None
+    assert held_out > made.new_rows / 6
