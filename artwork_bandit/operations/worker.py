@@ -167,13 +167,15 @@ class Worker:
         decided = end_challenge(self._store, slot, now) if joined else None
         if decided is not None:
             log.info("challenge_ended", extra={"slot": slot.name, "reason": decided})
-        waits = None
+        due, waits = "no", None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
             if due != "no":
                 clock, surely = ticking(now), due == "yes"  # it may wait for another slot's
                 self._training[slot.name] = self._trainer.submit(self._train, slot, clock, surely)
         trained = self._trained(slot, now, wait=wait)
+        if due == "perhaps" and wait and trained is None:
+            waits = "what has come since the last training is little, and says nothing new"
         if waits is not None and not self._waits.get(slot.name):  # once: it is the same for hours
             log.info("training_waits", extra={"slot": slot.name, "why": waits})
         self._waits[slot.name] = waits is not None
@@ -280,7 +282,7 @@ class Worker:
         planned = plan(self._store, slot, self._settings, clock())
         if not (surely or planned.worthwhile):
             self._asked[slot.name] = planned.source.rows()
-            return "not trained: what has come since the last training is little, and no surprise"
+            return None
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
