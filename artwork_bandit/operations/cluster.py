@@ -38,6 +38,11 @@ RARELY = 100_000
 """New objects after which Python looks for cycles while a log is read; its own default is 700."""
 
 
+_reading_lock = threading.Lock()
+_readings: list[tuple[int, int, int]] = []
+"""What the thresholds were, and as much again for each who reads."""
+
+
 def silent(rows: int) -> None:
     """Show no progress."""
 
@@ -72,13 +77,19 @@ def reading(
 def _collecting_rarely() -> Iterator[None]:
     """Have Python look for cycles among objects rarely: the contexts of a log are millions, none of
     them in a cycle, and looking among them again and again took a tenth of training."""
-    before = gc.get_threshold()
-    if before[0]:  # else nobody looks at all
-        gc.set_threshold(max(before[0], RARELY), *before[1:])
+    with _reading_lock:
+        if not _readings:
+            _readings.append(gc.get_threshold())
+            if _readings[0][0]:  # else nobody looks at all
+                gc.set_threshold(max(_readings[0][0], RARELY), *_readings[0][1:])
+        _readings.append(_readings[0])
     try:
         yield
     finally:
-        gc.set_threshold(*before)
+        with _reading_lock:
+            _readings.pop()
+            if len(_readings) == 1:  # the last one that reads
+                gc.set_threshold(*_readings.pop())
 
 
 @contextmanager

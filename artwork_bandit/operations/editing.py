@@ -18,6 +18,8 @@ from artwork_bandit.domain import Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, Overtaken
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.operations.model_editing import (
+    CELLS_SET,
+    CHALLENGER_ENDED,
     CHALLENGER_NAMED,
     GATE,
     GUARD,
@@ -31,7 +33,6 @@ DEFAULT = "default"
 """Name of the entry of a change that made another variant the default than before."""
 FIELDS = ("name", "uri", "features", *catalog.ELIGIBILITY)
 """What of a variant can be changed."""
-CELLS_SET = "cells set"
 LONGEST_NOTE = 200
 _WORDS = {
     VariantStatus.ACTIVE: "resumed", VariantStatus.PAUSED: "paused",
@@ -206,14 +207,17 @@ class Editor(ModelEditor):
 
     def _undo_challenger(self, change: Change) -> int | None:
         assert change.before is not None
-        before = change.before["challenger"]
-        if before is not None:
-            return self.challenge(before, change.change_id)
         assert change.slot is not None
         assert change.after is not None
-        now = registry.challenger(self.connection, change.slot)
-        if now is None or now.version != change.after["challenger"]:
+        before, now = change.before["challenger"], registry.challenger(self.connection, change.slot)
+        as_left = (now and now.version) == change.after["challenger"]
+        if before is not None and change.action == CHALLENGER_NAMED:
+            return self.challenge(before, change.change_id)
+        if not as_left:
             raise Conflict("another model challenges by now, or none; name the one you want")
+        if change.action == CHALLENGER_ENDED:
+            registry.consider(self.connection, before, change.before["reason"])
+            return self.challenge(before, change.change_id)
         registry.unchallenge(self.connection, change.slot)
         return changes.record(
             self.connection, self.author, CHALLENGER_NAMED, self.now, slot=change.slot,

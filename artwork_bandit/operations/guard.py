@@ -21,10 +21,12 @@ from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.estimators.sequence import half_width
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.model_editing import GUARD, ModelEditor
+from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEditor
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store import changes as change_log
+from artwork_bandit.store.engine import Connection, Store
 
 RIVALS = ("baseline", "explore")
 """Cells that a live model must not be worse than."""
@@ -53,8 +55,8 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         last = registry.last_promotion(connection, slot.name)
         if live is None or last is None:
             return None
-        ceased = changes.unlearned(registry.list_all(connection, slot.name))
-        since = last.promoted_at if ceased is None else max(last.promoted_at, ceased)
+        ceased = _ceased(store, slot, connection)
+        since = _since(connection, last.promoted_at, ceased)
         # What the model before chose while this one was trained is not this one's.
         its_own = aggregates.by_cell(connection, slot.name, since, None, live.version)
         others = aggregates.by_cell(connection, slot.name, since, None)
@@ -87,8 +89,8 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         version, since = challenge
         learned = registry.get(connection, version).settings.get("reward_rule")
         live = registry.live(connection, slot.name)
-        if (last := registry.last_promotion(connection, slot.name)) is not None:
-            since = max(since, last.promoted_at)
+        last = registry.last_promotion(connection, slot.name)
+        since = _since(connection, since, last and last.promoted_at)
         its_own = aggregates.by_cell(connection, slot.name, since, None, version)
         serves = 0 if live is None else live.version
         others = aggregates.by_cell(connection, slot.name, since, None, serves or None)
@@ -143,11 +145,26 @@ def _demote(
     try:
         with store.write() as connection:
             editor = ModelEditor(connection=connection, author=GUARD, now=now)
-            models = registry.list_all(connection, slot.name)
-            editor.roll_back(slot.name, reason, seen=version, knowing=changes.unlearned(models))
+            ceased = _ceased(store, slot, connection)
+            editor.roll_back(slot.name, reason, seen=version, knowing=ceased)
     except Overtaken:  # somebody has let it go, or promoted another, meanwhile
         return None
     return reason
+
+
+def _since(connection: Connection, *moments: dt.datetime | None) -> dt.datetime:
+    """Return from when on cells can be compared: the last of these, and of when members were last
+    moved between them."""
+    moved = change_log.last(connection, CELLS_SET)
+    known = [at for at in moments if at is not None]
+    return max(known if moved is None else [*known, moved.changed_at])
+
+
+def _ceased(store: Store, slot: Slot, connection: Connection) -> dt.datetime | None:
+    """Return when what is live ceased to be true by what later models of the same log know."""
+    log = ReplaySource.of(store, None, slot.name, rule=slot.reward)
+    models = changes.alike(registry.list_all(connection, slot.name), slot, log)
+    return None if changes.live(models) is None else changes.unlearned(models)
 
 
 def surely_worse(

@@ -214,10 +214,12 @@ def import_log(
     """
     in_force = {name: slot_of(settings, name).reward for name in SLOTS}
     places: dict[str, Place] = {}
+    slots: set[str] = set()
     for block in parquet.read(path):  # every row is checked before the first is stored
         _require_ids(path, block)
-        found = {s.slot for s in block.action_sets}
-        _require_in_force(path, {in_force[slot_named(name).name].version for name in found})
+        if new := {s.slot for s in block.action_sets} - slots:
+            _require_in_force(path, {in_force[slot_named(name).name].version for name in new})
+            slots |= new
         with store.read() as connection:
             check(connection, block, in_force, places)
     result = Imported()

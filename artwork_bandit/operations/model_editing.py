@@ -12,10 +12,10 @@ from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import Conflict, Overtaken
 from artwork_bandit.operations.changes import changed_at
 from artwork_bandit.policies.cells import shares_of
-from artwork_bandit.slots import Slot
 from artwork_bandit.store import cells, changes, registry
 from artwork_bandit.store.engine import Connection, wait_for_turn
 
+CELLS_SET = "cells set"
 CHALLENGER_NAMED, CHALLENGER_ENDED = "challenger named", "challenger ended"
 GATE, GUARD = "gate", "guard"
 """Who promotes a model that the held-out log speaks for, and who goes by what cells say, in the
@@ -60,14 +60,14 @@ class ModelEditor:
         named = change.after is not None and change.after["challenger"] == found.version
         return (found.version, change.author) if named else None
 
-    def tried_until(self, slot: Slot) -> dt.datetime | None:
+    def tried_until(self, slot: str, period: dt.timedelta) -> dt.datetime | None:
         """Return until when the challenger's cell is to tell of it before another takes its place:
         until each of the cell's members who came has been drawn anew. None if nobody challenges,
         the cell has no members, or that is over."""
-        found = registry.challenged_since(self.connection, slot.name)
+        found = registry.challenged_since(self.connection, slot)
         if found is None or not shares_of(cells.read(self.connection)).get("challenger"):
             return None
-        until = found[1] + slot.period
+        until = found[1] + period
         return until if self.now < until else None
 
     def reject_challenger(self, slot: str, reason: str) -> int:
@@ -81,7 +81,8 @@ class ModelEditor:
         registry.reject(self.connection, found.version, reason)
         return changes.record(
             self.connection, self.author, CHALLENGER_ENDED, self.now, slot=slot,
-            before={"challenger": found.version}, after={"challenger": None},
+            before={"challenger": found.version, "reason": found.reason},
+            after={"challenger": None},
         )  # fmt: skip
 
     def promote(
@@ -125,7 +126,9 @@ class ModelEditor:
         if [m.version for m in before[:1]] == knows[:1]:
             now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
         elif now_live := next(iter(knows), None):
-            registry.promote(self.connection, now_live, said, self.now, challenged=stays)
+            registry.promote(
+                self.connection, now_live, said, self.now, challenged=stays, undoes=True
+            )
         else:
             registry.withdraw(self.connection, slot, said, self.now, challenged=stays)
         ended = {"challenger": None if stays else challenger}

@@ -113,6 +113,9 @@ def carry_out(
     Raises NotEnoughData if the log is too small to train on.
     """
     planned, trained = _trained(settings, planned, progress, scheduler)
+    slot = planned.slot
+    drawn_anew = settings.period_seconds
+    period = dt.timedelta(seconds=drawn_anew) if drawn_anew else slot.period
     progress("judging", 0.0)
     verdict, reason, metrics = _judged(store, planned, trained, scheduler)
     verdict, reason = _considered(settings, planned, verdict, reason)
@@ -129,7 +132,7 @@ def carry_out(
         elif verdict == "challenger" and (named := editor.named_by(planned.slot.name)):
             verdict = "candidate"
             reason = f"{reason}, and model {named[0]} challenges, which {named[1]} named"
-        elif verdict == "challenger" and (until := editor.tried_until(planned.slot)):
+        elif verdict == "challenger" and (until := editor.tried_until(slot.name, period)):
             verdict = "candidate"
             reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
         elif verdict == "challenger":
@@ -199,16 +202,21 @@ def _judged(
         return gate(targets["candidate"], targets["incumbent"], name, report.checks)
 
     held_out = planned.source.narrowed(planned.split, None)
-    verdict, reason, metrics = judged(together(held_out) or held_out)
-    at_random = held_out.drawn_by(Uniform().name)
-    refused = verdict == "rejected" and metrics.get("difference") is None
-    if refused and at_random is not None and at_random.rows():
-        # After a change the others may show next to nothing of what the candidate likes: each of
-        # the few that do weighs so much that together they tell less than without them.
-        again = judged(at_random)
-        if again[2].get("difference") is not None:
-            return again[0], f"{again[1]}; by what was drawn at random alone", again[2]
-    return verdict, reason, metrics
+    # After a change other rows may show next to nothing of what the candidate likes: each of the
+    # few that do weighs so much that together they tell less than those drawn at random alone.
+    parts = (
+        (together(held_out), ""), (held_out, ""),
+        (held_out.drawn_by(Uniform().name), "; by what was drawn at random alone"),
+    )  # fmt: skip
+    told = []
+    for part, which in parts:
+        if part is None or not part.rows():
+            continue
+        verdict, reason, metrics = judged(part)
+        told.append((verdict, reason + which, metrics))
+        if verdict != "rejected" or metrics.get("difference") is not None:
+            return told[-1]
+    return max(told, key=lambda each: each[2].get("effective_sample_size") or 0.0)
 
 
 def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) -> tuple[str, str]:

@@ -59,6 +59,8 @@ FIRST_ROWS = 1_000
 GROWN, GROWN_A_LITTLE = 0.1, 0.01
 """Shares by which the log, or what came since the last change, must have grown since the newest
 model, to train again; and to look whether that is worth it (`planning`)."""
+LOOKED_AT = dt.timedelta(minutes=10)
+"""Between two looks at whether a live model is damaged, where nothing is joined."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -113,6 +115,8 @@ class Worker:
         """Slot -> whether it was told why no training is due."""
         self._asked: dict[str, int] = {}
         """Slot -> rows of the log when it was last looked whether a training is worth it."""
+        self._looked_at: dict[str, dt.datetime] = {}
+        """Slot -> when it was last looked whether the live model is damaged."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
         self._training: dict[str, Future[str | None]] = {}
         """Slot -> its training, until it was told what came of it."""
@@ -191,9 +195,11 @@ class Worker:
 
     def _demoted(self, slot: Slot, now: dt.datetime, joined: int) -> str | None:
         """Let go of live models that are damaged, and of one that cells speak against."""
-        told = []
-        while (damaged := demote_if_damaged(self._store, slot, now)) is not None:
-            told.append(damaged)
+        told, looked = [], self._looked_at.get(slot.name)
+        if joined or looked is None or now - looked >= LOOKED_AT:  # it reads the whole model
+            self._looked_at[slot.name] = now
+            while (damaged := demote_if_damaged(self._store, slot, now)) is not None:
+                told.append(damaged)
         if joined and (worse := demote_if_worse(self._store, slot, now)) is not None:
             told.append(worse)
         for reason in told:

@@ -93,7 +93,7 @@ def promote(
         ended &= challengers.c.model_version == version
     connection.execute(sa.delete(challengers).where(ended))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
-    rolls_back = undoes and _stack(connection, record.slot)[-2:-1] == [version]
+    rolls_back = undoes and version in _stack(connection, record.slot)[:-1]
     _record_promotion(connection, record.slot, version, reason, now, rolls_back)
 
 
@@ -147,6 +147,15 @@ def reject(connection: Connection, version: int, reason: str) -> None:
     )
 
 
+def consider(connection: Connection, version: int, reason: str) -> None:
+    """Make a model that was rejected a candidate again, for what was said of it before."""
+    connection.execute(
+        sa.update(models)
+        .where(models.c.version == version, models.c.status == "rejected")
+        .values(status="candidate", reason=reason)
+    )
+
+
 def previous(connection: Connection, slot: str) -> int | None:
     """Return the model that was live before the one that is, None for no model; raises Conflict if
     none is live."""
@@ -168,6 +177,8 @@ def _stack(connection: Connection, slot: str) -> list[int | None]:
             rolls_back = len(stack) > 1 and version == stack[-2]
         if rolls_back and len(stack) > 1:
             stack.pop()
+            while len(stack) > 1 and stack[-1] != version:  # more than one was let go of
+                stack.pop()
         else:
             stack.append(version)
     return stack
@@ -184,15 +195,15 @@ def roll_back(
     if before is not None:
         promote(connection, before, reason, now, challenged=challenged, undoes=True)
         return before
-    withdraw(connection, slot, reason, now, challenged=challenged, undoes=True)
+    withdraw(connection, slot, reason, now, challenged=challenged)
     return None
 
 
 def withdraw(
-    connection: Connection, slot: str, reason: str, now: dt.datetime, *, challenged: bool = False,
-    undoes: bool = False,
-) -> None:  # fmt: skip
-    """Let no model be live; for `challenged` and `undoes` see `promote`."""
+    connection: Connection, slot: str, reason: str, now: dt.datetime, *, challenged: bool = False
+) -> None:
+    """Let no model be live, and none of those that were be gone back to; for `challenged` see
+    `promote`."""
     if not challenged:
         connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
     connection.execute(
@@ -200,7 +211,7 @@ def withdraw(
         .where(models.c.slot == slot, models.c.status == "live")
         .values(status="retired")
     )
-    _record_promotion(connection, slot, None, reason, now, undoes)
+    _record_promotion(connection, slot, None, reason, now, True)
 
 
 def get(connection: Connection, version: int) -> ModelRecord:

@@ -64,8 +64,14 @@ def latest(
 ) -> list[Event]:  # fmt: skip
     """Return the last client events in [since, until) that count for nothing, for one reason."""
     found: list[Event] = []
-    for why, conditions in _parts(since, until, asked):
+    stored, *derived = _parts(since, until, asked)
+    parts = [] if reason == NOT_SHOWN else [stored]
+    parts += derived if reason in (NOT_SHOWN, OUTSIDE) else []
+    for why, conditions in parts:
         query = sa.select(events).where(*conditions, why == reason)
+        if conditions is stored[1]:  # the index knows these
+            kept = "no_impression" if reason == WAITS else reason
+            query = query.where(events.c.unjoined == kept)
         order = (events.c.occurred_at.desc(), events.c.event_id)
         rows = connection.execute(query.order_by(*order).limit(most))
         found += [replace(event_of(row), unjoined=reason) for row in rows]
@@ -83,6 +89,8 @@ def _parts(
     stored = [*client, *within, events.c.unjoined.is_not(None)]
     if asked is None:
         return [(events.c.unjoined + "", stored)]
+    # Another's unit may have counted it.
+    stored.append((events.c.unjoined != "fallback") | ~_counted(asked.windows))
     if since is None:
         within = [events.c.occurred_at >= min(until or asked.now, asked.now) - DERIVED]
     shown = sa.exists().where(

@@ -16,7 +16,7 @@ from artwork_bandit.domain import CellShare
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.estimators.tails import chi_square_tail
 from artwork_bandit.evaluation.verdict import Verdict
-from artwork_bandit.operations.editing import CELLS_SET
+from artwork_bandit.operations.model_editing import CELLS_SET
 from artwork_bandit.operations.reporting import AUTHOR
 from artwork_bandit.policies.cells import CELLS, shares_of
 from artwork_bandit.store import (

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from artwork_bandit.errors import Conflict
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.guard import demote_if_worse, end_challenge, surely_worse
@@ -156,8 +157,8 @@ def test_what_knows_of_the_change_is_gone_back_to(simulation: Simulation) -> Non
         editor = ModelEditor(connection=connection, author=GUARD, now=simulation.later())
         editor.roll_back("artwork", "for the test", knowing=changed_at)
         assert registry.live(connection, "artwork").version == knows
-        editor.roll_back("artwork", "for the test")
-        assert registry.live(connection, "artwork").version == others[1]
+        editor.roll_back("artwork", "for the test")  # not to those that know nothing of it
+        assert registry.live(connection, "artwork").version == first
 
 
 def test_a_model_that_ceased_to_be_true_and_still_does_better_stays(
@@ -312,3 +313,56 @@ def test_a_model_whose_pictures_nobody_plays_is_demoted(plays: float) -> None:
     soon, before = (np.full(256, n) for n in (5.0, 1.5))
     assert surely_worse(proportion(soon, 0 * soon), proportion(units, many)) is not None
     assert surely_worse(proportion(before, 0 * before), proportion(units, many)) is None
+
+
+def test_cells_are_compared_since_members_were_last_moved_between_them(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(1500)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, good)
+    tried(simulation, live=good, challenger=bad)
+    simulation.visits(2500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.later())
+        editor.set_cells({"live": 0.6, "challenger": 0.4})
+    assert end_challenge(store, ARTWORK, simulation.later()) is None  # nobody has come since
+
+
+def test_a_model_that_was_let_go_of_is_not_gone_back_to(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    versions = [registered(simulation, first, None) for _ in range(3)]
+    with store.write() as connection:
+        for version in (first, *versions):
+            registry.promote(connection, version, "for the test", simulation.now)
+        editor = ModelEditor(connection=connection, author=GUARD, now=simulation.later())
+        change = editor.roll_back("artwork", "for the test", knowing=simulation.now)
+        assert registry.live(connection, "artwork") is None
+        with pytest.raises(Conflict, match="no live model to roll back from"):
+            editor.roll_back("artwork")
+        Editor(connection=connection, author="Ann", now=simulation.later()).undo(change)
+        assert registry.live(connection, "artwork").version == versions[-1]
+
+
+def test_undoing_the_end_of_a_challenge_ends_nobody_else_s(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad, other = worst_of(simulation, good), worst_of(simulation, good)
+    tried(simulation, live=good, challenger=bad)
+    with store.write() as connection:
+        guard = ModelEditor(connection=connection, author=GUARD, now=simulation.later())
+        ended = guard.reject_challenger("artwork", "its cell says so")
+        ann = Editor(connection=connection, author="Ann", now=simulation.later())
+        ann.challenge(other)
+        with pytest.raises(Conflict, match="another model challenges by now"):
+            ann.undo(ended)
+        registry.unchallenge(connection, "artwork")
+        ann.undo(ended)
+        record = registry.get(connection, bad)
+        assert (record.status, record.reason) == ("candidate", "not judged")
+    assert serve(store) == (good, bad)

@@ -269,14 +269,15 @@ def test_what_the_whole_held_out_log_cannot_judge_is_judged_by_what_was_drawn_at
         return answer(source, question, **more)
 
     def refuses_first(*arguments: Any) -> tuple[str, str, dict[str, Any]]:
-        if len(judged) == 1:
+        if len(judged) <= 2:  # both cells together, and all by their own propensities
             return "rejected", "cannot judge it", {"difference": None, "incumbent": "model 1"}
         return gate(*arguments)
 
     monkeypatch.setattr(retraining.judge, "answer", answers)
     monkeypatch.setattr(retraining, "gate", refuses_first)
     made = retrain(store, ARTWORK, simulation.settings, simulation.later())
-    (rows, drawn), (again, all_drawn) = judged
+    (rows, drawn), all_rows, (again, all_drawn) = judged
+    assert all_rows == (rows, drawn)
     assert rows > drawn == again == all_drawn > 0
     assert made.reason.endswith("; by what was drawn at random alone")
     assert made.metrics["held_out_rows"] == again

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from artwork_bandit.domain import microseconds
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
-from artwork_bandit.operations import judge
+from artwork_bandit.operations import imports, judge
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -21,9 +23,12 @@ from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.together import SETTLING, Together, together
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, parquet, registry, replay
+from artwork_bandit.store import cells, migrate, parquet, registry, replay
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import models
 from artwork_bandit.store.window import Window
 from tests.operations.test_guard import worst_of
+from tests.samples import fill
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -118,7 +123,7 @@ def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: P
         editor = Editor(connection=connection, author="Ann", now=simulation.now)
         editor.set_cells({"live": 0.5, "explore": 0.5})
     assert together(source) is None
-    assert together(source.narrowed(simulation.now + dt.timedelta(seconds=1), None)) is not None
+    assert together(source.narrowed(simulation.now + dt.timedelta(hours=2), None)) is not None
     with store.write() as connection:
         cells.set_shares(connection, {"live": 1.0})
     assert together(source.narrowed(simulation.now + dt.timedelta(days=1), None)) is None
@@ -133,6 +138,51 @@ def test_what_is_paused_is_left_out(simulation: Simulation) -> None:
     certain = replace(certain, propensity=np.ones(len(certain)))
     assert list(mixed.mixture.blocks([certain])) == []
     assert sum(map(len, mixed.mixture.blocks([block]))) > 0
+
+
+def test_rows_of_a_model_that_cannot_be_read_are_left_out(simulation: Simulation) -> None:
+    source, _ = lived(simulation)
+    with simulation.service.store.write() as connection:
+        connection.execute(sa.update(models).where(models.c.version == 2).values(bundle=b"?"))
+    mixed = together(source)
+    assert mixed is not None
+    with simulation.service.store.read() as connection:
+        promoted = registry.promoted(connection, "artwork")[-1][0]
+    rows = [at for block in mixed.blocks() for at in block.occurred_at.tolist()]
+    assert rows
+    assert min(rows) >= microseconds(promoted + SETTLING)
+
+
+def test_imported_rows_are_nobody_s_of_these_cells(simulation: Simulation, tmp_path: Path) -> None:
+    """They are judged all the same, each by its own propensity."""
+    simulation.visits(900)
+    store, settings = simulation.service.store, simulation.settings
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    path = tmp_path / "log.parquet"
+    parquet.write(path, replay.blocks(store, Window()))
+    other = Store(f"sqlite:///{tmp_path}/other.db")
+    migrate.migrate(other)
+    fill(other, 6)
+    imports.import_log(other, path, settings, simulation.later(), dry_run=False)
+    assert together(ReplaySource.of(other, None, "artwork")) is None
+    assert retrain(other, ARTWORK, settings, simulation.later()).verdict == "live"
+    other.close()
+
+
+def test_where_both_cells_together_tell_too_little_all_rows_are_asked(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(900)
+    first = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = worst_of(simulation, first)
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.8, "live": 0.2})
+        registry.promote(connection, bad, "for the test", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(300)  # within the hour
+    made = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    assert made.metrics["difference"] is not None, made.reason
 
 
 @pytest.mark.parametrize("changes", [SHARES, {"explore": 1.0}])
