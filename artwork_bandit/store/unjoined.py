@@ -88,7 +88,7 @@ def _parts(
     within = [] if since is None else [events.c.occurred_at >= since]
     stored = [*client, *within, events.c.unjoined.is_not(None)]
     if asked is None:
-        return [(events.c.unjoined + "", stored)]
+        return [(events.c.unjoined, stored)]
     # Another's unit may have counted it.
     stored.append((events.c.unjoined != "fallback") | ~_counted(asked.windows))
     if since is None:

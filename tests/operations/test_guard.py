@@ -98,6 +98,14 @@ def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
     assert "worse" in str(demote_if_worse(store, ARTWORK, simulation.later()))
 
 
+def two_models(simulation: Simulation, visits: int = 1500) -> tuple[int, int]:
+    """Return a model that learned from so many visits, and its opposite."""
+    simulation.visits(visits)
+    store = simulation.service.store
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    return good, worst_of(simulation, good)
+
+
 def registered(simulation: Simulation, version: int, changed_at: dt.datetime | None) -> int:
     """Register the same model again, as one that knows of a change."""
     with simulation.service.store.write() as connection:
@@ -207,9 +215,7 @@ def serve(store: Store) -> tuple[int | None, int | None]:
 
 def test_a_challenger_whose_cell_is_surely_better_goes_live(simulation: Simulation) -> None:
     store = simulation.service.store
-    simulation.visits(1500)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation)
     tried(simulation, live=bad, challenger=good)
     assert told(simulation, looks=0) is None
     assert end_challenge(store, ARTWORK, simulation.later()) is None  # nobody has been counted
@@ -227,9 +233,7 @@ def test_a_challenger_whose_cell_is_surely_worse_ends_and_may_be_brought_back(
     simulation: Simulation,
 ) -> None:
     store = simulation.service.store
-    simulation.visits(1500)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation)
     tried(simulation, live=good, challenger=bad)
     said = told(simulation)
     assert str(said).startswith(f"model {bad} challenges no more: take fraction 0.")
@@ -247,9 +251,7 @@ def test_a_challenger_whose_cell_is_surely_worse_ends_and_may_be_brought_back(
 
 def test_a_challenger_of_another_rule_goes_live_by_hand_only(simulation: Simulation) -> None:
     store = simulation.service.store
-    simulation.visits(900)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation, 900)
     tried(simulation, live=bad, challenger=good)
     other = replace(ARTWORK, reward=replace(ARTWORK.reward, version="ours-1"))
     simulation.visits(2500)
@@ -263,9 +265,7 @@ def test_while_no_model_is_live_the_challenger_is_compared_with_uniform_choice(
     simulation: Simulation,
 ) -> None:
     store = simulation.service.store
-    simulation.visits(1500)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation)
     tried(simulation, live=good, challenger=bad)
     with store.write() as connection:
         registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
@@ -319,9 +319,7 @@ def test_cells_are_compared_since_members_were_last_moved_between_them(
     simulation: Simulation,
 ) -> None:
     store = simulation.service.store
-    simulation.visits(1500)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation)
     tried(simulation, live=good, challenger=bad)
     simulation.visits(2500)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())

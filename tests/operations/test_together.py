@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from artwork_bandit.domain import microseconds
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
+from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations import imports, judge
@@ -27,7 +29,7 @@ from artwork_bandit.store import cells, migrate, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import models
 from artwork_bandit.store.window import Window
-from tests.operations.test_guard import worst_of
+from tests.operations.test_guard import two_models
 from tests.samples import fill
 from tests.simulated import Simulation
 
@@ -38,9 +40,7 @@ SHARES = {"explore": 0.2, "baseline": 0.1, "live": 0.7}
 def lived(simulation: Simulation) -> tuple[ReplaySource, Policy]:
     """Let a bad model serve, and another; return the log since, and what a good one would do."""
     store = simulation.service.store
-    simulation.visits(900)
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, good)
+    good, bad = two_models(simulation, 900)
     simulation.now += dt.timedelta(days=30)
     with store.write() as connection:
         cells.set_shares(connection, SHARES)
@@ -173,9 +173,7 @@ def test_where_both_cells_together_tell_too_little_all_rows_are_asked(
     simulation: Simulation,
 ) -> None:
     store = simulation.service.store
-    simulation.visits(900)
-    first = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = worst_of(simulation, first)
+    _, bad = two_models(simulation, 900)
     with store.write() as connection:
         cells.set_shares(connection, {"explore": 0.8, "live": 0.2})
         registry.promote(connection, bad, "for the test", simulation.now)
@@ -185,20 +183,25 @@ def test_where_both_cells_together_tell_too_little_all_rows_are_asked(
     assert made.metrics["difference"] is not None, made.reason
 
 
-@pytest.mark.parametrize("changes", [SHARES, {"explore": 1.0}])
+@pytest.mark.parametrize(("shares", "both"), [(SHARES, True), ({"explore": 1.0}, False)])
 def test_the_gate_judges_both_cells_together_where_it_can(
-    simulation: Simulation, changes: dict[str, float]
+    simulation: Simulation, shares: dict[str, float], both: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = simulation.service.store
+    store, judged = simulation.service.store, list[ReplaySource]()
     simulation.visits(900)
-    first = retrain(store, ARTWORK, simulation.settings, simulation.later())
+    retrain(store, ARTWORK, simulation.settings, simulation.later())
     simulation.now += dt.timedelta(days=30)
     with store.write() as connection:
-        cells.set_shares(connection, changes)
+        cells.set_shares(connection, shares)
     simulation.service.state.refresh()
     simulation.visits(900)
+    answer = judge.answer
+
+    def answers(source: ReplaySource, question: Question, **more: Any) -> Report:
+        judged.append(source)
+        return answer(source, question, **more)
+
+    monkeypatch.setattr(judge, "answer", answers)
     made = retrain(store, ARTWORK, simulation.settings, simulation.later())
-    held_out = made.metrics["held_out_rows"]
-    assert first.metrics["held_out_rows"] > 0
+    assert [isinstance(source, Together) for source in judged] == [both]  # and it told enough
     assert made.metrics["difference"] is not None
-    assert held_out > made.new_rows / 6
