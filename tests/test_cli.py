@@ -566,7 +566,8 @@ def test_who_challenges_and_what_is_paused_is_told(
     for each in (version, live):
         shown = json.loads(run("models", "show", str(each), database=sqlite_url))
         assert shown["challenger"] == (each == version)
-    run("pause", "--slot", "artwork", database=sqlite_url)
+    paused = json.loads(run("pause", "--slot", "artwork", "--json", database=sqlite_url))
+    assert paused == {"slots": ["artwork"], "paused": True, "reason": "by hand"}
     assert "artwork is paused" in run("cells", "show", database=sqlite_url)
     monkeypatch.setenv("ARTWORK_BANDIT_CONTEXT_PRODUCTS", "device*mood")
     said = run("worker", "--once", database=sqlite_url, code=2)
@@ -631,9 +632,14 @@ def test_train_list_show_promote_roll_back_export(
     assert "0 rows came after what model 1 learned from" in said
     compared = run("models", "compare", "1", "2", database=sqlite_url)
     assert "minus model:2" in compared
+    compared = json.loads(run("models", "compare", "1", "2", "--json", database=sqlite_url))
+    assert compared["targets"]["model:1"]["difference"]["against"] == "model:2"
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)
     path = tmp_path / "out.parquet"
     assert "rows written" in run("export", str(path), database=sqlite_url)
+    again = json.loads(run("export", str(path), "--json", database=sqlite_url))
+    assert again["rows"] == pa.parquet.read_metadata(path).num_rows
+    assert again["rule"] == "artwork-1"
     clicks = tmp_path / "clicks.parquet"
     run("export", str(clicks), "--rule", "clicks-1", database=sqlite_url)
     said = run(
@@ -658,6 +664,13 @@ def test_train_list_show_promote_roll_back_export(
     back, promoted = (c for c in listed if "command line" in c.author)
     assert [c.action for c in (promoted, back)] == ["model promoted", "model rolled back"]
     assert {c.author for c in listed} - {back.author} == {"gate"}
+    said = json.loads(run("models", "challenge", "2", "--json", database=sqlite_url))
+    assert (said["live"], said["challenger"], said["challenger_share"]) == (1, 2, 0.0)
+    said = json.loads(run("models", "promote", "2", "--json", database=sqlite_url))
+    assert (said["live"], said["challenger"], said["challenges_ended"]) == (2, None, [])
+    run("models", "challenge", "1", database=sqlite_url)
+    said = json.loads(run("models", "rollback", "--json", database=sqlite_url))
+    assert (said["live"], said["challenger"]) == (1, None)
 
 
 def test_settings_come_from_command_line_environment_file_default(

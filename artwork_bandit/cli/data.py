@@ -15,6 +15,7 @@ from artwork_bandit.cli.options import (
     dry_run_flag,
     json_flag,
     open_store,
+    print_json,
     report_changes,
     rule_option,
     slot_option,
@@ -86,10 +87,11 @@ def history_import(
 @window_options
 @slot_option
 @rule_option
+@json_flag
 @click.pass_obj
 def export(
     load: Callable[..., Settings], file: Path, since: dt.datetime | None,
-    until: dt.datetime | None, slot: str, rule: str | None,
+    until: dt.datetime | None, slot: str, rule: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the replay log to a Parquet file."""
     from artwork_bandit.operations.replay_source import ReplaySource
@@ -108,7 +110,10 @@ def export(
         from artwork_bandit.operations.joining import why_empty
 
         click.echo(why_empty(store, of, chosen), err=True)
-    click.echo(f"{rows:,} rows written to {file}")
+    if as_json:
+        print_json({"file": str(file), "rows": rows, "slot": of.name, "rule": of.reward.version})
+    else:
+        click.echo(f"{rows:,} rows written to {file}")
 
 
 @click.command("import-log")

@@ -82,7 +82,7 @@ class ReportFile(click.File):
     "targets",
     multiple=True,
     required=True,
-    help="live, uniform, best-single, baseline, model:12, variant:ID, column:NAME.",
+    help="live, challenger, uniform, best-single, baseline, model:12, variant:ID, column:NAME.",
 )
 @click.option("--against", default="logging", show_default=True, help="What to subtract.")
 @click.option(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from artwork_bandit.store.engine import Connection
 
 REHEARSED_SHOWN = 12
+ChosenBy = dict[str, Any]
+"""A slot, its live model and challenger, and whose challenge ended."""
 
 
 @click.command()
@@ -90,7 +92,8 @@ def train(
         click.echo(outcome.reason)
         if outcome.verdict == "challenger":
             with store.read() as connection:
-                click.echo(f"in the challenger cell {_seen_by(connection)}")
+                share = _challenged_share(connection)
+            click.echo(f"in the challenger cell {_seen_by(share)}")
 
 
 @click.group()
@@ -141,8 +144,11 @@ def models_show(load: Callable[..., Settings], version: int) -> None:
 @models.command("promote")
 @click.argument("version", type=VERSION)
 @click.option("--reason", default="promoted by hand", show_default=True)
+@json_flag
 @click.pass_obj
-def models_promote(load: Callable[..., Settings], version: int, reason: str) -> None:
+def models_promote(
+    load: Callable[..., Settings], version: int, reason: str, as_json: bool
+) -> None:  # fmt: skip
     """Make a model the live one, whatever the gate said; its bytes are checked first."""
     from artwork_bandit.store import registry
 
@@ -150,12 +156,30 @@ def models_promote(load: Callable[..., Settings], version: int, reason: str) -> 
         before = registry.challengers_of(connection)
         editor_at(connection).promote(version, reason)
         ended = before - registry.challengers_of(connection) - {version}
-    click.echo(f"model {version} is live")
-    _tell_ended(ended)
+        chosen_by = _chosen_by(connection, registry.get(connection, version).slot, ended)
+    _tell_live(chosen_by, as_json)
 
 
-def _tell_ended(challengers: Iterable[int]) -> None:
-    for version in challengers:
+def _chosen_by(connection: Connection, slot: str, ended: Iterable[int] = ()) -> ChosenBy:
+    """Return which models choose in a slot; `ended` are those that challenge no more."""
+    from artwork_bandit.store import registry
+
+    live, challenged = registry.live(connection, slot), registry.challenged_since(connection, slot)
+    return {
+        "slot": slot,
+        "live": None if live is None else live.version,
+        "challenger": None if challenged is None else challenged[0],
+        "challenges_ended": sorted(ended),
+    }
+
+
+def _tell_live(chosen_by: ChosenBy, as_json: bool) -> None:
+    if as_json:
+        print_json(chosen_by)
+        return
+    live = chosen_by["live"]
+    click.echo("no model is live: uniform" if live is None else f"model {live} is live")
+    for version in chosen_by["challenges_ended"]:
         click.echo(
             f"model {version} challenges no more: it was compared with what was live before; "
             f"`models challenge {version}` goes on"
@@ -164,20 +188,31 @@ def _tell_ended(challengers: Iterable[int]) -> None:
 
 @models.command("challenge")
 @click.argument("version", type=VERSION)
+@json_flag
 @click.pass_obj
-def models_challenge(load: Callable[..., Settings], version: int) -> None:
+def models_challenge(load: Callable[..., Settings], version: int, as_json: bool) -> None:
     """Make a model the challenger of its slot: it serves the challenger cell."""
+    from artwork_bandit.store import registry
+
     with open_store(load()).write() as connection:
         editor_at(connection).challenge(version)
-        click.echo(f"model {version} is the challenger; {_seen_by(connection)}")
+        chosen_by = _chosen_by(connection, registry.get(connection, version).slot)
+        share = _challenged_share(connection)
+    if as_json:
+        print_json(chosen_by | {"challenger_share": share})
+    else:
+        click.echo(f"model {version} is the challenger; {_seen_by(share)}")
 
 
-def _seen_by(connection: Connection) -> str:
-    """Return how many see the challenger."""
+def _challenged_share(connection: Connection) -> float:
+    """Return the share of members who see the challenger."""
     from artwork_bandit.policies.cells import shares_of
     from artwork_bandit.store import cells
 
-    share = shares_of(cells.read(connection)).get("challenger", 0.0)
+    return shares_of(cells.read(connection)).get("challenger", 0.0)
+
+
+def _seen_by(share: float) -> str:
     if share:
         return f"{share:.2%} of the members see it"
     return "nobody sees it yet: `cells set` gives its cell members"
@@ -222,8 +257,11 @@ def models_rehearse(
 @models.command("rollback")
 @slot_option
 @click.option("--reason", default="rolled back by hand", show_default=True)
+@json_flag
 @click.pass_obj
-def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> None:
+def models_rollback(
+    load: Callable[..., Settings], slot: str, reason: str, as_json: bool
+) -> None:  # fmt: skip
     """Go back to the model that was live before."""
     from artwork_bandit.slots import slot_named
     from artwork_bandit.store import registry
@@ -231,17 +269,19 @@ def models_rollback(load: Callable[..., Settings], slot: str, reason: str) -> No
     with open_store(load()).write() as connection:
         before = registry.challengers_of(connection)
         editor_at(connection).roll_back(slot_named(slot).name, reason)
-        live = registry.live(connection, slot_named(slot).name)
         ended = before - registry.challengers_of(connection)
-    click.echo("no model is live: uniform" if live is None else f"model {live.version} is live")
-    _tell_ended(ended)
+        chosen_by = _chosen_by(connection, slot_named(slot).name, ended)
+    _tell_live(chosen_by, as_json)
 
 
 @models.command("compare")
 @click.argument("version", type=VERSION)
 @click.argument("other", type=VERSION)
+@json_flag
 @click.pass_obj
-def models_compare(load: Callable[..., Settings], version: int, other: int) -> None:
+def models_compare(
+    load: Callable[..., Settings], version: int, other: int, as_json: bool
+) -> None:  # fmt: skip
     """Value two models on the rows after both were trained; exit code 1 if these cannot judge."""
     from rich.console import Console
 
@@ -259,6 +299,9 @@ def models_compare(load: Callable[..., Settings], version: int, other: int) -> N
     if len(slots) > 1:
         raise InvalidInput(f"models {version} and {other} are of different slots")
     source = ReplaySource.of(store, None, slots.pop(), None, None)
-    found, _ = judge(source, [f"model:{version}"], f"model:{other}")
-    reporting.show(found, source.name, Console(width=min(Console().width, 80)))
+    found, versions = judge(source, [f"model:{version}"], f"model:{other}")
+    if as_json:
+        print_json(reporting.as_json(found, source.name, 1, versions))
+    else:
+        reporting.show(found, source.name, Console(width=min(Console().width, 80)))
     sys.exit(any(t.verdict is Verdict.REFUSE for t in found.targets.values()))

@@ -112,13 +112,18 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
         made.close()
 
 
-def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reason: str) -> None:
+def _switch(
+    load: Callable[..., Settings], slot: str | None, paused: bool, reason: str, as_json: bool
+) -> None:  # fmt: skip
     from artwork_bandit.slots import SLOTS, slot_named
 
     names = list(SLOTS) if slot is None else [slot_named(slot).name]
     with open_store(load()).write() as connection:
         for name in names:
             editor_at(connection).switch(name, paused, reason)
+    if as_json:
+        print_json({"slots": names, "paused": paused, "reason": reason})
+        return
     what = "paused: everybody gets the default" if paused else "going on"
     click.echo(f"{', '.join(names)}: {what}, within seconds")
 
@@ -126,19 +131,25 @@ def _switch(load: Callable[..., Settings], slot: str | None, paused: bool, reaso
 @click.command()
 @click.option("--slot", help="Only this slot.  [default: all]")
 @click.option("--reason", default="by hand", show_default=True, help="Kept with the switch.")
+@json_flag
 @click.pass_obj
-def pause(load: Callable[..., Settings], slot: str | None, reason: str) -> None:
+def pause(
+    load: Callable[..., Settings], slot: str | None, reason: str, as_json: bool
+) -> None:  # fmt: skip
     """Kill switch: everybody gets the default picture, logged as such, until `resume`."""
-    _switch(load, slot, True, reason)
+    _switch(load, slot, True, reason, as_json)
 
 
 @click.command()
 @click.option("--slot", help="Only this slot.  [default: all]")
 @click.option("--reason", default="by hand", show_default=True, help="Kept with the switch.")
+@json_flag
 @click.pass_obj
-def resume(load: Callable[..., Settings], slot: str | None, reason: str) -> None:
+def resume(
+    load: Callable[..., Settings], slot: str | None, reason: str, as_json: bool
+) -> None:  # fmt: skip
     """End a pause."""
-    _switch(load, slot, False, reason)
+    _switch(load, slot, False, reason, as_json)
 
 
 @click.group()
