@@ -11,7 +11,9 @@ nothing to     beta 0: what the greedy policy earns beside policies that know no
 personalise    from the same log: each title's best mean, shrunken means, and shrunken towards what
                compositions earn
 misleading     one variant of each title draws twice the clicks and a third of the quality plays:
-clicks         the greedy policy beside one that knows which these are, and one trained on clicks
+clicks         the greedy policy beside one that knows which these are, one trained on clicks, and
+               one that knows how likely each row's click and play were and would have been, and
+               from these by Bayes' rule which variants mislead: clicks and plays tell no more
 """
 
 from __future__ import annotations
@@ -151,8 +153,8 @@ def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
     the quality plays; and each row's click. Twice as many clicks as quality plays are normal."""
     truth = table(log).copy()
     clicked = np.minimum(2 * truth, 1)
-    clicked[:, MISLEADING] = np.minimum(2 * clicked[:, MISLEADING], 1)
-    truth[:, MISLEADING] /= 3
+    clicked[:, MISLEADING], played = _misled(truth[:, MISLEADING], clicked[:, MISLEADING])
+    truth[:, MISLEADING] = clicked[:, MISLEADING] * played
     rng = np.random.default_rng(len(truth))
     row = np.arange(len(truth))
     clicks = rng.random(len(truth)) < clicked[row, log.block.chosen]
@@ -161,6 +163,32 @@ def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
         log.block, reward=(clicks & finished).astype(np.float64), clicked=clicks.astype(np.float64)
     )
     return replace(log, truth=truth.ravel(), block=block), clicks.astype(np.float64)
+
+
+def expected_by_chances(honest: UniformLog, log: UniformLog) -> Floats:
+    """Return [titles, width], what variants' effects are expected to be, as logits, by the chance
+    that they mislead: Bayes' rule with the true chances of each row's click and play."""
+    block, width = log.block, table(log).shape[1]
+    rate = table(honest)[np.arange(len(block)), block.chosen]
+    clicks = np.minimum(2 * rate, 1)
+    both = []
+    for clicked, played in ((clicks, rate / clicks), _misled(rate, clicks)):
+        seen = np.where(block.reward > 0, played, 1 - played)
+        chances = np.where(block.clicked, clicked * seen, 1 - clicked)
+        logs = np.log(np.maximum(chances, 1e-12))
+        of = block.set_of_row * width + block.chosen
+        both.append(np.bincount(of, logs, len(log.variants) * width).reshape(-1, width))
+    ratio = both[1] - both[0] - np.log(width - 1)
+    chance = 1 / (1 + np.exp(-np.clip(ratio, -50, 50)))
+    found: Floats = np.log(1 - chance + chance / 3)
+    return found
+
+
+def _misled(rate: Floats, clicks: Floats) -> tuple[Floats, Floats]:
+    """Return how likely a click is, and a play by a click, where these lie: twice the clicks, a
+    third of the plays."""
+    twice = np.minimum(2 * clicks, 1)
+    return twice, rate / 3 / twice
 
 
 def misleading(honest: UniformLog) -> dict[str, float]:
@@ -188,6 +216,9 @@ def misleading(honest: UniformLog) -> dict[str, float]:
     found = scores.scores(
         block.contexts, np.arange(len(block)), everywhere.rows, everywhere.offsets
     ).reshape(pmf.shape)
+    assert knows.bundle.learned is not None, "it was trained by this release"
+    effects = knows.bundle.learned.per_logit * expected_by_chances(honest, log)
+    likeliest = (found + effects[block.set_of_row]).argmax(axis=1)
     found[:, MISLEADING] = -np.inf
     best = found.argmax(axis=1)
     by_clicks = learned(replace(log, block=replace(block, reward=clicks)))
@@ -195,6 +226,7 @@ def misleading(honest: UniformLog) -> dict[str, float]:
         "uniform": float(truth.mean()),
         "trained on clicks": greedy_rate(log, by_clicks),
         "ours": greedy_rate(log, learned(log)),
+        "knows all chances": float(truth[np.arange(len(truth)), likeliest].mean()),
         "knows which mislead": float(truth[np.arange(len(truth)), best].mean()),
         "oracle": float(truth.max(axis=1).mean()),
     }
