@@ -632,6 +632,8 @@ def test_train_list_show_promote_roll_back_export(
     assert "0 rows came after what model 1 learned from" in said
     compared = run("models", "compare", "1", "2", database=sqlite_url)
     assert "minus model:2" in compared
+    said = run("evaluate", "--target", "uniform", "--together", database=sqlite_url, code=2)
+    assert "the explore and the live cell have not both had members" in said
     compared = json.loads(run("models", "compare", "1", "2", "--json", database=sqlite_url))
     assert compared["targets"]["model:1"]["difference"]["against"] == "model:2"
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)

@@ -90,6 +90,8 @@ class ReportFile(click.File):
     help="Judge segments too: taste, community, device, country, language, surface, daypart, "
     "watched, position (of the title in its request), cell.",
 )
+@click.option("--together", "both", is_flag=True, help="Weigh the explore and the live cell as "
+              "one policy's log: narrower intervals.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
 @click.option("--level", type=Level(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")
@@ -114,9 +116,9 @@ class ReportFile(click.File):
 def evaluate(
     load: Callable[..., Settings], log: Path | None, since: dt.datetime | None,
     until: dt.datetime | None, slot: str, targets: tuple[str, ...], against: str, by: str | None,
-    interval: Any, level: float, reward_bounds: tuple[float, float] | None, cluster: Any,
-    seed: int, rule: str | None, scheduler: str | None, self_test: bool, json_file: Any,
-    html_file: Any, keep: bool,
+    both: bool, interval: Any, level: float, reward_bounds: tuple[float, float] | None,
+    cluster: Any, seed: int, rule: str | None, scheduler: str | None, self_test: bool,
+    json_file: Any, html_file: Any, keep: bool,
 ) -> None:  # fmt: skip
     """What would another policy have earned? Exit code 1 if every target is refused."""
     from rich.console import Console
@@ -150,10 +152,16 @@ def evaluate(
         raise click.UsageError("--json - and --html - cannot both be printed; name a file for one")
     to_stdout = bool(printed)
     if self_test:
-        if by or html_file is not None or against != "logging" or keep:
-            raise click.UsageError("--self-test goes without --by, --against, --html and --keep")
+        if by or html_file is not None or against != "logging" or keep or both:
+            raise click.UsageError(
+                "--self-test goes without --by, --against, --html, --keep and --together"
+            )
         _self_test(source, targets, method, cluster, seed, json_file, to_stdout)
         return
+    if both:
+        from artwork_bandit.operations.together import together
+
+        source = together(source)
     with _counted("rows read") as progress:
         found, versions = judge(source, targets, against, method, cluster, by, progress, scheduler)
     if json_file is not None:

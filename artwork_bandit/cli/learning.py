@@ -289,6 +289,7 @@ def models_compare(
     from artwork_bandit.evaluation.verdict import Verdict
     from artwork_bandit.operations.judge import judge
     from artwork_bandit.operations.replay_source import ReplaySource
+    from artwork_bandit.operations.together import together_if_told
     from artwork_bandit.store import registry
 
     if version == other:
@@ -298,7 +299,7 @@ def models_compare(
         slots = {registry.get(connection, v).slot for v in (version, other)}
     if len(slots) > 1:
         raise InvalidInput(f"models {version} and {other} are of different slots")
-    source = ReplaySource.of(store, None, slots.pop(), None, None)
+    source = together_if_told(ReplaySource.of(store, None, slots.pop(), None, None))
     found, versions = judge(source, [f"model:{version}"], f"model:{other}")
     if as_json:
         print_json(reporting.as_json(found, source.name, 1, versions))

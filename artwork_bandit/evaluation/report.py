@@ -31,6 +31,7 @@ def as_json(report: Report, source: str, seed: int, model_versions: list[int]) -
             "mean_reward": report.mean_reward,
             "reward_rule": report.reward_rule,
             "certain_share": report.certain_share,
+            "propensities": "logged" if report.apart is None else "together",
         },
         "health": {"verdict": report.verdict.value, "checks": [_check(c) for c in report.checks]},
         "targets": {name: _judged(judged) for name, judged in report.targets.items()},

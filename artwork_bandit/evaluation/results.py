@@ -74,12 +74,20 @@ class Report:
     segments_by: str | None
     reward_rule: str | None = None
     """The version of the rule that its rewards are of; None where the log does not say."""
+    apart: int | None = None
+    """Rows left out as their cell, or their time, cannot be told together with others; None where
+    each row was weighed by its own propensity."""
 
     @property
     def notes(self) -> list[str]:
         """Return what a reader of several numbers should know, in sentences."""
         told = [j for j in self.targets.values() if j.verdict is not Verdict.REFUSE]
         found = []
+        if self.apart is not None:
+            found.append(
+                "the explore and the live cell were weighed as one policy's log; "
+                f"{self.apart:,} rows, of other cells or while these changed, are left out"
+            )
         if len({(j.support.rows, j.rows_left_out) for j in told}) > 1:
             found.append(
                 "Targets are judged on different rows (a model only on those after its training): "

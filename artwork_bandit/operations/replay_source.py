@@ -97,6 +97,11 @@ class ReplaySource(ABC):
         """Whether rows will come, so that a training can go on from an earlier one."""
 
     @property
+    def told_together(self) -> bool:
+        """Whether propensities are those of two cells as one policy (`operations.together`)."""
+        return False
+
+    @property
     @abstractmethod
     def rule(self) -> str | None:
         """The version of the rule that the rewards are of; None where nobody says."""

@@ -15,6 +15,7 @@ from artwork_bandit.evaluation.results import Report
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.planning import HELD_OUT_SHARE
 from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.together import together_if_told
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, reports
 from artwork_bandit.store.engine import Store
@@ -57,7 +58,7 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     names += ["live"] if live is not None else []
     names += ["challenger"] if challenger is not None else []
     try:
-        found, versions = judge(source.narrowed(split, None), names)
+        found, versions = judge(together_if_told(source.narrowed(split, None)), names)
     except (NotEnoughData, NotFound, InvalidInput) as error:
         log.warning("not_reported", extra={"slot": slot.name, "error": str(error)})
         return None

@@ -34,7 +34,7 @@ from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.rules import slot_of
-from artwork_bandit.operations.together import together
+from artwork_bandit.operations.together import together_if_told
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
@@ -204,8 +204,9 @@ def _judged(
     held_out = planned.source.narrowed(planned.split, None)
     # After a change other rows may show next to nothing of what the candidate likes: each of the
     # few that do weighs so much that together they tell less than those drawn at random alone.
+    both = together_if_told(held_out)
     parts = (
-        (together(held_out), ""), (held_out, ""),
+        (None if both is held_out else both, ""), (held_out, ""),
         (held_out.drawn_by(Uniform().name), "; by what was drawn at random alone"),
     )  # fmt: skip
     told = []

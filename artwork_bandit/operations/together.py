@@ -12,24 +12,25 @@ not depend on the cell; what a cell's earlier pictures did to profiles is of sec
 counts against propensities are checked. What the live policy would have shown in a row of the
 explore cell is computed, by the model that was live.
 
-Left out are rows of other cells, those of the first hour after the live model changed (a page may
-have been asked for before), those of a model that cannot be read, and those that were no draws
-though their cell's are (what is paused).
+Left out are rows of other cells, those of the first hour after the live model or the cells' shares
+changed (a page may have been asked for before), those of a model that cannot be read, and those
+that were no draws though their cell's are (while all is paused).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
-from artwork_bandit.domain import Floats, ReplayBlock, microseconds
-from artwork_bandit.errors import BrokenModel
+from artwork_bandit.domain import Floats, Ints, ReplayBlock, microseconds
+from artwork_bandit.errors import BrokenModel, InvalidInput
 from artwork_bandit.operations.database_source import DatabaseSource
 from artwork_bandit.operations.model_editing import CELLS_SET
 from artwork_bandit.operations.replay_source import Part, Readable, ReplaySource
@@ -37,10 +38,11 @@ from artwork_bandit.policies.block import ActionTable, Detail, Lookup
 from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.store import cells, changes, registry, replay
+from artwork_bandit.store.engine import Connection
 
 EXPLORE, LIVE = "explore", "live"
 SETTLING = dt.timedelta(hours=1)
-"""After another model has gone live."""
+"""After another model has gone live, or cells have been given other shares."""
 EVEN = 1e-6
 KEPT = 2
 """Models that are held at a time: rows come in order of time."""
@@ -50,12 +52,18 @@ Serving = tuple[Policy, ActionTable]
 """A policy, and the variants it was bound to."""
 
 
+class Apart(InvalidInput):
+    """The cells' rows cannot be told as one policy's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
     """What chose for the members of both cells, over time."""
 
-    explore: float
-    """Share of the explore cell among the members of both."""
+    explore: Sequence[float]
+    """Shares of the explore cell among the members of both: the first, and those that were set."""
+    set_at: Sequence[int]
+    """Microseconds when they were."""
     promoted_at: Sequence[int]
     """Microseconds when another model, or none, went live; and which that was."""
     versions: Sequence[int | None]
@@ -81,14 +89,15 @@ class Mixture:
     def _of(
         self, whole: ReplayBlock, serving: Callable[[int | None], Serving | None]
     ) -> ReplayBlock:
-        place = np.searchsorted(self.promoted_at, whole.occurred_at, "right") - 1
-        since = whole.occurred_at - np.array([0, *self.promoted_at])[place + 1]
-        settled = (place < 0) | (since >= SETTLING // dt.timedelta(microseconds=1))
+        place, settled = _settled(self.promoted_at, whole.occurred_at)
+        shares, also = _settled(self.set_at, whole.occurred_at)
+        settled &= also
         even = np.abs(whole.propensity * whole.sizes - 1) <= EVEN
         drawn = (whole.propensity < 1) | (whole.sizes == 1)
         of_cell = np.where(whole.cells == EXPLORE, even, (whole.cells == LIVE) & drawn)
         kept = np.flatnonzero(of_cell.astype(bool) & settled)
         block, place = whole.take(kept), place[kept]
+        explore = np.array(self.explore)[shares[kept] + 1]
         live: Floats = block.propensity.copy()
         explored, known = block.cells == EXPLORE, np.ones(len(block), bool)
         for i in np.unique(place).tolist():
@@ -99,8 +108,16 @@ class Mixture:
             rows = np.flatnonzero(explored & (place == i))
             some = block.take(rows)
             live[rows] = found[1].pmf(found[0], some)[some.offsets[:-1] + some.chosen]
-        mixed = self.explore / block.sizes + (1 - self.explore) * live
+        mixed = explore / block.sizes + (1 - explore) * live
         return replace(block, propensity=mixed).take(known)
+
+
+def _settled(changed_at: Sequence[int], at: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """Return which change was the last before each instant, -1 for none, and whether it was long
+    enough ago."""
+    place = np.searchsorted(changed_at, at, "right") - 1
+    since = at - np.array([0, *changed_at])[place + 1]
+    return place, (place < 0) | (since >= SETTLING // dt.timedelta(microseconds=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +125,10 @@ class Together(DatabaseSource):
     """The database's log, of both cells together."""
 
     mixture: Mixture
+
+    @property
+    def told_together(self) -> bool:
+        return True
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         yield from self.mixture.blocks(DatabaseSource.blocks(self))
@@ -130,36 +151,63 @@ class _Read:
         return []
 
 
-def together(source: ReplaySource) -> Together | None:
-    """Return a database's log as the mixture drew it; None where one of both cells has no members,
-    the shares were set within the log's time, some rows are another system's, or it is in files."""
+def together(source: ReplaySource) -> Together:
+    """Return a database's log as the mixture drew it; raises Apart if there is none."""
     if not isinstance(source, DatabaseSource) or source.store is None:
-        return None
+        raise Apart("a log in files does not say which models served: only the database's does")
     store, window = source.store, source.window
     with store.read() as connection:
-        shares = shares_of(cells.read(connection))
-        changed = changes.last(connection, CELLS_SET)
+        set_at, explore = _explored(connection)
         promoted = registry.promoted(connection, window.slot)
         others = replay.imported_rows(connection, window)
-    explore, live = shares.get(EXPLORE, 0.0), shares.get(LIVE, 0.0)
-    set_within = changed is not None and (
-        window.since is None or changed.changed_at + SETTLING >= window.since
-    )
-    if not explore or not live or set_within or others:
-        return None
+    if others:
+        rows = sum(others.values())
+        raise Apart(f"{rows:,} rows were imported: nobody knows by which cells they were drawn")
+    since = None if window.since is None else microseconds(window.since)
+    first = _before(set_at, since)
+    set_at, explore = set_at[first:], explore[first:]
+    if all(share in (0, 1) for share in explore):
+        raise Apart("the explore and the live cell have not both had members")
 
     def load(version: int) -> Policy:
         with store.read() as connection:
             return registry.load(connection, version).policy(version)
 
-    first = 0
-    if window.since is not None:  # what went live before says what was live then
-        first = max(bisect_right([at for at, _ in promoted], window.since) - 1, 0)
+    promoted_at = [microseconds(at) for at, _ in promoted]
+    # What went live before the first row says what was live then.
+    first = max(_before(promoted_at, since) - 1, 0)
     mixture = Mixture(
-        explore=explore / (explore + live), lookup=source.lookup, load=load,
-        promoted_at=[microseconds(at) for at, _ in promoted[first:]],
-        versions=[version for _, version in promoted[first:]],
+        explore=explore, set_at=set_at, lookup=source.lookup, load=load,
+        promoted_at=promoted_at[first:], versions=[version for _, version in promoted[first:]],
     )  # fmt: skip
     return Together(
         name=source.name, window=window, store=store, lookup=source.lookup, mixture=mixture
     )
+
+
+def together_if_told(source: ReplaySource) -> ReplaySource:
+    """Return a log as the mixture drew it, or as it is where nobody can tell."""
+    try:
+        return together(source)
+    except Apart:
+        return source
+
+
+def _before(changed_at: Sequence[int], since: int | None) -> int:
+    """Return how many changes are long past at an instant: rows from then on know none of them."""
+    settling = SETTLING // dt.timedelta(microseconds=1)
+    return 0 if since is None else bisect_right(changed_at, since - settling)
+
+
+def _explored(connection: Connection) -> tuple[list[int], list[float]]:
+    """Return when the cells were given other shares, and what part of the explore and the live
+    cell's members the explore cell had at first and from each on."""
+    past = changes.of_kind(connection, CELLS_SET)
+    shares = [change.before for change in past[:1]] + [change.after for change in past]
+    shares = shares or [shares_of(cells.read(connection))]
+    return [microseconds(change.changed_at) for change in past], [_explore(s or {}) for s in shares]
+
+
+def _explore(shares: Mapping[str, float]) -> float:
+    explore, live = shares.get(EXPLORE, 0.0), shares.get(LIVE, 0.0)
+    return explore / (explore + live) if explore + live else 0.0

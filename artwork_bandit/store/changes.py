@@ -83,6 +83,12 @@ def count_since(connection: Connection, since: dt.datetime) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def of_kind(connection: Connection, action: str) -> list[Change]:
+    """Return all changes of a kind, the first first."""
+    query = _query().where(changes.c.action == action).order_by(changes.c.change_id)
+    return [_change(row) for row in connection.execute(query)]
+
+
 def last(connection: Connection, action: str, slot: str | None = None) -> Change | None:
     """Return the last change of a kind (in a slot)."""
     query = _query().where(changes.c.action == action).order_by(changes.c.change_id.desc()).limit(1)

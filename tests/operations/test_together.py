@@ -12,8 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from artwork_bandit.domain import microseconds
+from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
+from artwork_bandit.evaluation.report import as_json
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
@@ -22,7 +24,13 @@ from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
-from artwork_bandit.operations.together import SETTLING, Together, together
+from artwork_bandit.operations.together import (
+    SETTLING,
+    Apart,
+    Together,
+    together,
+    together_if_told,
+)
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, migrate, parquet, registry, replay
@@ -61,7 +69,6 @@ def lived(simulation: Simulation) -> tuple[ReplaySource, Policy]:
 def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulation) -> None:
     source, policy = lived(simulation)
     mixed = together(source)
-    assert mixed is not None
     own, both = (list(s.blocks()) for s in (source, mixed))
     rows = np.concatenate([b.occurred_at for b in both])
     assert len(rows) < sum(map(len, own))  # those of the baseline, and after the promotion
@@ -81,7 +88,7 @@ def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulati
         assert found.support.largest < 0.5 * before.support.largest
         assert found.support.effective_sample_size > 1.3 * before.support.effective_sample_size
     # Another share of the explore cell would be found out.
-    wrong = replace(mixed, mixture=replace(mixed.mixture, explore=0.9))
+    wrong = replace(mixed, mixture=replace(mixed.mixture, explore=[0.9]))
     off = judge.answer(wrong, question)
     right, far = (
         next(c.value for c in report.checks if c.name == "counts_against_propensities")
@@ -94,7 +101,6 @@ def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulati
 def test_read_again_and_narrowed_it_is_the_same(simulation: Simulation) -> None:
     source, _ = lived(simulation)
     mixed = together(source)
-    assert mixed is not None
 
     def told(log: Together) -> list[tuple[str, float]]:
         return [
@@ -110,7 +116,7 @@ def test_read_again_and_narrowed_it_is_the_same(simulation: Simulation) -> None:
             assert again == [i for i, _ in whole]
     half = source.quantile(0.5)
     parts = (source.narrowed(source.window.since, half), source.narrowed(half, None))
-    assert [row for part in map(together, parts) if part for row in told(part)] == whole
+    assert [row for part in map(together, parts) for row in told(part)] == whole
 
 
 def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: Path) -> None:
@@ -118,21 +124,63 @@ def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: P
     store = simulation.service.store
     path = tmp_path / "log.parquet"
     parquet.write(path, replay.blocks(store, Window()))
-    assert together(ReplaySource.of(store, path, "artwork")) is None
-    with store.write() as connection:
-        editor = Editor(connection=connection, author="Ann", now=simulation.now)
-        editor.set_cells({"live": 0.5, "explore": 0.5})
-    assert together(source) is None
-    assert together(source.narrowed(simulation.now + dt.timedelta(hours=2), None)) is not None
+    in_file = ReplaySource.of(store, path, "artwork")
+    with pytest.raises(Apart, match="a log in files does not say which models served"):
+        together(in_file)
+    assert together_if_told(in_file) is in_file
     with store.write() as connection:
         cells.set_shares(connection, {"live": 1.0})
-    assert together(source.narrowed(simulation.now + dt.timedelta(days=1), None)) is None
+    with pytest.raises(Apart, match="have not both had members"):
+        together(source)
+
+
+def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
+    source, policy = lived(simulation)
+    store = simulation.service.store
+    whole = [r for b in together(source).blocks() for r in b.propensity.tolist()]
+    simulation.now += dt.timedelta(minutes=10)
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.set_cells({"live": 0.4, "explore": 0.6})
+    set_at = simulation.now
+    simulation.service.state.refresh()
+    simulation.visits(60)
+    simulation.now += SETTLING
+    simulation.visits(900)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    mixed = together(source)
+    assert mixed.mixture.explore == [pytest.approx(2 / 9), 0.6]
+    told = list(mixed.blocks())
+    at, propensity, reached = (
+        np.concatenate(x)
+        for x in zip(*((b.occurred_at, b.propensity, 1 / b.sizes) for b in told), strict=True)
+    )
+    later = at >= microseconds(set_at)
+    assert propensity[~later].tolist() == whole
+    assert at[later].min() >= microseconds(set_at + SETTLING)
+    assert propensity[later].min() >= 0.6 * reached.min()
+    assert propensity[~later].min() < 0.5 * reached.min()
+    question = Question(
+        targets=(Target(name="good", policy=policy), Target(name="uniform", policy=Uniform())),
+        lookup=source.lookup, method=Method(bounds=(0.0, 1.0)),
+    )  # fmt: skip
+    report = judge.answer(mixed, question)
+    assert report.apart == source.rows() - report.rows > 0
+    assert "weighed as one policy's log" in report.notes[0]
+    assert as_json(report, "database", 1, [])["log"]["propensities"] == "together"
+    assert all(check.status is Verdict.OK for check in report.checks), report.checks
+    for target in report.targets.values():
+        assert abs(target.support.mean_weight - 1) < 0.15
+    # After the first shares are long past nobody asks for them.
+    since = source.narrowed(set_at + SETTLING, None)
+    assert together(since).mixture.explore == [0.6]
+    with pytest.raises(InvalidInput, match="cells weighed as one policy's log cannot be told"):
+        judge.judge(mixed, ["uniform"], by="cell")
 
 
 def test_what_is_paused_is_left_out(simulation: Simulation) -> None:
     source, _ = lived(simulation)
     mixed = together(source)
-    assert mixed is not None
     (block,) = replay.blocks(simulation.service.store, source.window)
     certain = block.take(np.isin(block.cells, ["explore", "live"]))
     certain = replace(certain, propensity=np.ones(len(certain)))
@@ -145,7 +193,6 @@ def test_rows_of_a_model_that_cannot_be_read_are_left_out(simulation: Simulation
     with simulation.service.store.write() as connection:
         connection.execute(sa.update(models).where(models.c.version == 2).values(bundle=b"?"))
     mixed = together(source)
-    assert mixed is not None
     with simulation.service.store.read() as connection:
         promoted = registry.promoted(connection, "artwork")[-1][0]
     rows = [at for block in mixed.blocks() for at in block.occurred_at.tolist()]
@@ -164,7 +211,8 @@ def test_imported_rows_are_nobody_s_of_these_cells(simulation: Simulation, tmp_p
     migrate.migrate(other)
     fill(other, 6)
     imports.import_log(other, path, settings, simulation.later(), dry_run=False)
-    assert together(ReplaySource.of(other, None, "artwork")) is None
+    with pytest.raises(Apart, match="rows were imported"):
+        together(ReplaySource.of(other, None, "artwork"))
     assert retrain(other, ARTWORK, settings, simulation.later()).verdict == "live"
     other.close()
 
