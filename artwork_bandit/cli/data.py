@@ -141,7 +141,7 @@ def check_rollups(load: Callable[..., Settings]) -> None:
     """Compare the sums with the rewards they are of; exit code 1 if they differ."""
     from artwork_bandit.store import resumming
 
-    with open_store(load()).write() as connection:
+    with open_store(load()).read() as connection:
         wrong = resumming.wrong(connection)
     if wrong:
         click.echo(f"{wrong:,} sums are not what the rewards come to: `rollups rebuild` mends them")

@@ -75,7 +75,7 @@ def _point(
     if len(table.rows):
         found = contrast(table)
         half = found.half_widths(ALPHA)
-        for i in np.flatnonzero(found.enough[: len(variant_ids)]):
+        for i in np.flatnonzero(found.told[: len(variant_ids)]):
             rates[i], halves[i] = float(found.value[i]), float(half[i])
     return Point(
         first_day=rollups.start_of(first).date(), last_day=rollups.start_of(last).date(),

@@ -95,20 +95,20 @@ def _row(
     name: str, units: Sequence[SettledUnit], sets: Mapping[int, ActionSet],
     variant_ids: Sequence[str], running: Sequence[int], explored_share: float, alpha: float,
 ) -> SegmentRow:  # fmt: skip
-    table = drawn.table([_rollup(u, sets) for u in units], sets, variant_ids, explored_share)
+    table = drawn.table([_rollup(u) for u in units], sets, variant_ids, explored_share)
     rates = [Estimated(estimate=None, reason="seen too little") for _ in variant_ids]
     best = None
     if len(table.rows):
         found = contrast(table)
         half = found.half_widths(alpha)
-        known = np.flatnonzero(found.enough[: len(variant_ids)])
+        known = np.flatnonzero(found.told[: len(variant_ids)])
         for i in known:
             value, wide = float(found.value[i]), float(half[i])
             rates[i] = Estimated(
                 estimate=value, lower=max(value - wide, 0.0), upper=min(value + wide, 1.0)
             )
         ahead = (found.difference - found.difference_half_widths(2 * alpha)) > 0
-        if len(running) > 1 and found.enough[running].all():
+        if len(running) > 1 and found.enough[np.ix_(running, running)].all():
             rivals = {i: [j for j in running if j != i] for i in running}
             best = next((i for i in running if ahead[i, rivals[i]].all()), None)
     chosen = Counter(u.variant_id for u in units if u.cell in CHOOSING)
@@ -122,9 +122,8 @@ def _row(
     )  # fmt: skip
 
 
-def _rollup(unit: SettledUnit, sets: Mapping[int, ActionSet]) -> Rollup:
-    alone = len(sets[unit.action_set_id].variant_ids) == 1
-    is_drawn = int(unit.propensity < 1 or alone)
+def _rollup(unit: SettledUnit) -> Rollup:
+    is_drawn = int(unit.propensity < 1)
     weight = is_drawn / unit.propensity
     return Rollup(
         unit.day, unit.action_set_id, unit.cell, unit.variant_id, unit.member_bucket % BUCKETS, 1,

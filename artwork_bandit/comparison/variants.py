@@ -208,7 +208,7 @@ def _rates(rows: Iterable[Rollup], ids: Sequence[str]) -> dict[str, Proportion]:
 def _value(found: Contrast | None, i: int) -> Estimated:
     if found is None or not found.rows[i, i]:
         return Estimated(estimate=None, reason="not shown yet")
-    if not found.enough[i]:
+    if not found.told[i]:
         return Estimated(estimate=None, reason="seen too little to tell")
     half = float(found.half_widths(ALPHA)[i])
     value = float(found.value[i])
@@ -217,7 +217,7 @@ def _value(found: Contrast | None, i: int) -> Estimated:
 
 def _lifts(found: Contrast | None, baseline: int | None, count: int) -> list[Estimated]:
     """Return each variant's lift over the baseline; intervals hold for all of them together."""
-    if found is None or baseline is None or not found.enough[baseline]:
+    if found is None or baseline is None or not found.told[baseline]:
         unknown = Estimated(estimate=None, reason="the baseline has been seen too little")
         return [Estimated(estimate=None) if i == baseline else unknown for i in range(count)]
     alpha = ALPHA / max(count - 1, 1)
@@ -227,10 +227,12 @@ def _lifts(found: Contrast | None, baseline: int | None, count: int) -> list[Est
 def _lift(found: Contrast, i: int, baseline: int, alpha: float) -> Estimated:
     if i == baseline:
         return Estimated(estimate=None, reason="the baseline itself")
-    if not found.enough[i]:
+    if not found.told[i]:
         return Estimated(estimate=None, reason="seen too little to tell")
     if not found.rows[i, baseline]:
         return Estimated(estimate=None, reason="never shown to the same members as the baseline")
+    if not found.enough[i, baseline]:
+        return Estimated(estimate=None, reason="seen too little beside the baseline")
     lift, lower, upper = found.lift(i, baseline, alpha)
     if math.isnan(lift) or math.isnan(upper):
         return Estimated(estimate=None, reason="one of the two is hardly ever played")
@@ -240,12 +242,12 @@ def _lift(found: Contrast, i: int, baseline: int, alpha: float) -> Estimated:
 def _chances(table: Drawn, found: Contrast | None, running: Ints, count: int) -> list[float | None]:
     """Return the hints, from decisions where all running variants might be shown."""
     chances: list[float | None] = [None] * count
-    if found is None or len(running) < 2 or not found.enough[running].all():
+    if found is None or len(running) < 2 or not found.told[running].all():
         return chances
     if not table.eligible[:, running].all():
         common = drawn.where_all(table, running)
         found = contrast(common) if len(common.rows) else None
-    if found is not None and found.enough[running].all():
+    if found is not None and found.told[running].all():
         for i, chance in zip(running, chance_to_be_best(found, running), strict=True):
             chances[i] = float(chance)
     return chances

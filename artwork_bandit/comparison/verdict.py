@@ -68,22 +68,24 @@ def decide(
     """
     if len(running) < 2:
         return Verdict(word=Word.SINGLE, reason="there is only one running variant")
-    known = running[found.enough[running]]
-    if len(known) < 2 or not found.enough[baseline]:
+    known = running[found.told[running]]
+    if len(known) < 2 or not found.told[baseline]:
         return _too_little(found, running, baseline, names, rows_a_day)
     pairwise = found.difference_half_widths(ALPHA)
     leader = _leader(found, known, baseline)
     others = known[known != leader]
     called, beside = names[leader], names[baseline]
-    comparable = others[found.rows[leader, others] > 0]
+    comparable = others[found.enough[leader, others]]
     if not len(comparable) or (leader != baseline and baseline not in comparable):
-        apart = names[others[0]] if leader == baseline else beside
+        apart = int(others[0]) if leader == baseline else baseline
+        often = "hardly ever" if found.rows[leader, apart] else "never"
         return Verdict(
             word=Word.WAIT,
-            reason=f"{called} and {apart} could never be shown to the same members, on the same "
-            "days: nothing tells which is better",
+            reason=f"{called} and {names[apart]} could {often} be shown to the same members, on "
+            "the same days: nothing tells which is better",
         )
     beaten = found.difference[leader, others] > pairwise[leader, others]
+    beaten &= found.enough[leader, others]
     gain = None if leader == baseline else found.lift(leader, baseline, ALPHA)[0]
     gain = 0.0 if gain is None else gain if np.isfinite(gain) else None
     if beaten.all() and len(known) == len(running):
@@ -106,7 +108,8 @@ def decide(
         )  # fmt: skip
     span = np.abs(found.difference) + pairwise
     matters = MATTERS * np.minimum(found.common, found.common.T)
-    if len(known) == len(running) and (span < matters)[np.ix_(known, known)].all(
+    alike = (span < matters) & found.enough
+    if len(known) == len(running) and alike[np.ix_(known, known)].all(
         where=~np.eye(len(known), dtype=bool)
     ):
         return Verdict(
@@ -125,8 +128,8 @@ def _leader(found: Contrast, known: Ints, baseline: int) -> int:
     """Return the variant that is ahead of most others, each on the decisions they have in common;
     of several the one that is most ahead of the baseline."""
     both = np.ix_(known, known)
-    ahead = (found.rows[both] > 0) & (found.difference[both] > 0)
-    lead = np.nan_to_num(found.difference[known, baseline], nan=-np.inf)
+    ahead = found.enough[both] & (found.difference[both] > 0)
+    lead = np.where(found.enough[known, baseline], found.difference[known, baseline], -np.inf)
     return int(known[np.lexsort((lead, ahead.sum(axis=1)))[-1]])
 
 
@@ -134,7 +137,7 @@ def _too_little(
     found: Contrast, running: Ints, baseline: int, names: list[str], rows_a_day: float
 ) -> Verdict:
     """Return the verdict while too few variants have an interval."""
-    short = [v for v in {*running.tolist(), baseline} if not found.enough[v]]
+    short = [v for v in {*running.tolist(), baseline} if not found.told[v]]
     with np.errstate(divide="ignore"):
         factor = contrasts.FEWEST_ROWS / found.effective_rows
     # Two variants with an interval, the baseline among them, are enough for a first word.

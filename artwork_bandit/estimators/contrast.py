@@ -18,7 +18,7 @@ largest weight the cell's floor permits.
 Variances are sums over member buckets. A variant with next to no plays has none to vary: it gets
 the variance of the plays that are missing to eight. Ratios of two variants are of the same
 decisions, with intervals on the log scale (delta method). Not valid with few rows or few buckets:
-`Contrast.enough`.
+`Contrast.enough`, of a value and of each difference by the decisions that it rests on.
 """
 
 from __future__ import annotations
@@ -98,9 +98,15 @@ class Contrast:
     plays: Floats
     """k, plays that the variant's value rests on."""
     enough: npt.NDArray[np.bool_]
-    """k, whether the variant has enough rows and buckets for an interval."""
+    """[k, k], whether there are enough rows and buckets for an interval: of the difference, of
+    decisions where both were eligible; in the diagonal, of the value."""
     covariance: Floats
     """[k, k], of the values."""
+
+    @property
+    def told(self) -> npt.NDArray[np.bool_]:
+        """k, whether there is enough for an interval of the variant's value."""
+        return np.diagonal(self.enough)
 
     def half_widths(self, alpha: float) -> Floats:
         """Return k half widths of (1 - alpha) confidence sequences of the values."""
@@ -167,16 +173,17 @@ def contrast(drawn: Drawn) -> Contrast:
 
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = 1 / np.einsum("vc,vvc->v", own**2, spread)
-    plays = np.einsum("scv->v", s.plays)
+    plays = np.einsum("scv,svu->vu", s.plays, both)
     short = np.maximum(FEWEST_PLAYS - plays, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        covariance += np.diag(np.nan_to_num(short / effective**2))
+        covariance += np.diag(np.nan_to_num(np.diagonal(short) / effective**2))
 
     flipped = (1, 0, 2)
     pair = _joined(spread + spread.transpose(flipped), known & known.transpose(flipped))
     common = _total(pair, value)
     with np.errstate(divide="ignore", invalid="ignore"):
-        few = short[:, None] * np.einsum("vuc,vuc->vu", pair**2, spread) ** 2
+        worth = 1 / np.einsum("vuc,vuc->vu", pair**2, spread)
+        few = short / worth**2
     unseen = np.einsum("vuc,vuc->vu", pair**2, unseen) + few
     of_pair = np.einsum("vuc,vucb->vub", pair, influence)
     apart = _summed(of_pair - of_pair.transpose(flipped)) + unseen + unseen.T
@@ -186,20 +193,24 @@ def contrast(drawn: Drawn) -> Contrast:
         log_ratio = _summed(of_log - of_log.transpose(flipped))
         log_ratio += unseen * relative**2 + unseen.T * relative.T**2
 
-    used = np.count_nonzero(np.einsum("vvcb->vb", weight), axis=1)
-    inflation = t_quantiles(0.975, np.maximum(used - 1, 1)) / t_quantile(0.975, 1e9)
-    both_inflated = np.maximum(inflation, inflation[:, None])
+    used = np.count_nonzero(weight.sum(axis=2), axis=2)
+    inflated = t_quantiles(0.975, np.maximum(used - 1, 1)) / t_quantile(0.975, 1e9)
+    both_inflated = np.maximum(inflated, inflated.T)
+    with np.errstate(invalid="ignore"):
+        enough = (worth >= FEWEST_ROWS) & (used >= FEWEST_BUCKETS)
+    np.fill_diagonal(enough, (effective >= FEWEST_ROWS) & (np.diagonal(used) >= FEWEST_BUCKETS))
+    alone = np.diagonal(enough)
     return Contrast(
         value=values,
-        value_error=np.sqrt(np.diagonal(covariance)) * inflation,
+        value_error=np.sqrt(np.diagonal(covariance)) * np.diagonal(inflated),
         common=common,
         difference=common - common.T,
         difference_error=np.sqrt(apart) * both_inflated,
         log_ratio_error=np.sqrt(log_ratio) * both_inflated,
         rows=np.einsum("vuc->vu", total),
         effective_rows=np.where(np.isfinite(effective), effective, 0.0),
-        plays=plays,
-        enough=(effective >= FEWEST_ROWS) & (used >= FEWEST_BUCKETS),
+        plays=np.diagonal(plays),
+        enough=enough & enough.T & alone & alone[:, None],
         covariance=covariance,
     )
 

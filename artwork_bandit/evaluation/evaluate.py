@@ -354,12 +354,16 @@ def require_within(reward: Floats, bounds: tuple[float, float]) -> None:
 
 
 def can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
-    """Return which rows can judge the target."""
+    """Return which rows can judge the target. What was eligible alone says nothing of one variant:
+    where a title's exploration is paused that is what a model likes for this very member."""
     kept = np.ones(len(block), bool)
     if target.after is not None:
         kept &= block.occurred_at > target.after
     if target.variant_id is not None:
-        has = np.array([target.variant_id in s.variant_ids for s in block.action_sets], bool)
+        of = target.variant_id
+        has = np.array(
+            [of in s.variant_ids and len(s.variant_ids) > 1 for s in block.action_sets], bool
+        )
         kept &= has[block.set_of_row]
     return kept
 

@@ -31,7 +31,8 @@ class Target:
     after: int | None = None
     """Microseconds; rows at or before this leave the target. None keeps all."""
     variant_id: str | None = None
-    """Only rows where this variant was eligible can judge the target. None keeps all."""
+    """Only rows where this variant was eligible, among others, can judge the target. None keeps
+    all."""
 
     @property
     def contextual(self) -> bool:

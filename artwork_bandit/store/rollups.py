@@ -2,8 +2,9 @@
 
 Added to in the transaction that settles the impressions, so that they are never behind and never
 count twice. What clustered intervals need are sums per bucket; 64 of them keep a title's sums
-small. Where a choice was certain (the baseline cell, a title whose exploration is paused) it says
-nothing of other variants: those units are in `units`, not in `drawn`.
+small. Where a choice was certain (the baseline cell, a title whose exploration is paused, a variant
+that was eligible alone) it says nothing of other variants, nor of this one for members at large:
+those units are in `units`, not in `drawn`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from artwork_bandit.domain import ActionSet, instant, member_bucket, microseconds
-from artwork_bandit.store import requests as request_store
+from artwork_bandit.domain import instant, member_bucket, microseconds
 from artwork_bandit.store import summaries
 from artwork_bandit.store.engine import Connection, upsert_adding
 from artwork_bandit.store.tables import cell_rollups, rollups
@@ -63,16 +63,13 @@ def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> N
     was shown. Units of a log made elsewhere were shown once each.
     """
     unit_of = {(row["request_id"], row["position"]): row for row in units}
-    sets = request_store.get_action_sets(
-        connection, {row["action_set_id"] for row in unit_of.values()}
-    )
     by_day: dict[tuple[Any, ...], list[float]] = {}
     by_hour: dict[tuple[Any, ...], list[float]] = {}
     for row in shown:
         if row["confirm"] != "client":
             continue
         unit = unit_of.get((row["request_id"], row["position"]))
-        sums = _CONTINUATION if unit is None else _unit(unit, sets)
+        sums = _CONTINUATION if unit is None else _unit(unit)
         bucket = member_bucket(row["member_id"]) % BUCKETS
         slot, cell = row["slot"], row["cell"]
         hour = microseconds(row["occurred_at"]) // _HOUR
@@ -89,9 +86,9 @@ _HOUR = HOUR // dt.timedelta(microseconds=1)
 _CONTINUATION = (1, 0, 0, 0, 0, 0.0, 0.0, 0.0)
 
 
-def _unit(row: Row, sets: Mapping[int, ActionSet]) -> tuple[float, ...]:
+def _unit(row: Row) -> tuple[float, ...]:
     played, propensity = row["quality_play"], row["propensity"]
-    if propensity >= 1 and len(sets[row["action_set_id"]].variant_ids) > 1:
+    if propensity >= 1:
         return (1, 1, played, 0, 0, 0.0, 0.0, 0.0)
     weight = 1 / propensity
     return (1, 1, played, 1, played, weight, weight * weight, played * weight)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.comparison.verdict import LONGEST_DAYS, Word, decide
-from artwork_bandit.estimators.contrast import contrast
+from artwork_bandit.estimators.contrast import Drawn, contrast
 from tests.estimators.test_contrast import uniform
 
 NAMES = ["one", "two", "three"]
@@ -90,3 +90,35 @@ def test_one_running_variant_is_nothing_to_compare() -> None:
 def test_a_stopped_variant_does_not_hold_up_a_winner() -> None:
     verdict = said([0.1, 0.3, 0.3], 10_000, running=[0, 2])
     assert (verdict.word, verdict.leader) == (Word.WINNER, 2)
+
+
+def test_what_few_decisions_have_in_common_tells_nothing() -> None:
+    """One was retired as another began: each has been seen much, but hardly beside the other."""
+    words = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        apart = [drawn_alone(rng, 5_000, variant) for variant in (0, 1)]
+        both = uniform(rng, 10, [0.1, 0.1])
+        parts = [*apart, both]
+        eligible = np.array([[True, False, True], [False, True, True], [True, True, False]])
+        log = replace(
+            both, eligible=eligible,
+            action_set=np.repeat([0, 1, 2], [len(p.rows) for p in parts]),
+            **{
+                name: np.concatenate([getattr(p, name) for p in parts])
+                for name in ("day", "bucket", "variant", "rows", "plays", "weight", "weight2",
+                             "weighted_plays", "cell")
+            },
+        )  # fmt: skip
+        found = contrast(log)
+        assert found.told[:2].all()
+        assert not found.enough[0, 1]
+        words.append(decide(found, np.array([0, 1]), 0, NAMES, 100.0))
+    assert {verdict.word for verdict in words} == {Word.WAIT}
+    assert all("could hardly ever be shown to the same members" in v.reason for v in words)
+
+
+def drawn_alone(rng: np.random.Generator, rows: int, variant: int) -> Drawn:
+    """Decisions between one variant and a third."""
+    log = uniform(rng, rows, [0.1, 0.1])
+    return replace(log, variant=np.where(log.variant == 0, variant, 2))

@@ -154,7 +154,7 @@ def test_where_the_heavy_rows_have_not_come_the_error_says_so() -> None:
     naive = math.sqrt(0.2 * 0.8 / 200)
     assert found.value_error[1] > 5 * naive
     assert found.effective_rows[1] < 5
-    assert not found.enough[1]
+    assert not found.told[1]
 
 
 def test_too_few_rows_or_buckets_are_not_enough() -> None:
@@ -175,7 +175,7 @@ def test_a_variant_nobody_was_shown_is_unknown_and_harms_no_other() -> None:
     log = uniform(np.random.default_rng(1), 2000, [0.1, 0.3])
     with_third = replace(log, eligible=np.ones((1, 3), bool))
     found, alone = contrast(with_third), contrast(log)
-    assert not found.enough[2]
+    assert not found.told[2]
     assert found.value[:2] == pytest.approx(alone.value, abs=1e-12)
     assert found.difference[0, 1] == pytest.approx(alone.difference[0, 1])
 

@@ -12,13 +12,19 @@ from alembic import command
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as comparison
+from artwork_bandit.evaluation.evaluate import can_judge
+from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
+from artwork_bandit.policies.policy import Fixed
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
     aggregates,
     catalog,
     migrate,
+    requests,
     resumming,
     rewards,
     rollups,
@@ -84,6 +90,46 @@ def test_they_can_be_made_again(simulation: Simulation, store: Store) -> None:
     assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
     with store.read() as connection:
         assert (before, len(summaries.stale(connection, "artwork", 10))) == (0, 3)
+    simulation.service.close()
+
+
+def test_what_was_shown_while_exploration_was_paused_compares_nothing(
+    simulation: Simulation, store: Store
+) -> None:
+    """Each member was shown what suits them: that is not what others would make of it."""
+    slot = SLOTS["artwork"]
+    join_rewards(store, slot, simulation.settings, simulation.later())
+
+    def compared() -> list[tuple[float | None, float]]:
+        with store.read() as connection:
+            variants = catalog.list_variants(connection, "t1", "artwork")
+            rows = rollups.of_title(connection, "artwork", "t1")
+            sets = requests.get_action_sets(connection, {row.action_set_id for row in rows})
+        found = comparison.of_rows("t1", "artwork", variants, rows, sets, 0.05, None)
+        return [(row.corrected.estimate, row.effective_rows) for row in found.rows]
+
+    before = compared()
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.pause_exploration("t1", True)
+    simulation.service.state.refresh()
+    simulation.now += dt.timedelta(days=20)  # another draw
+    simulation.visits(200)
+    join_rewards(store, slot, simulation.settings, simulation.later())
+    with store.read() as connection:
+        rows = rollups.of_title(connection, "artwork", "t1")
+        assert resumming.wrong(connection) == 0
+    alone = [row for row in rows if row.units and not row.drawn and row.cell != "baseline"]
+    assert sum(row.units for row in alone) > 50
+    assert all(row.weight == row.drawn_plays == 0 for row in alone)
+    assert compared() == before
+    source = ReplaySource.of(store, None, "artwork", since=simulation.now - dt.timedelta(days=15))
+    (block,) = source.blocks()
+    target = Target(name="variant:t1-a1", policy=Fixed("t1-a1"), variant_id="t1-a1")
+    of_title = np.array([s.title_id == "t1" for s in block.action_sets])[block.set_of_row]
+    paused = of_title & (block.sizes == 1)
+    assert paused.any()
+    assert not can_judge(block, target)[paused].any()
     simulation.service.close()
 
 
