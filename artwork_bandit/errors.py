@@ -37,7 +37,8 @@ class BrokenModel(ArtworkBanditError):
 
 
 class DamagedModel(BrokenModel):
-    """Model bytes are not those that were registered: no release can read them."""
+    """Model bytes are not those that were registered, or predict otherwise than they did: no
+    release can use them."""
 
 
 class NotEnoughData(ArtworkBanditError):

@@ -271,16 +271,20 @@ def models_rollback(
         editor_at(connection).roll_back(slot_named(slot).name, reason)
         ended = before - registry.challengers_of(connection)
         chosen_by = _chosen_by(connection, slot_named(slot).name, ended)
+        last = registry.last_promotion(connection, slot_named(slot).name)
     _tell_live(chosen_by, as_json)
+    if last is not None and last.reason != reason:  # a model was passed over
+        click.echo(last.reason, err=True)
 
 
 @models.command("compare")
 @click.argument("version", type=VERSION)
 @click.argument("other", type=VERSION)
+@rule_option
 @json_flag
 @click.pass_obj
 def models_compare(
-    load: Callable[..., Settings], version: int, other: int, as_json: bool
+    load: Callable[..., Settings], version: int, other: int, rule: str | None, as_json: bool
 ) -> None:  # fmt: skip
     """Value two models on the rows after both were trained; exit code 1 if these cannot judge."""
     from rich.console import Console
@@ -294,12 +298,14 @@ def models_compare(
 
     if version == other:
         raise InvalidInput(f"model {version} is compared with another model, not with itself")
-    store = open_store(load())
+    chosen = load()
+    store = open_store(chosen)
     with store.read() as connection:
         slots = {registry.get(connection, v).slot for v in (version, other)}
     if len(slots) > 1:
         raise InvalidInput(f"models {version} and {other} are of different slots")
-    source = together_if_told(ReplaySource.of(store, None, slots.pop(), None, None))
+    of_slot = slot_under(chosen, slots.pop(), rule)
+    source = together_if_told(ReplaySource.of(store, None, of_slot.name, rule=of_slot.reward))
     found, versions = judge(source, [f"model:{version}"], f"model:{other}")
     if as_json:
         print_json(reporting.as_json(found, source.name, 1, versions))

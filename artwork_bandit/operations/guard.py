@@ -123,20 +123,43 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
 
 
 def demote_if_damaged(store: Store, slot: Slot, now: dt.datetime) -> str | None:
-    """Roll the slot's live model back if its bytes are not those that were registered: nothing
-    could be judged against it. Returns the reason, or None."""
+    """Roll the slot's live model back if it is not what was registered, or predicts otherwise:
+    nothing could be judged against it. Returns the reason, or None."""
     with store.read() as connection:
         live = registry.live(connection, slot.name)
-        if live is None:
+        why = None if live is None else _damage(connection, live.version)
+    if live is None or why is None:
+        return None
+    return _demote(store, slot, now, live.version, f"model {live.version} demoted: {why}")
+
+
+def end_damaged_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
+    """End the challenge of a challenger that is damaged, whoever named it: its cell is served as
+    the live one. Returns the reason, or None."""
+    with store.read() as connection:
+        challenge = registry.challenged_since(connection, slot.name)
+        why = None if challenge is None else _damage(connection, challenge[0])
+    if challenge is None or why is None:
+        return None
+    reason = f"model {challenge[0]} challenges no more: {why}"
+    with store.write() as connection:
+        editor = ModelEditor(connection=connection, author=GUARD, now=now)
+        editor.take_turn(slot.name)
+        if registry.challenged_since(connection, slot.name) != challenge:
             return None
-        try:
-            registry.load(connection, live.version)
-            return None
-        except DamagedModel as error:
-            reason = f"model {live.version} demoted: {error}"
-        except BrokenModel:  # of a later release, say, which can read it
-            return None
-    return _demote(store, slot, now, live.version, reason)
+        editor.reject_challenger(slot.name, reason)
+    return reason
+
+
+def _damage(connection: Connection, version: int) -> str | None:
+    """Return how a model is damaged, or None."""
+    try:
+        registry.load(connection, version)
+    except DamagedModel as error:
+        return str(error)
+    except BrokenModel:  # of a later release, say, which can read it
+        return None
+    return None
 
 
 def _demote(

@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from artwork_bandit.domain import Event, EventType, ReplayBlock, Title, stable_hash
+from artwork_bandit.domain import (
+    Event,
+    EventType,
+    ReplayBlock,
+    Title,
+    instant,
+    microseconds,
+    stable_hash,
+)
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import Id, Name, explained
 from artwork_bandit.operations.rules import slot_of
@@ -28,6 +36,8 @@ from artwork_bandit.store.imported import Imported, Place, check, take_in
 
 BATCH = 20_000
 MOST_PROBLEMS = 20
+AHEAD = dt.timedelta(minutes=1)
+"""Another clock may be ahead by this much before its times are in the future."""
 NEEDED = frozenset({"member_id", "title_id", "type", "occurred_at"})
 HISTORY_FORM = (
     "a history has columns member_id, title_id, type, occurred_at (with zone), and may have "
@@ -80,23 +90,22 @@ def read_history(path: Path, changes: Changes) -> Iterator[Event]:
     for number, row in enumerate(itertools.chain([first], rows), start=1):
         try:
             yield _history_event(path, number, row)
-        except (ValueError, KeyError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             changes.reject(f"{path.name}, row {number}", error)
 
 
 def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
-    """Return one row as an event; raises ValueError or KeyError saying what is wrong."""
+    """Return one row as an event; raises ValueError, TypeError or OverflowError saying what is
+    wrong."""
     cells = {k: v for k, v in row.items() if v not in ("", None)}
     if missing := NEEDED - set(cells):
         raise ValueError(f"lacks {sorted(missing)}")
-    occurred_at = cells["occurred_at"]
-    if isinstance(occurred_at, str):
-        occurred_at = dt.datetime.fromisoformat(occurred_at)
+    occurred_at = _instant("occurred_at", cells["occurred_at"])
     if occurred_at.tzinfo is None:
         raise ValueError("occurred_at has no time zone")
+    occurred_at = occurred_at.astimezone(dt.UTC)  # or the same written elsewhere is another event
     local_time = cells.get("local_time")
-    if isinstance(local_time, str):
-        local_time = dt.datetime.fromisoformat(local_time)
+    local_time = None if local_time is None else _instant("local_time", local_time)
     seconds: dict[str, Any] = {
         name: float(cells[name])
         for name in ("seconds_watched", "duration_seconds")
@@ -115,10 +124,10 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     return Event(
         event_id=str(cells.get("event_id", fallback_id)),
         type=kind,
-        occurred_at=occurred_at.astimezone(dt.UTC),
+        occurred_at=occurred_at,
         member_id=str(cells["member_id"]),
         title_id=str(cells["title_id"]),
-        query=cells.get("query"),
+        query=None if "query" not in cells else str(cells["query"]),
         device=None if "device" not in cells else str(cells["device"]),
         hour=None if local_time is None else local_time.hour,
         weekday=None if local_time is None else local_time.weekday(),
@@ -126,6 +135,14 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         unjoined="history",
         **seconds,
     )
+
+
+def _instant(name: str, value: Any) -> dt.datetime:
+    """Return a time of a file; raises ValueError for what is none."""
+    found = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
+    if not isinstance(found, dt.datetime):
+        raise ValueError(f"{name} is {found!r}, no time such as 2026-11-23T20:15:00Z")
+    return found
 
 
 def import_history(
@@ -150,11 +167,13 @@ def import_history(
             with store.write() as connection:
                 merges.share(connection)
                 new = event_store.insert(connection, batch, now)
+                fresh_ids = set(new)
                 signs: dict[str, list[Sign]] = {}
                 for event in batch:
                     sign = sign_of(event, known_genres[event.title_id or ""])
-                    if event.event_id in new and sign and event.member_id:
+                    if event.event_id in fresh_ids and sign and event.member_id:
                         signs.setdefault(event.member_id, []).append(sign)
+                    fresh_ids.discard(event.event_id)  # the file may have it again
                 profiles.add(connection, signs, half_life)
             fresh = len(new)
         changes.events_new += fresh
@@ -217,6 +236,7 @@ def import_log(
     slots: set[str] = set()
     for block in parquet.read(path):  # every row is checked before the first is stored
         _require_ids(path, block)
+        _require_past(path, block, now)
         if new := {s.slot for s in block.action_sets} - slots:
             _require_in_force(path, {in_force[slot_named(name).name].version for name in new})
             slots |= new
@@ -247,6 +267,17 @@ def _require_ids(path: Path, block: ReplayBlock) -> None:
                 ) from error
 
 
+def _require_past(path: Path, block: ReplayBlock, now: dt.datetime) -> None:
+    """Raise InvalidInput for a row of the future: the newest rows judge models."""
+    if len(block) and block.occurred_at.max() > microseconds(now + AHEAD):
+        decision = block.decision_ids[int(block.occurred_at.argmax())]
+        at = instant(int(block.occurred_at.max()))
+        raise InvalidInput(
+            f"{path}, decision {decision!r}: occurred_at is {at:%Y-%m-%d %H:%M}Z, in the future; a "
+            "log is of what has happened"
+        )
+
+
 def _require_in_force(path: Path, rules: set[str]) -> None:
     """Raise InvalidInput if a log says that its rewards are of another rule than these."""
     rule = parquet.rule_of(path)
@@ -266,7 +297,7 @@ def _sound(
     for event in events:
         if event.title_id not in genres:
             changes.reject(f"event {event.event_id}", f"no title {event.title_id!r}")
-        elif event.occurred_at > now + dt.timedelta(minutes=1):
+        elif event.occurred_at > now + AHEAD:
             changes.reject(f"event {event.event_id}", "is in the future")
         else:
             yield event

@@ -4,12 +4,13 @@ challengers."""
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from artwork_bandit.domain import ModelRecord
-from artwork_bandit.errors import Conflict, Overtaken
+from artwork_bandit.errors import BrokenModel, Conflict, Overtaken
 from artwork_bandit.operations.changes import changed_at
 from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.store import cells, changes, registry
@@ -114,8 +115,9 @@ class ModelEditor:
         seen: int | None = None, knowing: dt.datetime | None = None,
     ) -> int:  # fmt: skip
         """Go back to the model that was live before, or to the latest of them that knows of a
-        change at that instant, if that is asked for; to none, if none does. Raises Conflict if
-        there is none, or if the model that was `seen` to be live is not."""
+        change at that instant, if that is asked for; to none, if none does. Models that cannot be
+        read are passed over. Raises Conflict if there is none, or if the model that was `seen` to
+        be live is not."""
         self.take_turn(slot)
         live = registry.live(self.connection, slot)
         _require_seen(live, seen)
@@ -123,9 +125,14 @@ class ModelEditor:
         said = reason or f"rolled back by {self.author}"
         before = registry.live_before(self.connection, slot)
         knows = [m.version for m in before if knowing is None or changed_at(m) == knowing]
-        if [m.version for m in before[:1]] == knows[:1]:
+        broken = list(itertools.takewhile(self._is_broken, knows))
+        if broken:
+            passed = " and ".join(map(str, broken))
+            said = f"{said}; model {passed}, live before, cannot be read and was passed over"
+        now_live = next(iter(knows[len(broken) :]), None)
+        if [m.version for m in before[:1]] == ([now_live] if now_live else []):
             now_live = registry.roll_back(self.connection, slot, said, self.now, challenged=stays)
-        elif now_live := next(iter(knows), None):
+        elif now_live:
             registry.promote(
                 self.connection, now_live, said, self.now, challenged=stays, undoes=True
             )
@@ -138,6 +145,13 @@ class ModelEditor:
         """Have nobody else change what is live, or who challenges, until this is done: what is read
         from now on is what stands."""
         wait_for_turn(self.connection, f"models {slot}")
+
+    def _is_broken(self, version: int) -> bool:
+        try:
+            registry.load(self.connection, version)
+        except BrokenModel:
+            return True
+        return False
 
     def _challenger(self, slot: str) -> tuple[int | None, bool]:
         """Return the slot's challenger, and whether it goes on when another model goes live: no

@@ -6,9 +6,10 @@ at any moment: the next one goes on where the log is. All that one keeps in memo
 not try again for a while.
 
     join    every `join_seconds`: impressions whose window has closed become units of replay
-    guard   a live model that is damaged goes; after each join one goes that is surely worse than
-            the baseline or chance, or has ceased to be true and does no better, and the gate's
-            challenger goes live, or challenges no more, if its cell surely says so
+    guard   a live model, or a challenger, that is damaged goes; after each join the gate's
+            challenger goes live, or challenges no more, if its cell surely says so, and a live
+            model goes that is surely worse than the baseline or chance, or has ceased to be true
+            and does no better
     train   when the log, or what came since the last change, has doubled, or the newest model is
             older than `train_seconds` and either has grown by a tenth, or the log by a hundredth if
             the training goes on from the live model (`warm_starts`) or what it had learned has
@@ -33,7 +34,12 @@ from typing import Literal, NamedTuple
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.guard import demote_if_damaged, demote_if_worse, end_challenge
+from artwork_bandit.operations.guard import (
+    demote_if_damaged,
+    demote_if_worse,
+    end_challenge,
+    end_damaged_challenge,
+)
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -167,10 +173,12 @@ class Worker:
         joined = join_rewards(self._store, slot, self._settings, now)
         if slot.name in self._log_rows:
             self._log_rows[slot.name] += joined
-        demoted = self._demoted(slot, now, joined)
+        damaged = self._damaged(slot, now, joined)
+        # A challenger that is better takes the place of what would be let go of.
         decided = end_challenge(self._store, slot, now) if joined else None
         if decided is not None:
             log.info("challenge_ended", extra={"slot": slot.name, "reason": decided})
+        demoted = self._demoted(slot, now, joined, damaged)
         due, waits = "no", None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
@@ -193,13 +201,19 @@ class Worker:
             )
         return found
 
-    def _demoted(self, slot: Slot, now: dt.datetime, joined: int) -> str | None:
-        """Let go of live models that are damaged, and of one that cells speak against."""
+    def _damaged(self, slot: Slot, now: dt.datetime, joined: int) -> list[str]:
+        """Let go of models that serve and are damaged; return why."""
         told, looked = [], self._looked_at.get(slot.name)
         if joined or looked is None or now - looked >= LOOKED_AT:  # it reads the whole model
             self._looked_at[slot.name] = now
-            while (damaged := demote_if_damaged(self._store, slot, now)) is not None:
-                told.append(damaged)
+            ends = demote_if_damaged, end_damaged_challenge
+            told = [said for end in ends if (said := end(self._store, slot, now)) is not None]
+        return told
+
+    def _demoted(
+        self, slot: Slot, now: dt.datetime, joined: int, told: list[str]
+    ) -> str | None:  # fmt: skip
+        """Let go of a live model that cells speak against; return why, and what else was `told`."""
         if joined and (worse := demote_if_worse(self._store, slot, now)) is not None:
             told.append(worse)
         for reason in told:

@@ -129,9 +129,9 @@ def decode(data: bytes, expected_sha256: str) -> Bundle:
 
 
 def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
-    """Raise BrokenModel unless the compiled scores equal the ones VW gave at training."""
+    """Raise DamagedModel unless the compiled scores equal the ones VW gave at training."""
     if not canaries:
-        raise BrokenModel("it has no canary predictions")
+        raise DamagedModel("it has no canary predictions")
     try:
         contexts = np.array([c.context for c in canaries])
         variants = np.array([[1.0, *c.variant] for c in canaries])
@@ -142,10 +142,10 @@ def check_canaries(model: LinearModel, canaries: list[Canary]) -> None:
         encoded = EncodedVariants.dense(variants, model.own(keys))
         found = model.scores(contexts, encoded, pairs, pairs)
     except (ValueError, IndexError) as error:
-        raise BrokenModel(f"its weights do not fit their encoders: {error}") from error
+        raise DamagedModel(f"its weights do not fit their encoders: {error}") from error
     worst = float(np.max(np.abs(found - [c.score for c in canaries])))
     if not worst <= CANARY_TOLERANCE:
-        raise BrokenModel(f"its canary predictions differ from training's by up to {worst:.2g}")
+        raise DamagedModel(f"its canary predictions differ from training's by up to {worst:.2g}")
 
 
 class _Format(msgspec.Struct):

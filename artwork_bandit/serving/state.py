@@ -86,6 +86,8 @@ class LiveState:
         self._challengers: dict[str, Policy] = {}
         self.broken: dict[str, int] = {}
         """slot -> the live version that cannot be served: another serves in its place."""
+        self.broken_challengers: dict[str, int] = {}
+        """slot -> the challenger that cannot be served: its cell is served as the live one."""
         self.serving: dict[str, ModelRecord] = {}
         """slot -> the model that serves."""
         self.current = self._build(None)
@@ -209,6 +211,7 @@ class LiveState:
     def _challenger(self, connection: Connection, slot: str) -> Policy:
         """Return the challenger; without a sound one its cell is served by the live policy."""
         record = registry.challenger(connection, slot)
+        self.broken_challengers.pop(slot, None)
         if record is None:
             return self._models[slot]
         now = self._challengers.get(slot)
@@ -217,6 +220,7 @@ class LiveState:
         try:
             return self._files.policy(connection, record)
         except BrokenModel as error:
+            self.broken_challengers[slot] = record.version
             log.error("challenger_broken", extra={"version": record.version, "error": str(error)})
             return self._models[slot]
 

@@ -73,6 +73,10 @@ class RewardRule:
         unknown = np.isnan(outcomes.seconds_watched)
         return started & np.where(unknown, outcomes.abandons == 0, watched)
 
+    def quality_earned(self, reward: float) -> bool:
+        """Return whether a reward alone, of a log made elsewhere, looks like a quality play's."""
+        return reward >= self.quality if self.quality > 0 else reward > 0
+
     def rewards(self, outcomes: Outcomes) -> Floats:
         """Return the reward per impression."""
         share = np.clip(np.nan_to_num(outcomes.watched_share), 0.0, 1.0)

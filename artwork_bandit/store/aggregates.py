@@ -12,10 +12,13 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Floats, microseconds
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.rollups import BUCKETS, HOUR, LAST_DAY
+from artwork_bandit.store.rollups import BUCKETS, HOUR, IMPORTED, LAST_DAY
 from artwork_bandit.store.tables import cell_rollups, rewards
 
 HOUR_MICROSECONDS = HOUR // dt.timedelta(microseconds=1)
+_IMPORTED = sa.literal_column(f"'{IMPORTED}'", sa.Text)
+CELL = sa.case((rewards.c.policy == _IMPORTED, _IMPORTED), else_=rewards.c.cell).label("of_cell")
+"""Of a reward, as the sums by hour have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,10 +72,11 @@ def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str
 def members_by_cell(
     connection: Connection, slot: str, since: dt.datetime | None = None, latest: int = 40_000
 ) -> dict[str, int]:
-    """Return how many members each cell has among the slot's latest units, `since` at earliest."""
+    """Return how many members each cell has among the slot's latest units, `since` at earliest;
+    members of logs made elsewhere are of none."""
     found = (
         sa.select(rewards.c.cell, rewards.c.member_id)
-        .where(rewards.c.slot == slot, rewards.c.confirm == "client")
+        .where(rewards.c.slot == slot, rewards.c.confirm == "client", rewards.c.policy != IMPORTED)
         .order_by(rewards.c.occurred_at.desc())
         .limit(latest)
     )
@@ -117,9 +121,9 @@ def _spans(
 def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> sa.Select[Any]:
     bucket = (rewards.c.member_bucket % sa.literal_column(str(BUCKETS), sa.Integer)).label("few")
     query = (
-        sa.select(rewards.c.cell, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
+        sa.select(CELL, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
         .where(rewards.c.slot == slot, rewards.c.confirm == "client")
-        .group_by(rewards.c.cell, bucket)
+        .group_by(CELL, bucket)
     )
     if since is not None:
         query = query.where(rewards.c.occurred_at >= since)

@@ -207,6 +207,23 @@ def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), ordered)
 
 
+def insert_least(
+    connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]], column: str,
+    where: sa.ColumnElement[bool],
+) -> None:  # fmt: skip
+    """Insert rows; of those whose key is already there take over a smaller value of one column,
+    where that is still allowed."""
+    if rows:
+        statement = _insert(connection, table)
+        value = statement.excluded[column]
+        updating = statement.on_conflict_do_update(
+            index_elements=[key.name for key in table.primary_key], set_={column: value},
+            where=sa.and_(value < table.c[column], where),
+        )  # fmt: skip
+        ordered = sorted(rows, key=_key_of(table))
+        connection.execute(updating, ordered)
+
+
 def insert_returning(
     connection: Connection, table: sa.Table, rows: list[dict[str, Any]], key: sa.Column[str]
 ) -> set[str]:

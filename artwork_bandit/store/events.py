@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from artwork_bandit.domain import Decisions, Event, EventType
-from artwork_bandit.store.engine import Connection, chunks, insert_ignoring, insert_returning
+from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
 from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000
@@ -59,7 +59,8 @@ def insert_impressions(
     shown: Iterable[tuple[Decisions, int, dt.datetime]],
     received_at: dt.datetime,
 ) -> None:
-    """Record that decisions (request, position) were on screen at a moment; each counts once.
+    """Record that decisions (request, position) were on screen at a moment; each counts once, from
+    its first moment on, whichever comes first, until its unit is settled.
 
     Fallbacks have no propensity and become no impression.
     """
@@ -80,7 +81,7 @@ def insert_impressions(
                 "settled": False,
             }
         )  # fmt: skip
-    insert_ignoring(connection, impressions, rows)
+    insert_least(connection, impressions, rows, "occurred_at", ~impressions.c.settled)
 
 
 def shown_between(

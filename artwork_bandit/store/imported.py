@@ -1,6 +1,8 @@
 """Taking a replay log made elsewhere into SQL, so that it can be trained on and shown.
 
-Each row becomes a request with one choice, of the policy `imported`, and a reward. Titles and
+Each row becomes a request with one choice, of the policy `imported`, and a reward. Its cell is the
+other log's: sums by cell, which compare members that this system drew into cells, have such rows in
+one of their own. Titles and
 variants the catalogue does not know are added, retired (never served). Rows already here, by
 decision id, are left out: importing twice changes nothing.
 """
@@ -25,7 +27,7 @@ from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, Store, chunks
 from artwork_bandit.store.tables import rewards
 
-POLICY = "imported"
+POLICY = rollups.IMPORTED
 """Who chose, as far as is known here. Rows of earlier releases have it for their rule, too."""
 
 
@@ -112,8 +114,9 @@ def check(
             place = (action_set.title_id, action_set.slot)
             if places.setdefault(v, place) != place:
                 raise InvalidInput(
-                    f"variant {v!r} is of title {places[v][0]!r} and of {place[0]!r}; ids are "
-                    "unique in the catalogue: put the title's id before it"
+                    f"variant {v!r} is of title {places[v][0]!r} in slot {places[v][1]!r} and of "
+                    f"{place[0]!r} in {place[1]!r}; ids are unique in the catalogue: put the "
+                    "title's id, or the slot's name, before it"
                 )
 
 
@@ -221,7 +224,7 @@ def _insert(
                 "variant_id": chosen_from.variant_ids[chosen], "propensity": propensity,
                 "clicks": 0, "plays": 0, "rewatches": 0, "abandons": 0, "thumbs_up": 0,
                 "thumbs_down": 0, "seconds_watched": None, "watched_share": None,
-                "quality_play": int(reward > 0), "reward": reward,
+                "quality_play": int(rules[request.slot].quality_earned(reward)), "reward": reward,
                 "rule": rules[request.slot].version, "settled_at": now,
             }
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from artwork_bandit.store.engine import Connection, upsert_adding
-from artwork_bandit.store.rollups import BUCKETS
+from artwork_bandit.store.rollups import BUCKETS, IMPORTED
 from artwork_bandit.store.tables import (
     cell_rollups,
     impressions,
@@ -131,6 +131,8 @@ def _keys(table: sa.Table, keys: tuple[str, ...], length: int) -> list[sa.Column
                 value = rewards.c.member_bucket % BUCKETS
             case "model_version":
                 value = sa.func.coalesce(table.c.model_version, 0)
+            case "cell" if "hour" in keys:
+                value = sa.case((table.c.policy == IMPORTED, IMPORTED), else_=table.c.cell)
             case _:
                 value = table.c[name]
         found.append(value.label(name))

@@ -300,6 +300,7 @@ def readyz() -> Response:
         except StoreUnavailable:
             return bodies.problem(503, "Not ready", str(error))
     without += [f"model:{slot}" for slot in here.state.broken]
+    without += [f"challenger:{slot}" for slot in here.state.broken_challengers]
     waiting = here.spool.depth() if here.spool.path.exists() else 0
     return bodies.write(
         {

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from artwork_bandit.errors import Conflict
 from artwork_bandit.estimators.proportion import proportion
 from artwork_bandit.operations.editing import Editor
-from artwork_bandit.operations.guard import demote_if_worse, end_challenge, surely_worse
+from artwork_bandit.operations.guard import (
+    demote_if_damaged,
+    demote_if_worse,
+    end_challenge,
+    end_damaged_challenge,
+    surely_worse,
+)
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, GUARD, ModelEditor
 from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.operations.worker import Worker
+from artwork_bandit.policies import bundle
+from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, changes, registry
+from artwork_bandit.store import aggregates, cells, changes, registry
 from artwork_bandit.store.engine import Store
+from artwork_bandit.store.model_files import ModelFiles
+from artwork_bandit.store.tables import models
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -364,3 +377,94 @@ def test_undoing_the_end_of_a_challenge_ends_nobody_else_s(simulation: Simulatio
         record = registry.get(connection, bad)
         assert (record.status, record.reason) == ("candidate", "not judged")
     assert serve(store) == (good, bad)
+
+
+def broken_canaries(store: Store, version: int) -> None:
+    """Have a model predict otherwise than when it was made, though its bytes are as registered."""
+    with store.write() as connection:
+        good = registry.load(connection, version)
+        data = replace(
+            good, canaries=[msgspec.structs.replace(c, score=c.score + 1) for c in good.canaries]
+        ).encode()
+        connection.execute(
+            sa.update(models)
+            .where(models.c.version == version)
+            .values(bundle=data, sha256=bundle.sha256(data))
+        )
+
+
+def test_what_would_be_gone_back_to_is_passed_over_if_it_is_damaged(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    good, bad = two_models(simulation, 900)
+    third = worst_of(simulation, good)
+    with store.write() as connection:
+        for version in (bad, third):
+            registry.promote(connection, version, "for the test", simulation.now)
+    broken_canaries(store, bad)
+    with store.write() as connection:
+        ModelEditor(connection=connection, author="Ann", now=simulation.now).roll_back("artwork")
+        assert registry.live(connection, "artwork").version == good
+        reason = registry.last_promotion(connection, "artwork").reason
+    assert reason == (
+        f"rolled back by Ann; model {bad}, live before, cannot be read and was passed over"
+    )
+    with store.write() as connection:
+        registry.promote(connection, third, "for the test", simulation.now)
+    broken_canaries(store, good)
+    with store.write() as connection:
+        ModelEditor(connection=connection, author="Ann", now=simulation.now).roll_back("artwork")
+        assert registry.live(connection, "artwork") is None
+
+
+def test_models_that_predict_otherwise_serve_nobody(simulation: Simulation, tmp_path: Path) -> None:
+    store = simulation.service.store
+    good, bad = two_models(simulation, 900)
+    tried(simulation, live=good, challenger=bad, author="Ann")
+    state = simulation.service.state
+    assert demote_if_damaged(store, ARTWORK, simulation.now) is None
+    assert end_damaged_challenge(store, ARTWORK, simulation.now) is None
+    assert not state.broken_challengers
+    broken_canaries(store, bad)
+    files = ModelFiles(tmp_path)  # none that were sound before
+    fresh = LiveState(store, state._cell_key, 3600, files)
+    fresh.refresh()
+    assert fresh.broken_challengers == {"artwork": bad}
+    said = end_damaged_challenge(store, ARTWORK, simulation.now)
+    assert str(said).startswith(f"model {bad} challenges no more: model {bad} cannot be used")
+    assert serve(store) == (good, None)
+    broken_canaries(store, good)
+    said = demote_if_damaged(store, ARTWORK, simulation.now)
+    assert "its canary predictions differ from training's" in str(said)
+    assert serve(store) == (None, None)
+
+
+def test_a_challenger_that_is_better_takes_the_place_of_what_goes(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At one look both can be told: the model before, which nobody compared, does not get it."""
+    store = simulation.service.store
+    good, bad = two_models(simulation)
+    older = worst_of(simulation, good)
+    with store.write() as connection:
+        registry.promote(connection, older, "for the test", simulation.now)
+    tried(simulation, live=bad, challenger=good)
+    with store.write() as connection:
+        cells.set_shares(connection, {"challenger": 0.35, "live": 0.35, "baseline": 0.3})
+    simulation.service.state.refresh()
+    worker = Worker(store, simulation.settings)
+    monkeypatch.setattr(worker, "_due", lambda *_: ("no", None))
+    simulation.visits(2500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    with store.read() as connection:
+        others = aggregates.by_cell(connection, "artwork", simulation.now - dt.timedelta(9), None)
+    live, baseline = (proportion(others[c].units, others[c].quality_plays)
+                      for c in ("live", "baseline"))  # fmt: skip
+    assert surely_worse(live, baseline) is not None
+    simulation.visits(1)
+    done, _ = worker.once(simulation.later()) or []
+    assert str(done.decided).startswith(f"model {good} did better than model {bad}")
+    assert done.demoted is None
+    assert serve(store) == (good, None)
+    worker.close()

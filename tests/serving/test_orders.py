@@ -35,6 +35,9 @@ def story(made: Service, rng: random.Random) -> list[tuple[Event, str | None]]:
         made_for = rng.choice(PEOPLE)
         answer = ask(made, f"r{i}", made_for, slot=slot, title_ids=["t0"], now=at)
         told.append((event(f"i{i}", "impression", at), answer.decision_ids[0]))
+        if rng.random() < 0.4:  # and was on screen once more
+            again = event(f"j{i}", "impression", at + rng.randrange(1, 600) * MINUTE)
+            told.append((again, answer.decision_ids[0]))
         if rng.random() < 0.4:
             when = at + rng.randrange(-60, 60) * MINUTE
             named = event(f"n{i}", "click", when, member_id=rng.choice(PEOPLE))
@@ -71,7 +74,8 @@ def settled(
     for hours in [*range(0, 70, 1 + variant % 5)] * bool(variant % 3) + [80]:
         for slot in slots:
             rewards.join(store, slot, slot.attribution_window, TOLD + hours * HOUR)
-    columns = [rewards_table.c[n] for n in ("member_id", "slot", "request_id", "clicks", "plays")]
+    names = ("member_id", "slot", "request_id", "occurred_at", "clicks", "plays")
+    columns = [rewards_table.c[n] for n in names]
     with store.read() as connection:
         found = sorted(tuple(row) for row in connection.execute(sa.select(*columns)))
     made.close()

@@ -1,0 +1,169 @@
+"""What comes from other systems: history counts once, and a log does not pass for our own."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations import imports
+from artwork_bandit.operations.guard import demote_if_worse
+from artwork_bandit.operations.imports import Changes, import_history, import_log, read_history
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.slots.slot import GRADED
+from artwork_bandit.store import aggregates, cells, parquet, profiles, replay, resumming
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.window import Window
+from tests.samples import NOW, fill
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+HALF_LIFE = dt.timedelta(days=30)
+HEAD = "event_id,member_id,title_id,type,occurred_at\n"
+
+
+def imported(store: Store, path: Path) -> Changes:
+    changes = Changes()
+    return import_history(
+        store, read_history(path, changes), HALF_LIFE, NOW, dry_run=False, changes=changes
+    )
+
+
+def weights(store: Store, *members: str) -> list[dict[str, float]]:
+    with store.read() as connection:
+        found = profiles.get_many(connection, members)
+    return [{g: round(w, 9) for g, w in found[m].at(NOW, HALF_LIFE).items()} for m in members]
+
+
+def test_a_row_that_a_file_has_twice_counts_once(store: Store, tmp_path: Path) -> None:
+    fill(store, 2)
+    path = tmp_path / "history.csv"
+    at, elsewhere = NOW - dt.timedelta(days=3), dt.timezone(dt.timedelta(hours=5))
+    rows = [
+        *[f"same,twice,t0,play,{at:%Y-%m-%dT%H:%M:%S}Z"] * 3, f"one,once,t0,play,{at.isoformat()}",
+        # Without an id it is what it says, wherever its clock was.
+        *(f",zones,t0,play,{when.isoformat()}" for when in (at, at.astimezone(elsewhere))),
+    ]  # fmt: skip
+    path.write_text(HEAD + "\n".join(rows), "utf-8")
+    found = imported(store, path)
+    assert (found.events_new, found.events_known) == (3, 3)
+    twice, once, zones = weights(store, "twice", "once", "zones")
+    assert twice == once == zones != {}
+    assert imported(store, path).events_new == 0
+    assert weights(store, "twice") == [once]
+
+
+def test_rows_that_cannot_be_read_are_named_and_cost_no_other(store: Store, tmp_path: Path) -> None:
+    fill(store, 2)
+    columns = {
+        "member_id": ["m"] * 4, "title_id": ["t0"] * 4, "type": ["play"] * 4,
+        "occurred_at": [dt.date(2020, 1, 1)] * 4,
+    }  # fmt: skip
+    path = tmp_path / "dates.parquet"
+    pa.parquet.write_table(pa.table(columns), path)
+    found = imported(store, path)
+    assert (found.rejected, found.events_new) == (4, 0)
+    assert "occurred_at is datetime.date(2020, 1, 1), no time such as" in found.problems[0]
+    times = [dt.datetime(2020, 1, day, tzinfo=dt.UTC) for day in (1, 2, 3)]
+    columns = {
+        "member_id": ["m"] * 3, "title_id": ["t0"] * 3, "type": ["play"] * 3, "occurred_at": times,
+        "seconds_watched": [[1.0], None, None], "local_time": [None, 5, None],
+    }  # fmt: skip
+    columns = {name: pa.array(v) for name, v in columns.items() if name != "local_time"}
+    pa.parquet.write_table(pa.table(columns), path)
+    assert (imported(store, path).rejected, imported(store, path).events_known) == (1, 2)
+    early = tmp_path / "early.csv"
+    early.write_text(
+        HEAD + "e,m,t0,play,0001-01-01T00:00:00+14:00\nf,m,t0,play,2020-01-04T00:00:00Z\n", "utf-8"
+    )
+    found = imported(store, early)
+    assert (found.rejected, found.events_new) == (1, 1)
+
+
+def log_of(simulation: Simulation, path: Path) -> Path:
+    """Write the rows of the simulation's store to a file."""
+    store = simulation.service.store
+    simulation.visits(700)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    parquet.write(path, replay.blocks(store, Window()))
+    return path
+
+
+def test_a_log_of_the_future_is_refused(simulation: Simulation, tmp_path: Path) -> None:
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    at = block.occurred_at.copy()
+    at[7] += 10**14
+    later = tmp_path / "later.parquet"
+    parquet.write(later, [replace(block, occurred_at=at)])
+    store, settings = simulation.service.store, simulation.settings
+    with pytest.raises(InvalidInput, match="in the future; a log is of what has happened"):
+        import_log(store, later, settings, simulation.later(), dry_run=False)
+
+
+def test_cells_are_of_members_that_were_drawn_into_them_here(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    """A log in which another system's baseline does splendidly lets no model go."""
+    store, settings = simulation.service.store, simulation.settings
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.5, "baseline": 0.5})
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    splendid = replace(
+        block, reward=np.ones(len(block)), cells=np.full(len(block), "baseline", object),
+        decision_ids=np.array([f"x{i}" for i in range(len(block))], object),
+        member_ids=np.array([f"y{i}" for i in range(len(block))], object),
+    )  # fmt: skip
+    retrain(store, ARTWORK, settings, simulation.later())
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.1, "baseline": 0.4, "live": 0.5})
+    simulation.service.state.refresh()
+    simulation.now += dt.timedelta(days=30)
+    simulation.visits(300)
+    join_rewards(store, ARTWORK, settings, simulation.later())
+    with store.read() as connection:
+        before = aggregates.by_cell(connection, "artwork", None, None)
+        members = aggregates.members_by_cell(connection, "artwork")
+    at = np.full(len(block), int(simulation.now.timestamp() * 1e6))
+    parquet.write(path, [replace(splendid, occurred_at=at)])
+    found = import_log(store, path, settings, simulation.later(), dry_run=False)
+    assert found.rows == len(block)
+    with store.read() as connection:
+        for since in (None, simulation.now - dt.timedelta(minutes=1)):
+            after = aggregates.by_cell(connection, "artwork", since, None)
+            assert after["imported"].units.sum() == len(block)
+        whole = aggregates.by_cell(connection, "artwork", None, None)
+        assert {c: n.units.sum() for c, n in before.items()} == {
+            c: n.units.sum() for c, n in whole.items() if c != "imported"
+        }
+        assert aggregates.members_by_cell(connection, "artwork") == members
+        assert resumming.wrong(connection) == 0
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+
+
+def test_what_looks_like_a_quality_play_hangs_on_the_rule(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    reward = np.resize([0.05, 0.6, 0.0, 0.85], len(block))
+    ids = np.array([f"x{i}" for i in range(len(block))], object)
+    parquet.write(path, [replace(block, reward=reward, decision_ids=ids)], GRADED)
+    store = simulation.service.store
+    with store.read() as connection:
+        before = aggregates.by_cell(connection, "artwork", None, None).get("imported")
+    assert before is None
+    settings = replace(simulation.settings, reward_rule="graded-1")
+    imports.import_log(store, path, settings, simulation.later(), dry_run=False)
+    with store.read() as connection:
+        after = aggregates.by_cell(connection, "artwork", None, None)["imported"]
+    assert after.quality_plays.sum() == (reward >= 0.6).sum()
