@@ -70,7 +70,8 @@ class Settings:
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     reward_rule: str = ""
     """What outcomes are worth: `artwork-1`, `trailer-1`, `graded-1`, `clicks-1`, or a TOML file of
-    yours (see the README); empty is the slot's own."""
+    yours (see the README), for all slots or as `artwork=ours.toml, trailer=clicks-1`; empty is the
+    slot's own."""
     attribution_window_seconds: float = 0.0
     """How long after the first impression outcomes count; 0 is the slot's own."""
     period_seconds: float = 0.0
@@ -149,7 +150,7 @@ def local_folder(settings: Settings) -> Path:
     name = f"artwork-bandit-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}"
     if settings.local_dir:
         return Path(settings.local_dir) / name
-    if url.scheme == "sqlite" and (file := url.path.removeprefix("/")) not in ("", ":memory:"):
+    if url.scheme == "sqlite" and (file := url.path.removeprefix("/")):
         return Path(file + ".local")
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / name

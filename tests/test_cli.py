@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ def test_what_was_mistyped_is_found_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert not missing.exists()
     wrong = run("models", "list", database="postgresql://u@h:notaport/x", code=2)
     assert "is not valid" in wrong
+    wrong = run("models", "list", database="postgresql://u:secret@h:notaport/x", code=2)
+    assert "secret" not in wrong
+    for nowhere in ("sqlite://", "sqlite:///:memory:"):
+        assert "is a file here" in run("models", "list", database=nowhere, code=2)
     assert "Traceback" not in wrong
     monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", "nothing")
     assert "reward rule 'nothing' is unknown" in run("serve", database=database, code=2)
@@ -671,6 +676,12 @@ def test_train_list_show_promote_roll_back_export(
     said = json.loads(run("models", "promote", "2", "--json", database=sqlite_url))
     assert (said["live"], said["challenger"], said["challenges_ended"]) == (2, None, [])
     run("models", "challenge", "1", database=sqlite_url)
+    assert "model 1 challenges no more" in run("models", "unchallenge", database=sqlite_url)
+    assert "no model challenges" in run("models", "unchallenge", database=sqlite_url, code=1)
+    run("models", "challenge", "1", database=sqlite_url)
+    said = json.loads(run("models", "unchallenge", "--json", database=sqlite_url))
+    assert (said["live"], said["challenger"], said["challenges_ended"]) == (2, None, [1])
+    run("models", "challenge", "1", database=sqlite_url)
     said = json.loads(run("models", "rollback", "--json", database=sqlite_url))
     assert (said["live"], said["challenger"]) == (1, None)
 
@@ -687,6 +698,12 @@ def test_settings_come_from_command_line_environment_file_default(
     assert "threads = 3" in said
     assert f"reload_seconds = {Settings().reload_seconds}" in said
     assert "secret" not in said
+    monkeypatch.setenv("ARTWORK_BANDIT_MEDIA_DIR", 'C:\\a"b')
+    monkeypatch.setenv("ARTWORK_BANDIT_DATABASE_URL", "postgresql://h/d?user=u&password=secret")
+    said = run("--config", str(file), "config", "show")
+    assert "secret" not in said
+    shown = tomllib.loads(said)
+    assert (shown["media_dir"], shown["threads"]) == ('C:\\a"b', 3)
     assert 'database_url = "sqlite:///x.db"' in run(
         "--database", "sqlite:///x.db", "config", "show"
     )

@@ -204,6 +204,24 @@ def models_challenge(load: Callable[..., Settings], version: int, as_json: bool)
         click.echo(f"model {version} is the challenger; {_seen_by(share)}")
 
 
+@models.command("unchallenge")
+@slot_option
+@json_flag
+@click.pass_obj
+def models_unchallenge(load: Callable[..., Settings], slot: str, as_json: bool) -> None:
+    """End a challenge: the challenger cell is served as the live one."""
+    from artwork_bandit.slots import slot_named
+
+    name = slot_named(slot).name
+    with open_store(load()).write() as connection:
+        ended = editor_at(connection).end_challenge(name)
+        chosen_by = _chosen_by(connection, name, [ended])
+    if as_json:
+        print_json(chosen_by)
+    else:
+        click.echo(f"model {ended} challenges no more")
+
+
 def _challenged_share(connection: Connection) -> float:
     """Return the share of members who see the challenger."""
     from artwork_bandit.policies.cells import shares_of

@@ -257,12 +257,16 @@ def config() -> None:
 @click.pass_obj
 def config_show(load: Callable[..., Settings]) -> None:
     """The settings in force, as TOML; secrets are hidden."""
+    import json
+
+    from artwork_bandit.store.engine import without_password
+
     for name, value in asdict(load()).items():
         if name == "decision_key" and value:
             value = "(set)"
         if name == "database_url":
-            value = _without_password(value)
-        click.echo(f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}")
+            value = without_password(value)
+        click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")  # TOML, for such values
 
 
 def _show_cells(shares: dict[str, float], as_json: bool) -> None:
@@ -271,10 +275,3 @@ def _show_cells(shares: dict[str, float], as_json: bool) -> None:
     else:
         for name, share in shares.items():
             click.echo(f"{name:<10} {share:7.2%}")
-
-
-def _without_password(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    password = urlsplit(url).password
-    return url if password is None else url.replace(f":{password}@", ":***@")

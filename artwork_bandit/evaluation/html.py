@@ -44,7 +44,13 @@ def as_html(report: Report, source: str, seed: int, model_versions: Sequence[int
     )  # fmt: skip
     logged = report.mean_reward
     overview = [
-        Bar(label=name, value=e.estimate, lower=e.lower, upper=e.upper, reason="refused, see below")
+        Bar(
+            label=name,
+            value=e.estimate,
+            lower=e.lower,
+            upper=e.upper,
+            reason="refused, see below" if judged.verdict is Verdict.REFUSE else e.reason or "-",
+        )
         for name, judged in report.targets.items()
         for e in [judged.estimators["dr"]]
     ]
@@ -80,7 +86,7 @@ def _target(name: str, judged: Judged, logged: float | None) -> dict[str, Any]:
         "segments": _safe(
             plots.forest(
                 [Bar(label=s.name, value=s.value.estimate, lower=s.value.lower,
-                     upper=s.value.upper, reason=f"too little to tell ({s.rows:,} rows)")
+                     upper=s.value.upper, reason=f"{s.reason or s.value.reason} ({s.rows:,} rows)")
                  for s in judged.segments],
                 f"Value of {name} by segment", logged,
             )

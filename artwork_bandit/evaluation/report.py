@@ -129,15 +129,16 @@ def _segments_text(judged: Judged) -> list[Table | Text]:
     for segment in judged.segments:
         name, rows = Text(segment.name), f"{segment.rows:,}"
         value, difference = segment.value, segment.difference
-        if value.estimate is None or value.lower is None:
-            table.add_row(name, rows, "-", Text(f"refused: {segment.reason}"), "")
-            continue
         beside = ""
         if difference.estimate is not None and difference.lower is not None:
             beside = f"{difference.lower:+.4f} to {difference.upper:+.4f}"
-        table.add_row(
-            name, rows, f"{value.estimate:.4f}", f"{value.lower:.4f} to {value.upper:.4f}", beside
-        )
+        if segment.reason is not None:
+            table.add_row(name, rows, "-", Text(f"refused: {segment.reason}"), beside)
+        elif value.estimate is None or value.lower is None:
+            table.add_row(name, rows, "-", Text(value.reason or ""), beside)
+        else:
+            between = f"{value.lower:.4f} to {value.upper:.4f}"
+            table.add_row(name, rows, f"{value.estimate:.4f}", between, beside)
     return [table, Text("  intervals of segments hold for all of them together", "dim")]
 
 

@@ -116,7 +116,7 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
             if better:
                 editor.promote(version, reason, seen=serves)
             else:
-                editor.reject_challenger(slot.name, reason)
+                editor.end_challenge(slot.name, reason)
     except (Overtaken, BrokenModel):  # another model is live by now, or it is damaged
         return None
     return reason
@@ -147,7 +147,7 @@ def end_damaged_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | N
         editor.take_turn(slot.name)
         if registry.challenged_since(connection, slot.name) != challenge:
             return None
-        editor.reject_challenger(slot.name, reason)
+        editor.end_challenge(slot.name, reason)
     return reason
 
 
@@ -186,7 +186,7 @@ def _since(connection: Connection, *moments: dt.datetime | None) -> dt.datetime:
 def _ceased(store: Store, slot: Slot, connection: Connection) -> dt.datetime | None:
     """Return when what is live ceased to be true by what later models of the same log know."""
     log = ReplaySource.of(store, None, slot.name, rule=slot.reward)
-    models = changes.alike(registry.list_all(connection, slot.name), slot, log)
+    models = changes.alike(registry.recent(connection, slot.name), slot, log)
     return None if changes.live(models) is None else changes.unlearned(models)
 
 

@@ -166,6 +166,7 @@ def import_history(
         else:
             with store.write() as connection:
                 merges.share(connection)
+                batch = event_store.with_lengths(connection, batch)
                 new = event_store.insert(connection, batch, now)
                 fresh_ids = set(new)
                 signs: dict[str, list[Sign]] = {}

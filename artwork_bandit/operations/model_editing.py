@@ -71,20 +71,22 @@ class ModelEditor:
         until = found[1] + period
         return until if self.now < until else None
 
-    def reject_challenger(self, slot: str, reason: str) -> int:
-        """End the challenge of a slot's challenger, which its cell speaks against. Raises Conflict
-        if there is none."""
+    def end_challenge(self, slot: str, rejecting: str | None = None) -> int:
+        """End the challenge of a slot's challenger, for a reason that is kept with it if its cell
+        speaks against it; return its version. Raises Conflict if there is none."""
         self.take_turn(slot)
         found = registry.challenger(self.connection, slot)
         if found is None:
             raise Conflict(f"no model challenges in slot {slot!r}")
         registry.unchallenge(self.connection, slot)
-        registry.reject(self.connection, found.version, reason)
-        return changes.record(
+        if rejecting is not None:
+            registry.reject(self.connection, found.version, rejecting)
+        changes.record(
             self.connection, self.author, CHALLENGER_ENDED, self.now, slot=slot,
             before={"challenger": found.version, "reason": found.reason},
             after={"challenger": None},
         )  # fmt: skip
+        return found.version
 
     def promote(
         self, version: int, reason: str | None = None, undoes: int | None = None,

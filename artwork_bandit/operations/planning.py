@@ -97,7 +97,7 @@ def plan(
     source = ReplaySource.of(store, log, slot.name, settled_by=now, rule=slot.reward)
     slot = slot_of_log(slot, source.rule, source.bounds)
     with store.read() as connection:
-        models = registry.list_all(connection, slot.name)
+        models = registry.recent(connection, slot.name)
     progress("looking for a change", 0.0)
     changed_at = changes.looked_for(store, slot, models, source)
     if (split := _split(source, changed_at)) is None:

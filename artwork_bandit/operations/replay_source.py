@@ -206,7 +206,8 @@ class FileSource(ReplaySource):
         return []
 
     def _times(self) -> Iterator[Ints]:
-        for times in parquet.times(self.path, self.window.slot):
+        of = None if self.part is None else [self.part]
+        for times in parquet.times(self.path, self.window.slot, of):
             yield times[self._within(times)]
 
     def _within(self, occurred_at: Ints) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,7 @@ def keep(
     summary = {
         "rows": found.rows,
         "verdict": found.verdict.value,
+        "bounds": list(found.method.bounds),
         "targets": {
             name: {"verdict": judged["verdict"]} | _value(judged["estimators"]["dr"])
             for name, judged in values["targets"].items()

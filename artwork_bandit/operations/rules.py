@@ -1,5 +1,6 @@
 """Which reward rule is in force: the slot's own, one of those that come with it, or a file's.
 
+The setting names one for all slots, or one for each of some: `artwork=ours.toml, trailer=clicks-1`.
 A file is TOML: the fields of `slots.RewardRule`, and a version of its own:
 
     version = "ours-3"
@@ -28,10 +29,25 @@ LARGEST = 1e6
 def slot_of(settings: Settings, name: str, rule: str | None = None) -> Slot:
     """Return the slot of that name with `rule` in force, else with the settings' rule."""
     slot = slot_named(name)
-    wanted = rule or settings.reward_rule
+    wanted = rule or _setting(settings.reward_rule, slot.name)
     if not wanted or (rule is None and wanted in OWN_RULES):
         return slot  # the settings are for all slots: one slot's own rule says nothing of another
     return slot.under(_rule(slot, wanted))
+
+
+def _setting(rules: str, slot: str) -> str:
+    """Return the rule that the setting names for a slot; none if only others are named."""
+    if "=" not in rules:
+        return rules
+    named: dict[str, str] = {}
+    for part in rules.split(","):
+        name, _, rule = (each.strip() for each in part.partition("="))
+        if not rule:
+            raise InvalidInput(f"reward_rule: {part.strip()!r} is not SLOT=RULE")
+        if slot_named(name).name in named:
+            raise InvalidInput(f"reward_rule: {name} is given twice")
+        named[name] = rule
+    return named.get(slot, "")
 
 
 def slot_of_log(slot: Slot, rule: str | None, bounds: tuple[float, float] | None = None) -> Slot:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import logging
 import time
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from artwork_bandit.store import catalog, rollups, summaries
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.summaries import Summary
+
+log = logging.getLogger(__name__)
 
 TITLES_AT_ONCE = 100
 
@@ -38,10 +41,15 @@ def sum_up(
             earlier = catalog.earlier_pictures(connection, itertools.chain(*known.values()))
         made = []
         for title in waiting:
-            some, named = drawn.with_earlier_named(rows.get(title, []), sets, earlier)
-            share = settings.explored_share
-            found = comparison.of_rows(title, slot, known[title], some, named, share, now)
-            made.append(_summary(found, before.get(title), now))
+            try:
+                some, named = drawn.with_earlier_named(rows.get(title, []), sets, earlier)
+                share = settings.explored_share
+                found = comparison.of_rows(title, slot, known[title], some, named, share, now)
+                made.append(_summary(found, before.get(title), now))
+            except Exception:  # one title must not keep all others, and training, from their turn
+                log.exception("title_not_summed", extra={"slot": slot, "title_id": title})
+                known_so_far = before.get(title) or Summary(slot=slot, title_id=title)
+                made.append(replace(known_so_far, made_at=now))
         if made:
             with store.write() as connection:
                 summaries.put(connection, made, waiting)

@@ -52,11 +52,10 @@ from artwork_bandit.serving.journal import Journal
 from artwork_bandit.serving.state import Keys
 from artwork_bandit.settings import Settings, local_folder
 from artwork_bandit.slots import SLOTS, Slot, windows
-from artwork_bandit.store import registry, replay
+from artwork_bandit.store import aggregates, registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Spool
-from artwork_bandit.store.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +237,7 @@ class Worker:
     def _failed(self, slot: Slot, now: dt.datetime) -> None:
         rows = self._log_rows.get(slot.name, 0)
         with contextlib.suppress(ArtworkBanditError):  # what failed may be the database
-            rows = self._count(slot, now)
+            rows = self._count(slot)
         self._tried[slot.name] = Tried(now, rows)
 
     def _due(
@@ -249,11 +248,11 @@ class Worker:
         source = ReplaySource.of(self._store, None, slot.name, rule=slot.reward)
         with self._store.read() as connection:
             # What others learned from, or under which rule, says nothing of how this log has grown.
-            models = changes.alike(registry.list_all(connection, slot.name), slot, source)
+            models = changes.alike(registry.recent(connection, slot.name), slot, source)
         made = f"model {models[0].version}" if models else "no model"
         if (soon := self._too_soon(slot, now, models)) is not None:
             return "no", soon
-        rows = self._count(slot, now)
+        rows = self._count(slot)
         if not models:
             few = rows < FIRST_ROWS
             return ("no", f"{rows:,} of at least {FIRST_ROWS:,} rows") if few else ("yes", None)
@@ -263,7 +262,7 @@ class Worker:
         if rows >= (1 + GROWN) * seen:
             return "yes", None
         if changed_at is not None and known:  # the others weigh little
-            since = self._count(slot, now, changed_at)
+            since = self._count(slot, changed_at)
             if since >= (1 + GROWN) * int(known):
                 return "yes", None
             if changes.unlearned(models) is not None:
@@ -289,14 +288,16 @@ class Worker:
         enough = max(last.rows + min(last.rows, last.since_change or last.rows), FIRST_ROWS)
         # It is not counted at every join; what was joined may be assumed, and no row.
         if self._log_rows.get(slot.name, enough) >= enough:
-            self._log_rows[slot.name] = self._count(slot, now)
+            self._log_rows[slot.name] = self._count(slot)
         if self._log_rows[slot.name] >= enough:
             return None
         return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {enough:,} rows"
 
-    def _count(self, slot: Slot, now: dt.datetime, since: dt.datetime | None = None) -> int:
+    def _count(self, slot: Slot, since: dt.datetime | None = None) -> int:
+        """Return how many rows the log has, by the sums: counted one by one they are all read."""
         with self._store.read() as connection:
-            return replay.count(connection, Window(slot=slot.name, since=since, settled_by=now))
+            cells = aggregates.by_cell(connection, slot.name, since, None)
+        return round(sum(float(counts.units.sum()) for counts in cells.values()))
 
     def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
         planned = plan(self._store, slot, self._settings, clock())

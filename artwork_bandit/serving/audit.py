@@ -52,6 +52,8 @@ class Audited:
     shown_at: dt.datetime | None
     events: list[Event]
     reward: float | None
+    reward_rule: str | None
+    """Version of the rule that the reward was settled under."""
     why_no_reward: str | None
     """None if there is one."""
     counts_for: str | None
@@ -75,7 +77,8 @@ def audit(service: Service, decision_id: str) -> Audited:
         choice = decisions.choices[position]
         again = _Again.of(service, connection, decisions, sets)
         shown_at = events.shown_at(connection, request_id, position)
-        reward = rewards.of_decision(connection, request_id, position)
+        settled = rewards.of_decision(connection, request_id, position)
+        reward, rule = settled if settled is not None else (None, None)
         all_windows = windows(service.settings.attribution_window_seconds)
         window = all_windows[decisions.slot]
         holder = decision_of(connection, _unit_of(decisions, position))
@@ -95,6 +98,7 @@ def audit(service: Service, decision_id: str) -> Audited:
             shown_at=shown_at,
             events=[_told(event, choice, shown_at, units, window) for event in found],
             reward=reward,
+            reward_rule=rule,
             why_no_reward=None if reward is not None
             else _why_no_reward(choice, shown_at, window, holder is not None),
             counts_for=None if holder is None or reward is not None or shown_at is None

@@ -93,6 +93,7 @@ def take_in(
     ]
     event_store.insert_impressions(connection, shown, max(now, drained_at or now))
     events = attribution.taken_in(connection, [each for each, _, _ in sound], windows)
+    events = event_store.with_lengths(connection, events)
     new = event_store.insert(connection, events, now)
     update_profiles(connection, [e for e in events if e.event_id in new], half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):

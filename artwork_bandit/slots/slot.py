@@ -59,6 +59,12 @@ class RewardRule:
     bounds: tuple[float, float] = (0.0, 1.0)
     """Smallest and largest reward."""
 
+    @property
+    def quality_play(self) -> str:
+        """What a quality play is, in words."""
+        share, minutes = f"{self.quality_share:.0%}", f"{self.quality_seconds / 60:g}"
+        return f"{share} of the title or {minutes} minutes watched"
+
     def quality_plays(self, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
         """Return, per impression, whether it led to a play worth having.
 

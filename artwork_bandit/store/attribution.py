@@ -25,7 +25,7 @@ from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection, wait_for_turn
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import Unit, first_shown, settled_units, unit_of
+from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 Windows = Mapping[str, dt.timedelta]
 """Slot -> how long after an impression of it what follows counts."""
@@ -89,9 +89,7 @@ def taken_in(connection: Connection, found: Sequence[Attributed], windows: Windo
     """Return events as they are to be stored: those whose unit was settled before they came are
     `late`, if they would have counted, else `outside_window`; what names no decision waits."""
     units = [None if e.type is EventType.IMPRESSION else unit for e, unit in found]
-    settled = first_shown(
-        connection, settled_units(connection, {unit for unit in units if unit is not None})
-    )
+    settled = settled_units(connection, {unit for unit in units if unit is not None})
     stored = []
     for (event, _), unit in zip(found, units, strict=True):
         if unit is not None and (first := settled.get(unit)) is not None:

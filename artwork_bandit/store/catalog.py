@@ -209,6 +209,17 @@ def title_genres(connection: Connection, title_ids: Iterable[str]) -> dict[str, 
     return found
 
 
+def title_lengths(connection: Connection, title_ids: Iterable[str]) -> dict[str, float]:
+    """Return how long those of the ids are whose length is known, seconds."""
+    found: dict[str, float] = {}
+    for some in chunks(sorted(title_ids)):
+        query = sa.select(titles.c.title_id, titles.c.duration_seconds).where(
+            titles.c.title_id.in_(some), titles.c.duration_seconds > 0
+        )
+        found.update((row.title_id, row.duration_seconds) for row in connection.execute(query))
+    return found
+
+
 def list_variants(
     connection: Connection, title_id: str | None = None, slot: str | None = None,
     changed_after: int | None = None,

@@ -43,10 +43,9 @@ class Store:
         self.engine = _engine(database_url)
         self.dialect = self.engine.dialect.name
         file = self.engine.url.database
-        on_disk = self.dialect == "sqlite" and file not in (None, "", ":memory:")
         self._turn: _Turn | contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.dialect == "sqlite":
-            self._turn = _Turn(f"{file}-writer" if on_disk else None)
+            self._turn = _Turn(f"{file}-writer")
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -149,17 +148,16 @@ class Held:
 class _Turn:
     """Whose turn it is to write to a SQLite file, among all threads and processes of the host."""
 
-    def __init__(self, file: str | None) -> None:
+    def __init__(self, file: str) -> None:
         self._file = file
         self._thread = threading.Lock()
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> None:
         self._thread.acquire()
-        if self._file is not None:
-            # A folder that takes no new file: SQLite's own lock has to do.
-            with contextlib.suppress(OSError):
-                self._held.enter_context(host_lock.held(self._file, wait=True))
+        # A folder that takes no new file: SQLite's own lock has to do.
+        with contextlib.suppress(OSError):
+            self._held.enter_context(host_lock.held(self._file, wait=True))
 
     def __exit__(self, *_error: object) -> None:
         self._held.close()
@@ -295,6 +293,8 @@ def missing_file(database_url: str) -> str | None:
 
 def _engine(database_url: str) -> sa.Engine:
     url = _url(database_url)
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise InvalidInput("a SQLite database is a file here: sqlite:///FILE, or sqlite:////PATH")
     if url.drivername in ("postgresql", "postgres"):
         url = url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() not in ("sqlite", "postgresql"):
@@ -327,7 +327,21 @@ def _url(database_url: str) -> sa.URL:
     try:
         return sa.make_url(database_url)
     except (sa.exc.ArgumentError, ValueError) as error:  # a port that is no number
-        raise InvalidInput(f"database address {database_url!r} is not valid: {error}") from error
+        # Not the address: there may be a password in it.
+        raise InvalidInput(
+            f"the database address is not valid ({type(error).__name__}); it is "
+            "sqlite:///FILE or postgresql://USER@HOST:PORT/NAME"
+        ) from None
+
+
+def without_password(database_url: str) -> str:
+    """Return a database's address as it may be shown."""
+    try:
+        url = _url(database_url)
+    except InvalidInput:
+        return "(not valid)"
+    hidden = {name: "***" for name in url.query if "pass" in name.lower()}
+    return url.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from artwork_bandit.domain import Decisions, Event, EventType
+from artwork_bandit.store import catalog
 from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
 from artwork_bandit.store.tables import events, impressions
 
@@ -32,6 +33,23 @@ class Shown:
     period: int
     occurred_at: dt.datetime
     confirm: str
+
+
+def with_lengths(connection: Connection, values: list[Event]) -> list[Event]:
+    """Return the events; those that say what was watched, but of what length, with their title's
+    by the catalogue."""
+    without = {e.title_id for e in values if _lacks_length(e) and e.title_id is not None}
+    if not without:
+        return values
+    lengths = catalog.title_lengths(connection, without)
+    return [
+        replace(e, duration_seconds=lengths.get(e.title_id or "")) if _lacks_length(e) else e
+        for e in values
+    ]
+
+
+def _lacks_length(event: Event) -> bool:
+    return event.seconds_watched is not None and not event.duration_seconds
 
 
 def insert(connection: Connection, values: Sequence[Event], received_at: dt.datetime) -> set[str]:

@@ -137,13 +137,15 @@ def has_column(path: Path, name: str) -> bool:
         return name in _schema(path).names
 
 
-def times(path: Path, slot: str | None = None) -> Iterator[Ints]:
-    """Yield when the rows happened, microseconds, in blocks; reads little else."""
+def times(
+    path: Path, slot: str | None = None, of: Sequence[Part] | None = None
+) -> Iterator[Ints]:  # fmt: skip
+    """Yield when the rows happened (of some parts), microseconds, in blocks; reads little else."""
     with _told(path):
         schema = _schema(path)
         _columns(path, schema)
         wanted = ["occurred_at", *(["slot"] if "slot" in schema.names else [])]
-        for part in parts(path):
+        for part in parts(path) if of is None else of:
             for batch in _batches(part, wanted, BLOCK):
                 column = batch.column("occurred_at").cast(REQUIRED["occurred_at"])
                 found = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)

@@ -39,6 +39,8 @@ class Served(NamedTuple):
     why_ended: str | None
 
 
+MOST_RECENT = 100
+"""Models that are looked at where what has been learned of late is asked."""
 _RECORD = [c for c in models.c if c.name != "bundle"]
 
 
@@ -242,6 +244,17 @@ def list_all(connection: Connection, slot: str | None = None) -> list[ModelRecor
     if slot is not None:
         query = query.where(models.c.slot == slot)
     return [ModelRecord(**row._mapping) for row in connection.execute(query)]
+
+
+def recent(connection: Connection, slot: str, most: int = MOST_RECENT) -> list[ModelRecord]:
+    """Return the records of a slot's newest models, the newest first, and of the live one: where a
+    database keeps columns in order, all others cost a walk through their bytes."""
+    query = sa.select(*_RECORD).where(models.c.slot == slot)
+    rows = connection.execute(query.order_by(models.c.version.desc()).limit(most))
+    found = [ModelRecord(**row._mapping) for row in rows]
+    serves = live(connection, slot)
+    known = serves is None or any(record.version == serves.version for record in found)
+    return found if known or serves is None else [*found, serves]
 
 
 def load(connection: Connection, version: int) -> Bundle:

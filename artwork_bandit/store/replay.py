@@ -101,7 +101,8 @@ def quantile(connection: Connection, window: Window, share: float) -> dt.datetim
 def blocks(
     store: Store, window: Window, block_rows: int | None = None, *, detail: Detail = "all"
 ) -> Iterator[ReplayBlock]:
-    """Yield the window's units in time order; each block is a short transaction of its own."""
+    """Yield the window's units in time order, in short transactions, but for large SQLite files
+    (`arrays`)."""
     sets: dict[int, ActionSet] = {}
     for page in ahead(_pages(store, window, sets, block_rows, with_contexts=detail == "all")):
         yield _block(page, sets)

@@ -99,7 +99,7 @@ def get(connection: Connection, request_id: str) -> tuple[Decisions, str]:
 
 
 def get_many(connection: Connection, request_ids: Iterable[str]) -> dict[str, Decisions]:
-    """Return those of the requests that are logged, without their contexts."""
+    """Return those of the requests that are logged."""
     found: dict[str, Decisions] = {}
     for some in chunks(sorted(set(request_ids))):
         for row in connection.execute(sa.select(requests).where(requests.c.request_id.in_(some))):

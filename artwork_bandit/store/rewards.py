@@ -133,12 +133,16 @@ def latest_of_title(
     return [SettledUnit._make((*row[:-1], contexts[row[-1]])) for row in rows]
 
 
-def of_decision(connection: Connection, request_id: str, position: int) -> float | None:
-    """Return a decision's reward; None while its window is open, or if it is no unit's first."""
-    query = sa.select(rewards.c.reward).where(
+def of_decision(
+    connection: Connection, request_id: str, position: int
+) -> tuple[float, str] | None:  # fmt: skip
+    """Return a decision's reward, and the version of the rule that it was settled under; None while
+    its window is open, or if it is no unit's first."""
+    query = sa.select(rewards.c.reward, rewards.c.rule).where(
         rewards.c.request_id == request_id, rewards.c.position == position
     )
-    return connection.execute(query).scalar()
+    row = connection.execute(query).first()
+    return None if row is None else (row.reward, row.rule)
 
 
 def _closed(slot: str, closed_before: dt.datetime, most: int) -> sa.Subquery:

@@ -242,7 +242,7 @@ summaries = sa.Table(
     sa.Column("days_left", sa.Float(53)),
     sa.Column("reason", sa.Text),
     sa.Column("warning", sa.Text),
-    # Variant id -> [lift over the title's mean, effective rows].
+    # Variant id -> [lift over the baseline variant, effective rows].
     sa.Column("effects", sa.JSON(none_as_null=True)),
     sa.Index("ix_summaries_stale", "slot", "made_at",
              sqlite_where=sa.text("marks <> summed"),

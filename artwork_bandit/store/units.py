@@ -8,34 +8,30 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from artwork_bandit.store.engine import Connection, chunks
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.tables import rewards
 
 Unit = tuple[str, str, str, int, str]
 """Member, title, slot, period, and who confirmed: assumed impressions are units of their own."""
+UNITS_AT_ONCE = 50
 _UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 
 
-def settled_units(connection: Connection, units: Iterable[Unit]) -> set[Unit]:
-    """Return those of the units that have a row."""
-    columns = [getattr(rewards.c, name) for name in _UNIT]
-    found: set[Unit] = set()
-    for some in chunks(sorted(units)):
-        # Not whole rows: SQLite reads the whole table for an IN of several columns.
+def settled_units(connection: Connection, units: Iterable[Unit]) -> dict[Unit, dt.datetime]:
+    """Return those of the units that have a row, each with its first impression."""
+    columns = [getattr(rewards.c, name) for name in (*_UNIT, "occurred_at")]
+    ordered = sorted(units)
+    found: dict[Unit, dt.datetime] = {}
+    for start in range(0, len(ordered), UNITS_AT_ONCE):
+        some = ordered[start : start + UNITS_AT_ONCE]
+        # Not whole rows: SQLite reads the whole table for an IN of several columns. An index is
+        # asked for each of the members with each of the titles.
         query = sa.select(*columns).where(
             rewards.c.member_id.in_({unit[0] for unit in some}),
             rewards.c.title_id.in_({unit[1] for unit in some}),
         )
-        found |= {unit_of(row) for row in connection.execute(query)}.intersection(some)
-    return found
-
-
-def first_shown(connection: Connection, settled: Iterable[Unit]) -> dict[Unit, dt.datetime]:
-    """Return the first impressions of settled units."""
-    found: dict[Unit, dt.datetime] = {}
-    for unit in settled:
-        query = sa.select(rewards.c.occurred_at).where(*_is(unit))
-        found[unit] = connection.execute(query).scalar_one()
+        rows = {unit_of(row): row.occurred_at for row in connection.execute(query)}
+        found |= {unit: rows[unit] for unit in some if unit in rows}
     return found
 
 

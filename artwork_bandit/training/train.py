@@ -43,7 +43,7 @@ CANARIES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to train; stored with the model."""
+    """How to train."""
 
     arguments: str = runner.ARGUMENTS
     """Vowpal Wabbit's, without the interactions that the priors ask for."""

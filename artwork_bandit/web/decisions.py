@@ -61,6 +61,7 @@ def body(decision_id: str, found: Audited) -> schema.DecisionBody:
             for e in found.events
         ],
         reward=found.reward,
+        reward_rule=found.reward_rule,
         why_no_reward=found.why_no_reward,
         counts_for=found.counts_for,
     )

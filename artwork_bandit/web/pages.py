@@ -47,7 +47,7 @@ WEEK = dt.timedelta(days=7)
 LINES_SHOWN = 6
 
 for each in (
-    views.percent, views.signed, views.number, views.moment, views.days, views.named,
+    views.percent, views.worth, views.signed, views.number, views.moment, views.days, views.named,
     views.described, views.is_video, views.shown, views.sentence,
 ):  # fmt: skip
     pages.add_app_template_filter(each, each.__name__)

@@ -18,7 +18,9 @@ from artwork_bandit.estimators.tails import chi_square_tail
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.model_editing import CELLS_SET
 from artwork_bandit.operations.reporting import AUTHOR
+from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.policies.cells import CELLS, shares_of
+from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import (
     aggregates,
     changes,
@@ -75,7 +77,7 @@ def page() -> str:
         by_day = aggregates.by_day(connection, slot, first_day())
         promoted = registry.promoted(connection, slot)
         marked = marks(connection, slot)
-        models = registry.list_all(connection, slot)[:MODELS_SHOWN]
+        models = registry.recent(connection, slot, MODELS_SHOWN)
         challenger, serving = registry.challenger(connection, slot), registry.live(connection, slot)
         # Who was seen under the shares before says nothing of these.
         moved = changes.last(connection, CELLS_SET)
@@ -87,6 +89,7 @@ def page() -> str:
         kept = reports.latest(connection, slot, REPORTS_DRAWN)
         last = registry.last_promotion(connection, slot)
         done = views.done(connection, None, now())
+    rule = slot_of(service().settings, slot).reward
     drawn = [Markup(cells_chart(by_day, marked, width)) for width in charts.NAMES]
     expected = [Markup(reports_chart(kept, width)) for width in charts.NAMES]
     return render_template(
@@ -94,8 +97,15 @@ def page() -> str:
         challenger=challenger, serving=serving, last_promotion=last,
         members=members(seen, shares), warned=warned,
         paused=slot in paused, reports=kept[:REPORTS_SHOWN], expected=expected, done=done,
+        rule=rule, bounds=bounds_of(slot, rule),
         can_roll_back=any(version is not None for _, version in promoted),
     )  # fmt: skip
+
+
+def bounds_of(slot: str, rule: RewardRule) -> dict[str, tuple[float, float]]:
+    """Return the bounds of the rules that are known, by version."""
+    of = slot_named(slot)
+    return {each.version: each.bounds for each in (of.reward, *of.other_rules, rule)}
 
 
 @policies.get("/reports/<int(max=9007199254740991):report_id>")
@@ -150,7 +160,7 @@ def reports_chart(kept: Sequence[reports.Kept], width: int = charts.WIDE) -> str
                 Line(name=name, values=[v for v, _ in told], halves=[half for _, half in told])
             )
     days = [each.made_at.date().isoformat() for each in made]
-    title = "Expected plays per impression of each policy, by report"
+    title = "Expected reward per impression of each policy, by report"
     return charts.lines(title, days, lines, width=width)
 
 

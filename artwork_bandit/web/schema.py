@@ -213,6 +213,8 @@ class DecisionBody(Struct):
     shown_at: dt.datetime | None
     events: list[DecisionEventBody]
     reward: float | None
+    reward_rule: str | None
+    """The version of the rule that it was settled under."""
     why_no_reward: str | None
     """Null if there is one."""
     counts_for: str | None

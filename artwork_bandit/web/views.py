@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -138,6 +138,13 @@ def same_origin() -> bool:
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share as people read it; no data is a dash, not zero."""
     return "–" if value is None else f"{value:.{digits}%}"
+
+
+def worth(value: float | None, bounds: Sequence[float] | None) -> str:
+    """Return a reward per impression: a share of what there is where that is from 0 to 1."""
+    if value is None or (bounds is not None and tuple(bounds) == (0.0, 1.0)):
+        return percent(value, 2)
+    return f"{value:.4g}"
 
 
 def signed(value: float | None) -> str:

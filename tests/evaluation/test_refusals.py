@@ -1,14 +1,18 @@
 """What a log cannot tell is not told, whatever way it is asked; what it can tell is."""
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, ReplayBlock
 from artwork_bandit.estimators import sequence
 from artwork_bandit.evaluation.evaluate import evaluate
 from artwork_bandit.evaluation.evidence import TIGHTEST, Method
+from artwork_bandit.evaluation.html import as_html
+from artwork_bandit.evaluation.report import show
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
@@ -65,6 +69,15 @@ def test_a_segment_tells_no_more_than_the_whole_of_which_it_is_all() -> None:
     assert other.estimators["dr"].estimate is not None
     assert tv.value.estimate is not None
     assert other.difference.estimate is tv.difference.estimate is None
+    # A value that no mean reward can be is not given, though nothing is refused.
+    beyond = replace(tv.value, estimate=None, lower=None, upper=None, reason="beyond any reward")
+    odd = replace(other, segments=[replace(tv, reason=None, value=beyond)])
+    report.targets[OTHER.name] = odd
+    console = Console(width=100, record=True, file=io.StringIO())
+    show(report, "the log", console)
+    assert "beyond any reward" in (said := console.export_text())
+    assert "None" not in said
+    assert "beyond any reward (" in as_html(report, "the log", 1, [])
 
 
 def test_a_policy_that_never_shows_some_variants_is_no_fault_of_its_log() -> None:

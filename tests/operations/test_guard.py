@@ -367,7 +367,8 @@ def test_undoing_the_end_of_a_challenge_ends_nobody_else_s(simulation: Simulatio
     tried(simulation, live=good, challenger=bad)
     with store.write() as connection:
         guard = ModelEditor(connection=connection, author=GUARD, now=simulation.later())
-        ended = guard.reject_challenger("artwork", "its cell says so")
+        assert guard.end_challenge("artwork", "its cell says so") == bad
+        ended = changes.latest(connection)[0].change_id
         ann = Editor(connection=connection, author="Ann", now=simulation.later())
         ann.challenge(other)
         with pytest.raises(Conflict, match="another model challenges by now"):

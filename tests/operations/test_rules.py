@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import InvalidInput, NotFound
 from artwork_bandit.operations import imports
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
-from artwork_bandit.slots import Outcomes, RewardRule, Slot
+from artwork_bandit.slots import SLOTS, Outcomes, RewardRule, Slot
 from artwork_bandit.slots.slot import CLICKS, GRADED
 from artwork_bandit.store import parquet, registry, replay
 from artwork_bandit.store.engine import Store
@@ -142,6 +142,14 @@ def test_a_rule_of_a_file(tmp_path: Path) -> None:
     found: Slot = slot_of(Settings(reward_rule=str(path)), "trailer")
     assert found.reward == RewardRule(version="ours-3", quality=0.8, thumbs_up=0.2)
     assert slot_of(Settings(reward_rule="artwork-1"), "trailer").reward.version == "trailer-1"
+    each = Settings(reward_rule=f"artwork = {path}, trailer=clicks-1")
+    assert [slot_of(each, s).reward.version for s in SLOTS] == ["ours-3", "clicks-1"]
+    one = Settings(reward_rule="trailer=graded-1")
+    assert [slot_of(one, s).reward.version for s in SLOTS] == ["artwork-1", "graded-1"]
+    for wrong, said in (("posters=a", "posters"), ("trailer=a,trailer=b", "twice"),
+                        ("trailer=", "not SLOT=RULE")):  # fmt: skip
+        with pytest.raises((InvalidInput, NotFound), match=said):
+            slot_of(Settings(reward_rule=wrong), "trailer")
     for text, said in (
         ("version = 3", "version"),
         ('version = "a"\nlikes = 1.0', "unknown"),

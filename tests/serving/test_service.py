@@ -284,6 +284,24 @@ def test_an_event_without_decision_counts_as_long_as_the_settings_say(
     made.close()
 
 
+def test_what_was_watched_is_a_share_of_the_title_where_nobody_says_of_what(
+    service: Service,
+) -> None:
+    only_explore(service)
+    with service.store.write() as connection:
+        known = catalog.get_title(connection, "t0")
+        catalog.put_titles(connection, [replace(known, duration_seconds=600.0)], NOW)
+    answer = ask(service, "r1", title_ids=["t0", "t1"])
+    for i, decision in enumerate(answer.decision_ids):
+        send(service, event(f"i{i}", "impression"), decision=decision)
+        send(service, event(f"p{i}", "play", seconds_watched=500.0), decision=decision)
+    assert units(service, NOW + 25 * HOUR) == [("t0", 1.0), ("t1", 0.0)]
+    with service.store.read() as connection:
+        profile = profiles.get(connection, "m1")
+    shares = {title: share for title, (_, share) in profile.played.items()}
+    assert shares == {"t0": pytest.approx(500 / 600), "t1": pytest.approx(500 / 1200)}
+
+
 def put_trailers(connection: Connection) -> None:
     """Give t0 two trailers."""
     trailers = [

@@ -237,6 +237,26 @@ def test_cells_over_any_span_are_exact(simulation: Simulation, store: Store) -> 
     simulation.service.close()
 
 
+def test_a_title_that_cannot_be_summed_up_keeps_no_other_from_its_turn(
+    simulation: Simulation, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewards.join(store, SLOTS["artwork"], WINDOW, simulation.later())
+    of_rows = comparison.of_rows
+
+    def fails(title: str, *more: object) -> object:
+        if title == "t1":
+            raise KeyError(title)
+        return of_rows(title, *more)
+
+    monkeypatch.setattr(comparison, "of_rows", fails)
+    assert sum_up(store, "artwork", simulation.settings, simulation.later()) == 3
+    with store.read() as connection:
+        known = summaries.get(connection, "artwork", ["t0", "t1", "t2"])
+        assert not summaries.stale(connection, "artwork", 10)
+    assert [known[t].verdict is None for t in ("t0", "t1", "t2")] == [False, True, False]
+    simulation.service.close()
+
+
 def test_a_title_marked_while_it_is_summed_up_is_summed_up_again(
     simulation: Simulation, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,10 +271,11 @@ def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, sto
     told(0, uniform=0.1, best_single=0.11)
     assert "by report" not in client.get("/policies").text  # one is no course
     assert "no model is live" in client.get("/policies").text
+    assert "Played is: 50% of the title or 20 minutes watched." in client.get("/policies").text
     told(1, uniform=0.1, best_single=0.12, live=0.13)
     told(2, uniform=0.1, best_single=0.12, live=None)
     page = client.get("/policies").text
-    chart = page[page.index("Expected plays per impression of each policy, by report") :]
+    chart = page[page.index("Expected reward per impression of each policy, by report") :]
     chart = chart[: chart.index("</svg>")]
     assert re.findall(r">([a-z-]+)</text>", chart).count("best-single") == 1
     assert "uniform</text>" in chart
