@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies import exploration, ragged
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import BoundScorer
 from artwork_bandit.training import train as training
@@ -44,7 +44,7 @@ def costs(folder: Path, base: float, rows: int, seed: int) -> tuple[float, float
     scorer = BoundScorer.of(made.model, actions.columns)
     scores = scorer.scores(contexts, of_row, actions.rows[: offsets[-1]], offsets)
     pmf = exploration.weigh(made.form, scores, offsets, made.strength)
-    best = segments.first_maximum(scores, offsets)
+    best = ragged.first_maximum(scores, offsets)
     even = exploration.uniform(offsets)
     told, truly = (
         float((worth[best].sum() - worth @ pmf) / (worth[best].sum() - worth @ even))

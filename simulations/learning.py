@@ -31,7 +31,7 @@ from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.policy import ModelPolicy
 from artwork_bandit.policies.priors import Priors
-from artwork_bandit.policies.segments import first_maximum, maximum, total
+from artwork_bandit.policies.ragged import first_maximum, maximum, total
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train as training
 from artwork_bandit.training import vowpal as runner

@@ -29,7 +29,7 @@ from artwork_bandit.operations.audience import Hidden, World, WorldSettings
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Policy
 from artwork_bandit.policies.profile import MOST_PLAYED
-from artwork_bandit.policies.segments import total
+from artwork_bandit.policies.ragged import total
 
 COMPOSITIONS = ("close-up", "pair", "ensemble", "landscape", "object")
 HIDDEN_SD = (0.2, 0.15)

@@ -14,7 +14,7 @@ from artwork_bandit.comparison.variants import Estimated, is_running
 from artwork_bandit.comparison.verdict import ALPHA
 from artwork_bandit.domain import ActionSet, Contexts, Variant
 from artwork_bandit.estimators.contrast import contrast
-from artwork_bandit.estimators.segments import OTHER, Communities, Segments, largest
+from artwork_bandit.policies.segments import OTHER, Communities, Segments, largest
 from artwork_bandit.store import catalog, rewards
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Connection

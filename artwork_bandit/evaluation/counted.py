@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from artwork_bandit.domain import MEMBER_BUCKETS, Floats, Ints, ReplayBlock, stable_hash
 from artwork_bandit.estimators import betting
-from artwork_bandit.policies.segments import spread, total
+from artwork_bandit.policies.ragged import spread, total
 
 GROUPS = 64
 PLACES = 16

@@ -40,7 +40,7 @@ from artwork_bandit.evaluation.verdict import (
     support_checks,
 )
 from artwork_bandit.policies.block import ActionTable, InMemory, Log, Lookup
-from artwork_bandit.policies.segments import first_maximum, total
+from artwork_bandit.policies.ragged import first_maximum, total
 
 SEGMENT_CLUSTERS = 4_096
 """Clusters within a segment, of which there may be many."""

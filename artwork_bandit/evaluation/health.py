@@ -22,7 +22,7 @@ from artwork_bandit.evaluation.verdict import (
     Check,
     Verdict,
 )
-from artwork_bandit.policies.segments import total
+from artwork_bandit.policies.ragged import total
 
 CERTAIN_CELLS = ("baseline", "paused")
 MOST_CERTAIN = 0.01

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 
 from artwork_bandit.domain import CLUSTERS, Ints, ReplayBlock
-from artwork_bandit.estimators.segments import Communities, Segments, largest
 from artwork_bandit.evaluation.distinct import Hashes, hashed
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.outcome_model import OutcomeModel, Past
@@ -17,6 +16,7 @@ from artwork_bandit.evaluation.results import LOGGING
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.policies.block import Detail, Lookup
+from artwork_bandit.policies.segments import Communities, Segments, largest
 
 Cluster = Literal["member_id", "title_id", "decision_id"]
 
@@ -32,7 +32,7 @@ class Question:
     cluster: Cluster = "member_id"
     """Which rows are not independent."""
     by: str | None = None
-    """What segments to judge as well; see `estimators.segments`."""
+    """What segments to judge as well; see `policies.segments`."""
     communities: Communities | None = None
     """What names the communities, if those are asked for."""
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, ReplayBlock
 from artwork_bandit.estimators import Rows
-from artwork_bandit.policies.segments import maximum, total
+from artwork_bandit.policies.ragged import maximum, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

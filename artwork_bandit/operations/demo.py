@@ -26,7 +26,13 @@ from rich.text import Text
 from artwork_bandit.comparison.cells import CellComparison, compare
 from artwork_bandit.domain import Title, Variant
 from artwork_bandit.errors import ArtworkBanditError
-from artwork_bandit.operations import audience, catalog_import, demo_catalog, drawing, imports
+from artwork_bandit.operations import (
+    audience,
+    catalog_import,
+    demo_catalog,
+    drawing,
+    imports,
+)
 from artwork_bandit.operations.audience import World, WorldSettings
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.operations.visitor import Visitor

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from artwork_bandit.domain import (
     Event,
@@ -33,8 +34,10 @@ from artwork_bandit.store import catalog, merges, parquet, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.imported import Imported, Place, check, take_in
+from artwork_bandit.store.pace import Pace
 
-BATCH = 20_000
+MOST_ROWS = 20_000
+"""Of one transaction."""
 MOST_PROBLEMS = 20
 AHEAD = dt.timedelta(minutes=1)
 """Another clock may be ahead by this much before its times are in the future."""
@@ -157,14 +160,15 @@ def import_history(
     with store.read() as connection:
         known_genres = {t.title_id: t.genres for t in catalog.list_titles(connection)}
     known_genres |= dict(genres or {})
-    for batch in _batches(_sound(events, known_genres, now, changes)):
+    pace = store.pace(MOST_ROWS)
+    for batch in _batches(_sound(events, known_genres, now, changes), pace):
         members.update(e.member_id for e in batch if e.member_id)
         if dry_run:
             with store.read() as connection:
                 known = event_store.existing(connection, [e.event_id for e in batch])
             fresh = len({e.event_id for e in batch} - known)
         else:
-            with store.write() as connection:
+            with pace.timed(), store.write() as connection:
                 merges.share(connection)
                 batch = event_store.with_lengths(connection, batch)
                 new = event_store.insert(connection, batch, now)
@@ -177,6 +181,7 @@ def import_history(
                     fresh_ids.discard(event.event_id)  # the file may have it again
                 profiles.add(connection, signs, half_life)
             fresh = len(new)
+            pace.rest()
         changes.events_new += fresh
         changes.events_known += len(batch) - fresh
     changes.members = len(members)
@@ -200,14 +205,14 @@ def read_movielens(folder: Path, now: dt.datetime) -> tuple[list[Title], Iterato
         )
         for row in _csv(_one_of(folder, "movies.csv"))
     ]  # fmt: skip
-    return titles, _movielens_events(list(_csv(_one_of(folder, "ratings.csv"))), now)
+    return titles, _movielens_events(_one_of(folder, "ratings.csv"), now)
 
 
-def _movielens_events(ratings: list[dict[str, str]], now: dt.datetime) -> Iterator[Event]:
-    last: dict[str, int] = {}
-    for row in ratings:
+def _movielens_events(path: Path, now: dt.datetime) -> Iterator[Event]:
+    last: dict[str, int] = {}  # read twice: tens of millions of ratings need not be kept
+    for row in _csv(path):
         last[row["userId"]] = max(last.get(row["userId"], 0), int(row["timestamp"]))
-    for row in ratings:
+    for row in _csv(path):
         rating, age = float(row["rating"]), last[row["userId"]] - int(row["timestamp"])
         share = 1.0 if rating >= 3 else 0.1 if rating <= 2 else 0.5
         yield Event(
@@ -229,8 +234,8 @@ def import_log(
     """Take a Parquet replay log into the database; one that is broken, or whose rewards are of a
     rule that is not in force, changes nothing.
 
-    Blocks are stored one by one: what fails between them, as a database may, leaves the ones
-    before, and importing again takes in the others.
+    Some rows are stored at a time, so that nobody waits long for the database: what fails between
+    them leaves the ones before, and importing again takes in the others.
     """
     in_force = {name: slot_of(settings, name).reward for name in SLOTS}
     places: dict[str, Place] = {}
@@ -243,9 +248,16 @@ def import_log(
             slots |= new
         with store.read() as connection:
             check(connection, block, in_force, places)
-    result = Imported()
+    result, pace = Imported(), store.pace(MOST_ROWS)
     for block in parquet.read(path):
-        result += take_in(store, block, in_force, now, dry_run=dry_run)
+        begin = 0
+        while begin < len(block):
+            some = block.take(np.arange(begin, min(begin + pace.size, len(block))))
+            begin += len(some)
+            with pace.timed():
+                result += take_in(store, some, in_force, now, dry_run=dry_run)
+            if not dry_run:
+                pace.rest()
     return result
 
 
@@ -304,14 +316,8 @@ def _sound(
             yield event
 
 
-def _batches(events: Iterable[Event]) -> Iterator[list[Event]]:
-    batch: list[Event] = []
-    for event in events:
-        batch.append(event)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
+def _batches(events: Iterator[Event], pace: Pace) -> Iterator[list[Event]]:
+    while batch := list(itertools.islice(events, pace.size)):
         yield batch
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData
-from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.evaluation.evaluate import evaluated
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Cluster, Question
@@ -18,6 +17,7 @@ from artwork_bandit.operations.cluster import Progress, reading, silent
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Lookup, names_only
 from artwork_bandit.policies.policy import Fixed, Uniform
+from artwork_bandit.policies.segments import COMMUNITY
 from artwork_bandit.slots import slot_named
 
 if TYPE_CHECKING:

@@ -8,24 +8,23 @@ would have earned cannot: nobody was shown anything else.
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from artwork_bandit.domain import ReplayBlock, instant
-from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.policies.block import Actions
+from artwork_bandit.policies.block import ActionTable
 from artwork_bandit.policies.policy import Policy
-from artwork_bandit.policies.segments import first_maximum
+from artwork_bandit.policies.ragged import first_maximum
+from artwork_bandit.store import parquet
 
 SCHEMA = pa.schema(
     {
@@ -75,7 +74,8 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
     counts: Counter[str] = Counter()
     same: defaultdict[str, float] = defaultdict(float)
     likeliest: dict[str, Counter[str]] = {}
-    with _writing(out) as write:
+    writing = nullcontext(_nothing) if out is None else parquet.writing(out, SCHEMA)
+    with writing as write:
         for table in _tables(source, policy):
             write(table)
             columns = (table[name].to_pylist() for name in TOLD)
@@ -97,11 +97,16 @@ def rehearse(source: ReplaySource, version: int, out: Path | None = None) -> Reh
     return Rehearsal(decisions=decisions, same=sum(same.values()) / decisions, titles=titles)
 
 
+def _nothing(table: pa.Table) -> None:
+    """Where no file is asked for."""
+
+
 def _tables(source: ReplaySource, policy: Policy) -> Iterator[pa.Table]:
+    actions = ActionTable(source.lookup)
     for whole in source.blocks():
         block = whole.take(whole.certain)
         if len(block):
-            yield _table(block, Actions.of(block, source.lookup).pmf(policy, block))
+            yield _table(block, actions.pmf(policy, block))
 
 
 def _table(block: ReplayBlock, pmf: np.ndarray) -> pa.Table:
@@ -125,23 +130,6 @@ def _table(block: ReplayBlock, pmf: np.ndarray) -> pa.Table:
         },
         schema=SCHEMA,
     )
-
-
-@contextmanager
-def _writing(out: Path | None) -> Iterator[Callable[[pa.Table], None]]:
-    """Give what writes rows to a file, which is there in the end, whole, or not at all."""
-    if out is None:
-        yield lambda table: None
-        return
-    partial = out.with_name(out.name + ".partial")
-    try:
-        with pa.parquet.ParquetWriter(partial, SCHEMA) as writer:
-            yield writer.write_table
-        os.replace(partial, out)
-    except OSError as error:
-        raise InvalidInput(f"{out} cannot be written: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _require_any(counts: Counter[str]) -> None:

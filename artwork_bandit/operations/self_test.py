@@ -27,7 +27,7 @@ from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.judge import resolve
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import ActionTable, names_only
-from artwork_bandit.policies.segments import total
+from artwork_bandit.policies.ragged import total
 
 MOST_ROWS = 10_000
 LOGS = 200

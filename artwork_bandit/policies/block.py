@@ -1,4 +1,4 @@
-"""A block of the replay log as a policy sees it: its variants in columns, its rows as segments."""
+"""A block of the replay log as a policy sees it: its variants in columns, its rows ragged."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies import segments
+from artwork_bandit.policies import ragged
 
 Form = Literal["greedy", "softmax", "squarecb"]
 FORMS: tuple[Form, ...] = ("greedy", "softmax", "squarecb")
@@ -81,7 +81,7 @@ def strength_that_costs(share: float, form: Form, scores: Floats, offsets: Ints)
 
     `share` is in (0, 1); the answer lies in STRENGTHS, whose ends stand for what lies beyond.
     """
-    best = segments.maximum(scores, offsets).sum()
+    best = ragged.maximum(scores, offsets).sum()
     gain = best - (scores * uniform(offsets)).sum()
 
     def cost(log_strength: float) -> float:
@@ -100,30 +100,30 @@ def strength_that_costs(share: float, form: Form, scores: Floats, offsets: Ints)
 
 def uniform(offsets: Ints) -> Floats:
     """Return the same probability for each variant of a decision."""
-    return segments.spread(1.0 / segments.sizes(offsets), offsets)
+    return ragged.spread(1.0 / ragged.sizes(offsets), offsets)
 
 
 def greedy(scores: Floats, offsets: Ints) -> Floats:
     """Return probability 1 on the best variant, the first one among equals."""
     pmf = np.zeros(len(scores))
-    pmf[segments.first_maximum(scores, offsets)] = 1.0
+    pmf[ragged.first_maximum(scores, offsets)] = 1.0
     return pmf
 
 
 def softmax(scores: Floats, offsets: Ints, inverse_temperature: float) -> Floats:
     """Return probabilities proportional to exp(inverse_temperature * score)."""
-    best = segments.spread(segments.maximum(scores, offsets), offsets)
+    best = ragged.spread(ragged.maximum(scores, offsets), offsets)
     weights = np.exp(inverse_temperature * (scores - best))
-    return weights / segments.spread(segments.total(weights, offsets), offsets)
+    return weights / ragged.spread(ragged.total(weights, offsets), offsets)
 
 
 def squarecb(scores: Floats, offsets: Ints, gamma: float) -> Floats:
     """Return inverse-gap weights: 1 / (n + gamma * gap) off the best, the rest on the best."""
-    best_at = segments.first_maximum(scores, offsets)
-    gap = segments.spread(scores[best_at], offsets) - scores
-    pmf = 1.0 / (segments.spread(segments.sizes(offsets).astype(float), offsets) + gamma * gap)
+    best_at = ragged.first_maximum(scores, offsets)
+    gap = ragged.spread(scores[best_at], offsets) - scores
+    pmf = 1.0 / (ragged.spread(ragged.sizes(offsets).astype(float), offsets) + gamma * gap)
     pmf[best_at] = 0.0
-    pmf[best_at] = 1.0 - segments.total(pmf, offsets)
+    pmf[best_at] = 1.0 - ragged.total(pmf, offsets)
     return pmf
 
 
@@ -137,9 +137,9 @@ def check(pmf: Floats, offsets: Ints, floor_share: float = 0.0) -> None:
 
     Called before every draw: a log that could lie is worse than a fallback.
     """
-    sums = segments.total(pmf, offsets)
+    sums = ragged.total(pmf, offsets)
     if not np.all(np.isfinite(pmf)) or np.any(np.abs(sums - 1.0) > 1e-9):
         raise ArithmeticError("a pmf is not finite or does not sum to 1")
-    floor = floor_share / segments.spread(segments.sizes(offsets).astype(float), offsets)
+    floor = floor_share / ragged.spread(ragged.sizes(offsets).astype(float), offsets)
     if np.any(pmf < floor * (1 - 1e-9)) or np.any(pmf > 1 + 1e-9):
         raise ArithmeticError("a pmf has an entry below its floor or above 1")

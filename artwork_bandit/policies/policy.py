@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from artwork_bandit.domain import Context, Floats, Ints
-from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies import exploration, ragged
 from artwork_bandit.policies.encoding import BoundEncoder
 from artwork_bandit.policies.exploration import Exploration
 from artwork_bandit.policies.linear import EncodedVariants, LinearModel
@@ -149,7 +149,7 @@ class BoundScorer:
     ) -> Floats:
         """Return the flat scores: predicted reward on [0, 1], up to a constant per decision."""
         encoded = self.encoder.encode(contexts)
-        sizes = segments.sizes(offsets)
+        sizes = ragged.sizes(offsets)
         found = self.model.scores(encoded, self.variants, context_of.repeat(sizes), rows)
         if self.variants.watched is not None:
             titles = self.columns.title_of[rows[offsets[:-1]]]

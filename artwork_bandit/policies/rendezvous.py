@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints, stable_hash
-from artwork_bandit.policies.segments import first_maximum
+from artwork_bandit.policies.ragged import first_maximum
 
 UInt64s = npt.NDArray[np.uint64]
 

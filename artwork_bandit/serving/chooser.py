@@ -17,9 +17,14 @@ import numpy as np
 
 from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats, Ints
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies import exploration, ragged
 from artwork_bandit.policies.policy import BoundPolicy, Policy
-from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
+from artwork_bandit.policies.rendezvous import (
+    draw,
+    gumbel_noise,
+    member_key,
+    period_start,
+)
 from artwork_bandit.serving.catalog import Catalog, Eligible, View
 from artwork_bandit.serving.state import State
 from artwork_bandit.slots import Slot
@@ -172,7 +177,7 @@ def _draw_all(
     context_of = np.arange(len(pages)).repeat([len(page.eligible) for page in pages])
     pmf = bound.pmf(contexts, context_of, rows, offsets)
     exploration.check(pmf, offsets, bound.floor_share)
-    member = np.array(members, np.uint64)[context_of].repeat(segments.sizes(offsets))
+    member = np.array(members, np.uint64)[context_of].repeat(ragged.sizes(offsets))
     at = draw(pmf, gumbel_noise(member, catalog.columns.keys[rows]), offsets)
     return Drawn(
         pmf=pmf,
@@ -180,7 +185,7 @@ def _draw_all(
         rows=rows[at].tolist(),
         index=(at - offsets[:-1]).tolist(),
         propensity=np.minimum(pmf[at], 1.0).tolist(),
-        entropy=segments.entropy(pmf, offsets).tolist(),
+        entropy=ragged.entropy(pmf, offsets).tolist(),
     )
 
 

@@ -13,7 +13,7 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,12 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
 from artwork_bandit.store.ahead import ahead
-from artwork_bandit.store.parquet_rows import OPTIONAL, REQUIRED, TARGET_PREFIX, block_of
+from artwork_bandit.store.parquet_rows import (
+    OPTIONAL,
+    REQUIRED,
+    TARGET_PREFIX,
+    block_of,
+)
 
 BLOCK = 65_536
 PART_ROWS = 250_000
@@ -52,30 +57,38 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: RewardRule | None = N
 
     `rule` is the one that the rewards are of.
     """
+    schema = pa.schema(
+        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "clicked"))]
+    )
+    if rule is not None:
+        bounds = json.dumps(rule.bounds)
+        schema = schema.with_metadata({RULE: rule.version, BOUNDS: bounds})
+    rows = 0
+    with writing(path, schema) as write_table:
+        for block in blocks:
+            write_table(_table(block, schema))
+            rows += len(block)
+    return rows
+
+
+@contextlib.contextmanager
+def writing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Give what writes tables to a file, which is there in the end, whole, or not at all; raises
+    InvalidInput if it cannot be written."""
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):  # of one that was killed
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 left.unlink()
     # Of a name of its own: another may write the same file.
     partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    schema = pa.schema(
-        [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "clicked"))]
-    )
-    rows = 0
     try:
-        if rule is not None:
-            bounds = json.dumps(rule.bounds)
-            schema = schema.with_metadata({RULE: rule.version, BOUNDS: bounds})
         with pa.parquet.ParquetWriter(partial, schema) as writer:
-            for block in blocks:
-                writer.write_table(_table(block, schema))
-                rows += len(block)
+            yield writer.write_table
         os.replace(partial, path)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    return rows
 
 
 def rule_of(path: Path) -> str | None:

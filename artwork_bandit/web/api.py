@@ -17,10 +17,10 @@ from artwork_bandit.comparison.segments import SegmentRow
 from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import EventType, Variant
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
-from artwork_bandit.estimators.segments import COMMUNITY
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.policies.communities import Communities
+from artwork_bandit.policies.segments import COMMUNITY
 from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service

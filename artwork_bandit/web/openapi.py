@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from artwork_bandit import __version__
-from artwork_bandit.estimators.segments import COMMUNITY, FIELDS
 from artwork_bandit.operations import catalog_forms
+from artwork_bandit.policies.segments import COMMUNITY, FIELDS
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.web import schema
 

@@ -19,7 +19,7 @@ from artwork_bandit.comparison.course import Point
 from artwork_bandit.comparison.variants import Comparison, is_running
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.domain import ActionSet, ModelRecord, Title, VariantStatus
-from artwork_bandit.estimators import segments
+from artwork_bandit.policies import segments
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
     aggregates,

@@ -10,8 +10,8 @@ from artwork_bandit.comparison.segments import by_segment
 from artwork_bandit.comparison.variants import Comparison, of_rows
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.domain import ActionSet, Context, Variant, VariantStatus
-from artwork_bandit.estimators.segments import Segments
 from artwork_bandit.operations import summing
+from artwork_bandit.policies.segments import Segments
 from artwork_bandit.store.rewards import SettledUnit
 from artwork_bandit.store.rollups import BUCKETS, Rollup
 

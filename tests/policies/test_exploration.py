@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies import exploration, segments
+from artwork_bandit.policies import exploration, ragged
 from artwork_bandit.policies.exploration import FORMS, Exploration
 
 pages = st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=12), min_size=1, max_size=6)
@@ -125,7 +125,7 @@ def test_a_strength_costs_what_was_allowed_however_large_rewards_are(
     scores = scale * rng.normal(0, 0.02, offsets[-1])
     strength = exploration.strength_that_costs(0.03, form, scores, offsets)
     pmf = exploration.weigh(form, scores, offsets, strength)
-    best = segments.maximum(scores, offsets).sum()
+    best = ragged.maximum(scores, offsets).sum()
     gain = best - (scores * exploration.uniform(offsets)).sum()
     assert (best - (scores * pmf).sum()) / gain == pytest.approx(0.03, rel=1e-3)
 

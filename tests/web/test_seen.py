@@ -14,11 +14,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from artwork_bandit.comparison.segments import by_segment
-from artwork_bandit.estimators.segments import FIELDS, Segments
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.policies.audiences import Audiences
 from artwork_bandit.policies.communities import Communities
 from artwork_bandit.policies.encoding import ContextEncoder
+from artwork_bandit.policies.segments import FIELDS, Segments
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import registry, rollups
