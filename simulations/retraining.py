@@ -1,12 +1,13 @@
 """From SQL to a trained model: time beside Vowpal Wabbit alone, and memory as the log grows.
 
-    python -m simulations.retraining --movielens DIR [--rows 100000,1000000] [--page 10]
+    python -m simulations.retraining --movielens DIR [--rows 100000,1000000] [--page 10] [--times 3]
 
 For each size a SQLite log of uniform choices is made, of homepages of ten titles (`--page`), each
 of another member with a long history; it is then trained on by a process of its own
 (`simulations.retrained`, which loads what training needs, as `artwork-bandit train` does), whose
 wall time and peak memory (its own or that of one it started, whichever needed more) are printed
-beside those of VW alone reading the prepared examples of the same log.
+beside those of VW alone reading the prepared examples of the same log. Both take turns, `--times`
+times: medians are printed, and the median of the ratios with the smallest and the largest.
 """
 
 from __future__ import annotations
@@ -130,19 +131,24 @@ def prepared(url: str, folder: Path) -> tuple[str, int]:
     return f"{runner.ARGUMENTS} {form.interactions}", runner.bits(found.features)
 
 
-def measured(url: str, folder: Path, rows: int, table: Table) -> None:
+def measured(url: str, folder: Path, rows: int, times: int, table: Table) -> None:
     """Add a row of figures."""
-    begun = time.perf_counter()
-    line = [sys.executable, "-m", "simulations.retrained", url]
-    said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    whole = time.perf_counter() - begun
     arguments, bits = prepared(url, folder)
-    begun = time.perf_counter()
-    runner.train(folder / "x.txt", folder / "m.vw", arguments, 1, bits)
-    alone = time.perf_counter() - begun
+    line = [sys.executable, "-m", "simulations.retrained", url]
+    wholes, alones, peaks = [], [], []
+    for _ in range(times):
+        begun = time.perf_counter()
+        said = subprocess.run(line, capture_output=True, text=True, check=True).stdout
+        wholes.append(time.perf_counter() - begun)
+        peaks.append(float(said))
+        begun = time.perf_counter()
+        runner.train(folder / "x.txt", folder / "m.vw", arguments, 1, bits)
+        alones.append(time.perf_counter() - begun)
+    ratios = np.divide(wholes, alones)
     table.add_row(
-        f"{rows:,}", f"{whole:.1f} s", f"{alone:.1f} s", f"{whole / alone:.2f}x (goal 2.5)",
-        f"{float(said):.0f} MB",
+        f"{rows:,}", f"{np.median(wholes):.1f} s", f"{np.median(alones):.1f} s",
+        f"{np.median(ratios):.2f}x, {ratios.min():.2f} to {ratios.max():.2f} (goal 2.5)",
+        f"{max(peaks):.0f} MB",
     )  # fmt: skip
 
 
@@ -150,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--movielens", type=Path, required=True)
     parser.add_argument("--rows", default="100000,1000000")
+    parser.add_argument("--times", type=int, default=3, help="each is measured")
     parser.add_argument("--page", type=int, default=10, help="titles in a request; 1 is the worst")
     arguments = parser.parse_args()
     table = Table(title=f"From SQL to a trained model, {arguments.page} titles a request")
@@ -159,7 +166,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="artwork-bandit-") as folder:
             url = f"sqlite:///{folder}/log.db"
             fill(url, arguments.movielens, rows, arguments.page)
-            measured(url, Path(folder), rows, table)
+            measured(url, Path(folder), rows, arguments.times, table)
     Console().print(table)
 
 

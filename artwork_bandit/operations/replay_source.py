@@ -1,7 +1,7 @@
-"""Where a replay log comes from: Parquet files, here, or the database (`database_source`).
+"""Where a replay log comes from: Parquet files (`file_source`) or the database (`database_source`).
 
-What needs the database is imported where it is used: a log in files can be judged without one, and
-its library takes as long to load as half a million rows take to be judged.
+What each needs is imported where it is used: a log in files can be judged without a database, and
+SQLAlchemy takes as long to load as half a million rows take to be judged.
 """
 
 from __future__ import annotations
@@ -14,15 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from artwork_bandit.domain import Ints, ReplayBlock, instant, microseconds
+from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.verdict import Check
 from artwork_bandit.policies.block import Detail, Lookup, names_only
 from artwork_bandit.slots import RewardRule
-from artwork_bandit.store import parquet
 from artwork_bandit.store.window import Window
 
 if TYPE_CHECKING:
@@ -66,6 +62,8 @@ class ReplaySource(ABC):
 
             lookup = StoredFeatures(store)
         if path is not None:
+            from artwork_bandit.operations.file_source import FileSource
+
             return FileSource(
                 name=str(path), window=window, store=store, lookup=lookup, path=path
             )  # fmt: skip
@@ -144,73 +142,3 @@ class ReplaySource(ABC):
     @abstractmethod
     def checks(self) -> list[Check]:
         """Return what is known of the log besides its rows."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSource(ReplaySource):
-    """A Parquet file, or a folder of part files."""
-
-    path: Path
-    part: parquet.Part | None = None
-    """Only this part of the path."""
-
-    def drawn_by(self, policy: str) -> None:
-        return None
-
-    def parts(self) -> Sequence[ReplaySource]:
-        return [replace(self, part=part) for part in parquet.parts(self.path)]
-
-    @property
-    def predicts(self) -> bool:
-        return parquet.has_column(self.path, "q_hat")
-
-    @property
-    def rule(self) -> str | None:
-        return parquet.rule_of(self.path)
-
-    @property
-    def bounds(self) -> tuple[float, float] | None:
-        return parquet.bounds_of(self.path)
-
-    @property
-    def grows(self) -> bool:
-        return False
-
-    def rows(self) -> int:
-        return sum(len(times) for times in self._times())
-
-    def span(self) -> Span:
-        ends = [Span.of(times) for times in self._times() if len(times)]
-        return Span(min(s.first for s in ends), max(s.last for s in ends)) if ends else Span()
-
-    def quantile(self, share: float) -> dt.datetime | None:
-        times = np.sort(np.concatenate([np.empty(0, np.int64), *self._times()]))
-        return instant(int(times[int(len(times) * share)])) if len(times) else None
-
-    def newest(self, rows: int) -> Self:
-        times = np.concatenate([np.empty(0, np.int64), *self._times()])
-        if len(times) <= rows:
-            return self
-        return self.narrowed(instant(int(np.partition(times, -rows)[-rows])), self.window.until)
-
-    def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
-        of = None if self.part is None else [self.part]
-        for block in parquet.read(self.path, self.window.slot, of=of, detail=detail):
-            kept = self._within(block.occurred_at)
-            yield block if kept.all() else block.take(kept)
-
-    def imported(self) -> list[Check]:
-        return []
-
-    def checks(self) -> list[Check]:
-        return []
-
-    def _times(self) -> Iterator[Ints]:
-        of = None if self.part is None else [self.part]
-        for times in parquet.times(self.path, self.window.slot, of):
-            yield times[self._within(times)]
-
-    def _within(self, occurred_at: Ints) -> npt.NDArray[np.bool_]:
-        since, until = self.window.since, self.window.until
-        kept = occurred_at >= (microseconds(since) if since else -(2**62))
-        return np.asarray(kept & (occurred_at < (microseconds(until) if until else 2**62)))

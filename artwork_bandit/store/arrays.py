@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import sqlalchemy as sa
 
 from artwork_bandit.errors import StoreUnavailable
@@ -66,6 +65,8 @@ def _by_arrow(
     store: Store, path: str, query: sa.Select[Any], rows: int
 ) -> Iterator[Arrays]:  # fmt: skip
     """All of it is one transaction of another process."""
+    import pyarrow as pa  # small logs are read without it
+
     text = str(query.compile(store.engine, compile_kwargs={"literal_binds": True}))
     line = [sys.executable, "-m", "artwork_bandit.store.arrow_reader", path, str(rows)]
     with tempfile.TemporaryFile() as said, subprocess.Popen(
