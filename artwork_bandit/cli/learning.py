@@ -195,13 +195,17 @@ def models_challenge(load: Callable[..., Settings], version: int, as_json: bool)
     from artwork_bandit.store import registry
 
     with open_store(load()).write() as connection:
+        slot = registry.get(connection, version).slot
+        before = registry.challenged_since(connection, slot)
         editor_at(connection).challenge(version)
-        chosen_by = _chosen_by(connection, registry.get(connection, version).slot)
+        ended = {before[0]} - {version} if before is not None else set()
+        chosen_by = _chosen_by(connection, slot, ended)
         share = _challenged_share(connection)
     if as_json:
         print_json(chosen_by | {"challenger_share": share})
-    else:
-        click.echo(f"model {version} is the challenger; {_seen_by(share)}")
+        return
+    instead = "".join(f", in model {each}'s place" for each in ended)
+    click.echo(f"model {version} is the challenger{instead}; {_seen_by(share)}")
 
 
 @models.command("unchallenge")

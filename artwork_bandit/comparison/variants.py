@@ -133,7 +133,7 @@ def of_rows(
     # A title that is younger than a week has had fewer days.
     days = min(WEEK_DAYS, today - rows[0].day + 1) if rows else 1
     a_day = sum(row.drawn for row in week) / max(days, 1)
-    decided = _decided(found, running, baseline, variants, a_day)
+    decided = _decided(found, running, baseline, variants, a_day, sum(row.units for row in rows))
     warning = _warning(rows, sets, explored_share)
     if warning is not None and decided.word in verdict.SAID:
         decided = Verdict(word=verdict.Word.WAIT, reason=UNSOUND)
@@ -141,7 +141,7 @@ def of_rows(
     total = sum(impressions.values())
     lifts = _lifts(found, baseline, len(variants))
     raw = _rates(rows, ids)
-    even = _rates((row for row in rows if row.cell == drawn.EVEN), ids)
+    even = _rates((row for row in rows if row.cell == drawn.EVEN and row.drawn), ids)
     return Comparison(
         title_id=title_id, slot=slot,
         first_day=rollups.start_of(rows[0].day).date() if rows else None,
@@ -156,7 +156,7 @@ def of_rows(
                 share_of_traffic=impressions[variant.variant_id] / total if total else None,
                 raw=raw[variant.variant_id],
                 random=even[variant.variant_id],
-                corrected=_value(found, i),
+                corrected=_value(found, i, raw[variant.variant_id].count),
                 lift=lifts[i],
                 effective_rows=0.0 if found is None else float(found.effective_rows[i]),
                 earlier=before[variant.variant_id],
@@ -186,12 +186,14 @@ def _baseline(variants: Sequence[Variant], running: Ints) -> int | None:
 
 def _decided(
     found: Contrast | None, running: Ints, baseline: int | None, variants: Sequence[Variant],
-    rows_a_day: float,
+    rows_a_day: float, counted: int,
 ) -> Verdict:  # fmt: skip
     if baseline is None or len(running) < 2:
         return Verdict(word=verdict.Word.SINGLE, reason=f"{len(running) or 'no'} running variant")
     if found is None:
-        return Verdict(word=verdict.Word.WAIT, reason="no decision has been counted yet")
+        nothing = "nothing has been drawn: exploration is paused, or one variant was eligible"
+        reason = nothing if counted else "no decision has been counted yet"
+        return Verdict(word=verdict.Word.WAIT, reason=reason)
     names = [v.name or v.variant_id for v in variants]
     names += [""] * (len(found.value) - len(names))
     return verdict.decide(found, running, baseline, names, rows_a_day)
@@ -210,9 +212,10 @@ def _rates(rows: Iterable[Rollup], ids: Sequence[str]) -> dict[str, Proportion]:
     }
 
 
-def _value(found: Contrast | None, i: int) -> Estimated:
+def _value(found: Contrast | None, i: int, counted: float) -> Estimated:
     if found is None or not found.rows[i, i]:
-        return Estimated(estimate=None, reason="not shown yet")
+        reason = "never drawn beside another variant" if counted else "not shown yet"
+        return Estimated(estimate=None, reason=reason)
     if not found.told[i]:
         return Estimated(estimate=None, reason="seen too little to tell")
     half = float(found.half_widths(ALPHA)[i])

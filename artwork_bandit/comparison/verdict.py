@@ -116,7 +116,14 @@ def decide(
             word=Word.NONE,
             reason=f"if variants differ at all, then by less than {MATTERS:.0%} of {beside}'s rate",
         )
-    rival = comparable if leader == baseline else np.array([baseline])
+    rival = np.setdiff1d(comparable, others[beaten]) if leader == baseline else np.array([baseline])
+    if not len(rival):
+        unknown = [names[v] for v in np.setdiff1d(running, [leader, *others[beaten]]).tolist()]
+        return Verdict(
+            word=Word.WAIT, leader=leader, gain=gain,
+            reason=f"{called} is ahead of all it can be compared with, and nothing tells of "
+            f"{_listed(unknown)}",
+        )  # fmt: skip
     return Verdict(
         word=Word.WAIT, leader=leader, gain=gain,
         reason=f"{called} leads so far, which may be chance",

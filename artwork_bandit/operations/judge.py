@@ -43,7 +43,7 @@ def judge(
         method = Method(bounds=rule.bounds)
     targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
     communities = None
-    if source.told_together and by == "cell":
+    if source.apart is not None and by == "cell":
         raise InvalidInput(
             "cells weighed as one policy's log cannot be told from each other: judge --by cell "
             "without --together"
@@ -73,8 +73,7 @@ def answer(
     with reading(source, scheduler, progress, with_contexts=with_contexts) as log:
         surveyed = question.by is not None or not source.predicts
         found = evaluated(log, question, span, known, surveyed=surveyed)
-    apart = source.rows() - found.rows if source.told_together else None
-    return replace(found, reward_rule=source.rule, apart=apart)
+    return replace(found, reward_rule=source.rule, apart=source.apart)
 
 
 def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:

@@ -95,9 +95,10 @@ class ReplaySource(ABC):
         """Whether rows will come, so that a training can go on from an earlier one."""
 
     @property
-    def told_together(self) -> bool:
-        """Whether propensities are those of two cells as one policy (`operations.together`)."""
-        return False
+    def apart(self) -> int | None:
+        """Rows left out of the last reading, where propensities are those of two cells as one
+        policy (`operations.together`); None where each row's are its own."""
+        return None
 
     @property
     @abstractmethod

@@ -10,6 +10,7 @@ A file is TOML: the fields of `slots.RewardRule`, and a version of its own:
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -24,21 +25,24 @@ from artwork_bandit.slots import SLOTS, RewardRule, Slot, slot_named
 OWN_RULES = frozenset(slot.reward.version for slot in SLOTS.values())
 FILE_ENDING = ".toml"
 LARGEST = 1e6
+_BY_SLOT = re.compile(r"\s*\w+\s*=")
+"""How a setting begins that names a rule for each slot; a file's name may have the sign, too."""
 
 
 def slot_of(settings: Settings, name: str, rule: str | None = None) -> Slot:
     """Return the slot of that name with `rule` in force, else with the settings' rule."""
     slot = slot_named(name)
-    wanted = rule or _setting(settings.reward_rule, slot.name)
-    if not wanted or (rule is None and wanted in OWN_RULES):
-        return slot  # the settings are for all slots: one slot's own rule says nothing of another
+    by_slot = _BY_SLOT.match(settings.reward_rule) is not None
+    wanted = rule or settings.reward_rule
+    if rule is None and by_slot:
+        wanted = _of_slot(settings.reward_rule, slot.name)
+    if not wanted or (rule is None and not by_slot and wanted in OWN_RULES):
+        return slot  # for all slots: one slot's own rule says nothing of another
     return slot.under(_rule(slot, wanted))
 
 
-def _setting(rules: str, slot: str) -> str:
+def _of_slot(rules: str, slot: str) -> str:
     """Return the rule that the setting names for a slot; none if only others are named."""
-    if "=" not in rules:
-        return rules
     named: dict[str, str] = {}
     for part in rules.split(","):
         name, _, rule = (each.strip() for each in part.partition("="))

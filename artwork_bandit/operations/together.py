@@ -23,7 +23,7 @@ import datetime as dt
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -56,6 +56,11 @@ class Apart(InvalidInput):
     """The cells' rows cannot be told as one policy's."""
 
 
+@dataclass(slots=True)
+class _Count:
+    rows: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
     """What chose for the members of both cells, over time."""
@@ -70,8 +75,13 @@ class Mixture:
     load: Callable[[int], Policy]
     lookup: Lookup
 
-    def blocks(self, blocks: Iterable[ReplayBlock]) -> Iterator[ReplayBlock]:
-        """Yield the blocks' rows that can be told, with the mixture's propensities."""
+    def blocks(
+        self, blocks: Iterable[ReplayBlock], left_out: _Count | None = None
+    ) -> Iterator[ReplayBlock]:
+        """Yield the blocks' rows that can be told, with the mixture's propensities; count the
+        others."""
+        count = _Count() if left_out is None else left_out
+        count.rows = 0
 
         @lru_cache(KEPT)
         def serving(version: int | None) -> Serving | None:
@@ -83,6 +93,7 @@ class Mixture:
 
         for whole in blocks:
             found = self._of(whole, serving)
+            count.rows += len(whole) - len(found)
             if len(found):
                 yield found
 
@@ -126,26 +137,29 @@ class Together(DatabaseSource):
 
     mixture: Mixture
 
+    left_out: _Count = field(default_factory=_Count, compare=False)
+
     @property
-    def told_together(self) -> bool:
-        return True
+    def apart(self) -> int:
+        return self.left_out.rows
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
-        yield from self.mixture.blocks(DatabaseSource.blocks(self))
+        yield from self.mixture.blocks(DatabaseSource.blocks(self), self.left_out)
 
     @contextmanager
     def again(self, *, with_contexts: bool) -> Iterator[Readable]:
         with DatabaseSource.again(self, with_contexts=True) as log:
-            yield _Read(log, self.mixture)
+            yield _Read(log, self.mixture, self.left_out)
 
 
 @dataclass(frozen=True, slots=True)
 class _Read:
     log: Readable
     mixture: Mixture
+    left_out: _Count
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
-        yield from self.mixture.blocks(self.log.blocks())
+        yield from self.mixture.blocks(self.log.blocks(), self.left_out)
 
     def parts(self) -> Sequence[Part]:
         return []

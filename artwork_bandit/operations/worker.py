@@ -172,12 +172,11 @@ class Worker:
         joined = join_rewards(self._store, slot, self._settings, now)
         if slot.name in self._log_rows:
             self._log_rows[slot.name] += joined
-        damaged = self._damaged(slot, now, joined)
-        # A challenger that is better takes the place of what would be let go of.
-        decided = end_challenge(self._store, slot, now) if joined else None
-        if decided is not None:
-            log.info("challenge_ended", extra={"slot": slot.name, "reason": decided})
-        demoted = self._demoted(slot, now, joined, damaged)
+        demoted, ended = self._damaged(slot, now, joined)
+        if joined:
+            # A challenger that is better takes the place of what would be let go of.
+            ended.append(_ended(slot, end_challenge(self._store, slot, now)))
+            demoted.append(_demoted(slot, demote_if_worse(self._store, slot, now)))
         due, waits = "no", None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
@@ -191,8 +190,8 @@ class Worker:
             log.info("training_waits", extra={"slot": slot.name, "why": waits})
         self._waits[slot.name] = waits is not None
         found = Done(
-            slot=slot.name, joined=joined, demoted=demoted, decided=decided, trained=trained,
-            waits=waits,
+            slot=slot.name, joined=joined, demoted=_listed(demoted), decided=_listed(ended),
+            trained=trained, waits=waits,
         )  # fmt: skip
         if joined or trained:
             log.info(
@@ -200,24 +199,16 @@ class Worker:
             )
         return found
 
-    def _damaged(self, slot: Slot, now: dt.datetime, joined: int) -> list[str]:
-        """Let go of models that serve and are damaged; return why."""
-        told, looked = [], self._looked_at.get(slot.name)
-        if joined or looked is None or now - looked >= LOOKED_AT:  # it reads the whole model
-            self._looked_at[slot.name] = now
-            ends = demote_if_damaged, end_damaged_challenge
-            told = [said for end in ends if (said := end(self._store, slot, now)) is not None]
-        return told
-
-    def _demoted(
-        self, slot: Slot, now: dt.datetime, joined: int, told: list[str]
-    ) -> str | None:  # fmt: skip
-        """Let go of a live model that cells speak against; return why, and what else was `told`."""
-        if joined and (worse := demote_if_worse(self._store, slot, now)) is not None:
-            told.append(worse)
-        for reason in told:
-            log.warning("model_demoted", extra={"slot": slot.name, "reason": reason})
-        return "; ".join(told) or None
+    def _damaged(
+        self, slot: Slot, now: dt.datetime, joined: int
+    ) -> tuple[list[str | None], list[str | None]]:
+        """Let go of models that serve and are damaged; return why, of live ones and challengers."""
+        looked = self._looked_at.get(slot.name)
+        if not joined and looked is not None and now - looked < LOOKED_AT:
+            return [], []  # it reads whole models
+        self._looked_at[slot.name] = now
+        demoted = _demoted(slot, demote_if_damaged(self._store, slot, now))
+        return [demoted], [_ended(slot, end_damaged_challenge(self._store, slot, now))]
 
     def _trained(self, slot: Slot, now: dt.datetime, *, wait: bool) -> str | None:
         """Return what came of the slot's training, None if there was none or it goes on."""
@@ -307,6 +298,22 @@ class Worker:
         outcome = carry_out(self._store, self._settings, planned, clock)
         keep_latest(self._store, slot, clock())
         return f"model {outcome.version} {outcome.verdict}: {outcome.reason}"
+
+
+def _demoted(slot: Slot, reason: str | None) -> str | None:
+    if reason is not None:
+        log.warning("model_demoted", extra={"slot": slot.name, "reason": reason})
+    return reason
+
+
+def _ended(slot: Slot, reason: str | None) -> str | None:
+    if reason is not None:
+        log.info("challenge_ended", extra={"slot": slot.name, "reason": reason})
+    return reason
+
+
+def _listed(reasons: Sequence[str | None]) -> str | None:
+    return "; ".join(reason for reason in reasons if reason is not None) or None
 
 
 def _seen(model: ModelRecord) -> int:

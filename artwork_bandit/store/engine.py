@@ -340,6 +340,8 @@ def without_password(database_url: str) -> str:
         url = _url(database_url)
     except InvalidInput:
         return "(not valid)"
+    if "@" in (url.host or ""):  # a password that has one: it should be written %40
+        return "(not valid)"
     hidden = {name: "***" for name in url.query if "pass" in name.lower()}
     return url.update_query_dict(hidden).render_as_string(hide_password=True)
 

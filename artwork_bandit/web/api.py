@@ -271,7 +271,7 @@ def member(member_id: str) -> Response:
             "member_id": member_id,
             "merged_into": merged,
             "as_of": moment,
-            "last_event_at": profile.as_of,
+            "tastes_as_of": profile.as_of,
             "genres": profile.at(moment, half_life),
             "played": profile.played_at(moment, half_life),
             "habits": profile.habits_at(moment, half_life),

@@ -43,10 +43,10 @@ class Mark:
 
 def lines(
     title: str, days: Sequence[str], drawn: Sequence[Line], marks: Sequence[Mark] = (),
-    percent_digits: int = 1, upper: float | None = None, width: int = WIDE,
+    percent_digits: int = 1, upper: float | None = None, width: int = WIDE, shares: bool = True,
 ) -> str:  # fmt: skip
-    """Return a chart of shares over time, WIDE or NARROW; an empty text where there is no line to
-    draw."""
+    """Return a chart of shares, or other numbers, over time, WIDE or NARROW; an empty text where
+    there is no line to draw."""
     told = [x for line in drawn for x in _extent(line)]
     if len(days) < 2 or not told:
         return ""
@@ -65,7 +65,8 @@ def lines(
         y = y_of(tick)
         parts.append(
             f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="currentColor" '
-            f'stroke-opacity=".15"/>' + _text(LEFT - 6, y + 4, f"{tick:.{percent_digits}%}", "end")
+            f'stroke-opacity=".15"/>'
+            + _text(LEFT - 6, y + 4, _label(tick, percent_digits if shares else None), "end")
         )
     for i in sorted({0, len(days) - 1} | ({len(days) // 2} if width == WIDE else set())):
         anchor = "start" if i == 0 else "end" if i == len(days) - 1 else "middle"
@@ -87,6 +88,10 @@ def lines(
         f'aria-label="{escape(title)}" font-family="system-ui, sans-serif">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
+
+
+def _label(tick: float, percent_digits: int | None) -> str:
+    return f"{tick:.4g}" if percent_digits is None else f"{tick:.{percent_digits}%}"
 
 
 def _line(number: int, line: Line, x_of: Place, y_of: Place) -> str:

@@ -45,6 +45,8 @@ FEWEST_MEMBERS = 500
 """Members below which their counts are not judged."""
 ALARM = 0.001
 REPORTS_SHOWN, REPORTS_DRAWN = 12, 60
+SHARES = (0.0, 1.0)
+"""Bounds of rewards that are shares of what there is."""
 JUDGED = ("uniform", "best-single", "live", "challenger")
 """What a worker's report judges."""
 REPORT_SECURITY_POLICY = (
@@ -152,6 +154,8 @@ def cells_chart(
 def reports_chart(kept: Sequence[reports.Kept], width: int = charts.WIDE) -> str:
     """Return what the workers' reports expected of each policy, report by report."""
     made = [each for each in reversed(kept) if each.author == AUTHOR]
+    within = _bounds(made[-1]) if made else SHARES
+    made = [each for each in made if _bounds(each) == within]  # others are of another rule
     lines = []
     for name in JUDGED:
         told = [_told(each.summary["targets"].get(name)) for each in made]
@@ -161,7 +165,12 @@ def reports_chart(kept: Sequence[reports.Kept], width: int = charts.WIDE) -> str
             )
     days = [each.made_at.date().isoformat() for each in made]
     title = "Expected reward per impression of each policy, by report"
-    return charts.lines(title, days, lines, width=width)
+    return charts.lines(title, days, lines, width=width, shares=within == SHARES)
+
+
+def _bounds(kept: reports.Kept) -> tuple[float, float]:
+    low, high = kept.summary.get("bounds", SHARES)
+    return float(low), float(high)
 
 
 def _told(target: Mapping[str, Any] | None) -> tuple[float | None, float | None]:

@@ -122,3 +122,27 @@ def drawn_alone(rng: np.random.Generator, rows: int, variant: int) -> Drawn:
     """Decisions between one variant and a third."""
     log = uniform(rng, rows, [0.1, 0.1])
     return replace(log, variant=np.where(log.variant == 0, variant, 2))
+
+
+def test_what_leads_all_it_can_be_compared_with_says_so() -> None:
+    """The third was hardly ever shown beside the first, which beats the second."""
+    rng = np.random.default_rng(1)
+    two = uniform(rng, 10_000, [0.4, 0.1])
+    third = uniform(rng, 5_000, [0.1, 0.1])
+    third = replace(third, variant=2 + third.variant)  # beside a fourth
+    few = uniform(rng, 10, [0.4, 0.1, 0.1])
+    parts = [two, third, few]
+    eligible = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 0]], bool)
+    log = replace(
+        two, eligible=eligible, action_set=np.repeat([0, 1, 2], [len(p.rows) for p in parts]),
+        **{
+            name: np.concatenate([getattr(p, name) for p in parts])
+            for name in ("day", "bucket", "variant", "rows", "plays", "weight", "weight2",
+                         "weighted_plays", "cell")
+        },
+    )  # fmt: skip
+    said_of = decide(contrast(log), np.array([0, 1, 2]), 0, NAMES, 100.0)
+    assert (said_of.word, said_of.leader, said_of.days_left) == (Word.WAIT, 0, None)
+    assert said_of.reason == (
+        "one is ahead of all it can be compared with, and nothing tells of three"
+    )

@@ -146,6 +146,11 @@ def test_a_rule_of_a_file(tmp_path: Path) -> None:
     assert [slot_of(each, s).reward.version for s in SLOTS] == ["ours-3", "clicks-1"]
     one = Settings(reward_rule="trailer=graded-1")
     assert [slot_of(one, s).reward.version for s in SLOTS] == ["artwork-1", "graded-1"]
+    named = tmp_path / "a=b.toml"
+    named.write_text('version = "ours-4"\n')
+    assert slot_of(Settings(reward_rule=str(named)), "artwork").reward.version == "ours-4"
+    with pytest.raises(InvalidInput, match="'trailer-1' is unknown"):
+        slot_of(Settings(reward_rule="artwork=trailer-1"), "artwork")
     for wrong, said in (("posters=a", "posters"), ("trailer=a,trailer=b", "twice"),
                         ("trailer=", "not SLOT=RULE")):  # fmt: skip
         with pytest.raises((InvalidInput, NotFound), match=said):

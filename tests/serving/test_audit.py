@@ -173,7 +173,8 @@ def test_what_nobody_is_known_to_have_seen_and_what_waits_is_told(service: Servi
     send(service, event("late", "impression"), decision=first, now=NOW + 40 * HOUR)
     assert told(40) == {}  # to be settled
     units(service, NOW + 80 * HOUR)
-    assert audit(service, first).reward == 1.0
+    found = audit(service, first)
+    assert (found.reward, found.reward_rule) == (1.0, "artwork-1")
     assert told(80) == {}
     with service.store.read() as connection:  # as of another window
         asked = Asked(NOW + 80 * HOUR, {"artwork": HOUR})

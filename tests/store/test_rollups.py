@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from artwork_bandit.comparison import variants as comparison
 from artwork_bandit.evaluation.evaluate import can_judge
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.imports import import_log
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
@@ -24,6 +26,8 @@ from artwork_bandit.store import (
     aggregates,
     catalog,
     migrate,
+    parquet,
+    replay,
     requests,
     resumming,
     rewards,
@@ -34,6 +38,7 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import cell_rollups, impressions
 from artwork_bandit.store.tables import rewards as rewards_table
 from artwork_bandit.store.tables import rollups as rollups_table
+from artwork_bandit.store.window import Window
 from tests.samples import NOW
 from tests.simulated import WINDOW, Simulation
 
@@ -123,6 +128,10 @@ def test_what_was_shown_while_exploration_was_paused_compares_nothing(
     assert sum(row.units for row in alone) > 50
     assert all(row.weight == row.drawn_plays == 0 for row in alone)
     assert compared() == before
+    with store.read() as connection:
+        found = comparison.compare(connection, "t1", "artwork", 0.05)
+    even = sum(row.random.count for row in found.rows)
+    assert even == sum(row.drawn for row in rows if row.cell == "explore")
     source = ReplaySource.of(store, None, "artwork", since=simulation.now - dt.timedelta(days=15))
     (block,) = source.blocks()
     target = Target(name="variant:t1-a1", policy=Fixed("t1-a1"), variant_id="t1-a1")
@@ -131,6 +140,39 @@ def test_what_was_shown_while_exploration_was_paused_compares_nothing(
     assert paused.any()
     assert not can_judge(block, target)[paused].any()
     simulation.service.close()
+
+
+def test_sums_of_the_release_before_are_mended_and_what_follows_is_made_again(
+    simulation: Simulation, store: Store, tmp_path: Path
+) -> None:
+    slot = SLOTS["artwork"]
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.pause_exploration("t1", True)
+    simulation.service.state.refresh()
+    simulation.now += dt.timedelta(days=20)  # another draw
+    simulation.visits(60)
+    join_rewards(store, slot, simulation.settings, simulation.later())
+    path = tmp_path / "log.parquet"
+    (block,) = replay.blocks(store, Window())
+    others = [np.array([f"{x}{i}" for i in range(len(block))], object) for x in "dm"]
+    parquet.write(path, [replace(block, decision_ids=others[0], member_ids=others[1])])
+    import_log(store, path, simulation.settings, simulation.later(), dry_run=False)
+    sum_up(store, "artwork", simulation.settings, simulation.later())
+    found = all_rows(store, rollups_table), all_rows(store, cell_rollups)
+    assert any(row[2] == "imported" for row in found[1])
+    simulation.service.close()
+    migrate._run(store, command.downgrade, "0008")
+    before = all_rows(store, rollups_table), all_rows(store, cell_rollups)
+    assert before[0] != found[0]
+    assert not any(row[2] == "imported" for row in before[1])
+    with store.write() as connection:
+        connection.execute(sa.text("UPDATE summaries SET summed = marks"))
+    migrate._run(store, command.upgrade, "0009")
+    assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
+    with store.read() as connection:
+        assert resumming.wrong(connection) == 0
+        assert "t1" in summaries.stale(connection, "artwork", 10)
 
 
 def test_making_them_again_while_rewards_are_joined_loses_and_doubles_none(

@@ -254,7 +254,7 @@ def test_forms_say_in_words_what_is_wrong(client: FlaskClient) -> None:
 
 
 def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, store: Store) -> None:
-    def told(day: int, **values: float | None) -> None:
+    def told(day: int, *, bounds: list[int] | None = None, **values: float | None) -> None:
         targets = {
             name.replace("_", "-"): {
                 "verdict": "REFUSE" if value is None else "OK", "estimate": value,
@@ -264,6 +264,7 @@ def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, sto
             for name, value in values.items()
         }  # fmt: skip
         summary = {"rows": 1000, "verdict": "OK", "targets": targets}
+        summary |= {} if bounds is None else {"bounds": bounds}
         at = NOW + dt.timedelta(days=day)
         with store.write() as connection:
             reports.add(connection, "artwork", "worker", summary, "{}", "", at)
@@ -281,6 +282,16 @@ def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, sto
     assert "uniform</text>" in chart
     assert "live</text>" in chart
     assert "challenger</text>" not in chart
+    assert "%</text>" in chart
+    told(3, bounds=[0, 3600], uniform=1200.0, live=1300.0)
+    told(4, bounds=[0, 3600], uniform=1250.0, live=1280.0)
+    page = client.get("/policies").text
+    chart = page[page.index("Expected reward per impression of each policy, by report") :]
+    chart = chart[: chart.index("</svg>")]
+    assert ">500</text>" in chart
+    assert "%</text>" not in chart
+    assert "best-single</text>" not in chart  # of another rule
+    assert "<dd>1250 (1250 to 1250)" in page
 
 
 def test_the_overview_says_what_was_changed_this_week(client: FlaskClient, store: Store) -> None:

@@ -326,7 +326,9 @@ def test_comparison_member_and_health_endpoints(client: FlaskClient) -> None:
     assert compared["variants"][0]["raw"]["rate"] is None
     cells = client.get("/v1/cells/comparison").get_json()["cells"]
     assert [c["cell"] for c in cells] == ["explore", "baseline", "live"]
-    assert client.get("/v1/members/nobody").get_json()["genres"] == {}
+    nobody = client.get("/v1/members/nobody").get_json()
+    assert (nobody["genres"], nobody["tastes_as_of"]) == ({}, None)
+    assert nobody["as_of"].endswith("Z")
     for path in ("/livez", "/readyz", "/version"):
         assert client.get(path).status_code == 200
 
@@ -344,6 +346,9 @@ def test_a_pause_is_told_to_who_watches_the_server(client: FlaskClient, app: Fla
         pauses.switch(connection, "artwork", True, "for the test", NOW)
     service.state.refresh()
     assert told() == (["artwork"], True)
+    service.state.broken_challengers["artwork"] = 7
+    ready = client.get("/readyz").get_json()
+    assert (ready["status"], ready["without"]) == ("degraded", ["challenger:artwork"])
 
 
 def test_openapi_is_valid_and_names_every_route(client: FlaskClient, app: Flask) -> None:
