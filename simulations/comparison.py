@@ -139,8 +139,7 @@ def measure(rows_a_day: int, same: bool, logs: int) -> dict[str, list[float]]:
         wrong = False
         for look in range(1, DAYS + 1):
             found = contrast(rolled(log, look))
-            known = found.enough
-            pairs = known[:, None] & known & apart
+            known, pairs = found.told, found.enough & apart
             inside = np.abs(found.value - log.truth) <= found.half_widths(0.05)
             inside_apart = np.abs(found.difference - true) <= found.difference_half_widths(0.05)
             held &= inside | ~known

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from artwork_bandit.domain import Context, Contexts, Floats
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import history_import
 from artwork_bandit.operations.audience import WorldSettings
 from artwork_bandit.policies.block import Actions, InMemory
 from artwork_bandit.policies.policy import ModelPolicy
@@ -33,7 +33,7 @@ KNOWN = (0, 1, 3, 10, 50)
 
 def contexts_of(setting: Setting, folder: Path) -> list[Context]:
     """Return, for each member and each of the numbers known, the context."""
-    films, _ = imports.read_movielens(folder, START)
+    films, _ = history_import.read_movielens(folder, START)
     genres = {film.title_id: film.genres for film in films}
     watched: dict[str, list[tuple[object, str, float]]] = {m: [] for m in setting.world.members}
     for event in setting.history:

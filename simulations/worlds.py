@@ -24,7 +24,7 @@ from artwork_bandit.domain import (
     Variant,
     microseconds,
 )
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import history_import
 from artwork_bandit.operations.audience import Hidden, World, WorldSettings
 from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Policy
@@ -59,7 +59,7 @@ def movielens(
     tags do not say but their histories reveal ("world B").
     """
     rng = np.random.default_rng([seed, 11])
-    films, ratings = imports.read_movielens(folder, now)
+    films, ratings = history_import.read_movielens(folder, now)
     history = list(ratings)
     genres = {t.title_id: t.genres for t in films}
     seen: dict[str, int] = {}

@@ -61,22 +61,23 @@ def history_import(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Add viewing events (CSV or Parquet) to the log and to members' profiles."""
-    from artwork_bandit.operations import imports
+    from artwork_bandit.operations import history_import
     from artwork_bandit.operations.catalog_import import import_catalog
+    from artwork_bandit.operations.imports import Changes
 
     if (file is None) == (movielens is None):
         raise click.UsageError("give a FILE or --movielens DIR")
-    chosen, now, changes = load(), utc_now(), imports.Changes()
+    chosen, now, changes = load(), utc_now(), Changes()
     store = open_store(chosen)
     half_life = dt.timedelta(days=chosen.profile_half_life_days)
     if movielens is not None:
-        titles, events = imports.read_movielens(movielens, now)
+        titles, events = history_import.read_movielens(movielens, now)
         import_catalog(store, titles, [], now, dry_run=dry_run, changes=changes)
         extra = {t.title_id: t.genres for t in titles}
     else:
         assert file is not None, "checked above"
-        events, extra = imports.read_history(file, changes), {}
-    imports.import_history(
+        events, extra = history_import.read_history(file, changes), {}
+    history_import.import_history(
         store, events, half_life, now, dry_run=dry_run, changes=changes, genres=extra
     )
     report_changes(asdict(changes), dry_run, as_json)
@@ -123,10 +124,10 @@ def export(
 @click.pass_obj
 def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json: bool) -> None:
     """Take a Parquet replay log into the database."""
-    from artwork_bandit.operations import imports
+    from artwork_bandit.operations import log_import
 
     chosen = load()
-    result = imports.import_log(open_store(chosen), path, chosen, utc_now(), dry_run=dry_run)
+    result = log_import.import_log(open_store(chosen), path, chosen, utc_now(), dry_run=dry_run)
     report_changes(asdict(result), dry_run, as_json)
 
 

@@ -50,7 +50,7 @@ ChosenBy = dict[str, Any]
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Choose priors on the log; auto: when it has doubled.",
+    help="Choose priors on the log; auto: when it has doubled; never: the defaults.",
 )
 @click.option(
     "--warm",
@@ -313,9 +313,8 @@ def models_compare(
 
     from artwork_bandit.evaluation import report as reporting
     from artwork_bandit.evaluation.verdict import Verdict
-    from artwork_bandit.operations.judge import judge
     from artwork_bandit.operations.replay_source import ReplaySource
-    from artwork_bandit.operations.together import together_if_told
+    from artwork_bandit.operations.together import judged
     from artwork_bandit.store import registry
 
     if version == other:
@@ -327,8 +326,8 @@ def models_compare(
     if len(slots) > 1:
         raise InvalidInput(f"models {version} and {other} are of different slots")
     of_slot = slot_under(chosen, slots.pop(), rule)
-    source = together_if_told(ReplaySource.of(store, None, of_slot.name, rule=of_slot.reward))
-    found, versions = judge(source, [f"model:{version}"], f"model:{other}")
+    source = ReplaySource.of(store, None, of_slot.name, rule=of_slot.reward)
+    found, versions = judged(source, [f"model:{version}"], f"model:{other}")
     if as_json:
         print_json(reporting.as_json(found, source.name, 1, versions))
     else:

@@ -15,6 +15,7 @@ may be Likely, each at one-sided 5% / k.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -155,7 +156,7 @@ def _too_little(
         word=Word.WAIT,
         reason=f"{_listed([names[v] for v in sorted(short)])} "
         f"{'has' if len(short) == 1 else 'have'} been seen too little",
-        days_left=_until(rows, needed * rows, rows_a_day),
+        days_left=_until(rows, needed * rows if rows else math.inf, rows_a_day),
     )
 
 

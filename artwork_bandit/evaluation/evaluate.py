@@ -212,7 +212,10 @@ class Evaluation:
         if target is not None and target.variant_id is not None:
             none = f"variant {target.variant_id!r} could be shown in no row of the log"
         elif target is not None and target.after is not None:
-            none = "the log has no row after those that it was trained or chosen on"
+            none = (
+                "the log has no row after those that it was trained or chosen on, or only rows "
+                "whose choice was certain"
+            )
         return support_checks(
             support, evidence.unsupported_share, self._limits, evidence.effective_clusters,
             f"{self.question.cluster.removesuffix('_id')}s", none,

@@ -62,6 +62,8 @@ class Health:
         """Weights of the policy that spreads evenly over what might be shown, and rows."""
         self._counted = Counted()
         self._pmfs = True
+        self._least, self._most = math.inf, -math.inf
+        """Rewards of the rows that were not left out."""
 
     def __iadd__(self, other: Health) -> Health:
         self.members += other.members
@@ -74,6 +76,7 @@ class Health:
         self._even = plus(self._even, other._even)
         self._counted += other._counted
         self._pmfs &= other._pmfs
+        self._least, self._most = min(self._least, other._least), max(self._most, other._most)
         return self
 
     @property
@@ -116,6 +119,8 @@ class Health:
         self._even = plus(self._even, BucketSums.of(even, bucket))
         self._counted.add(block, could, bucket)
         self._pmfs &= logged is not None
+        self._least = min(self._least, float(block.reward.min()))
+        self._most = max(self._most, float(block.reward.max()))
         earned = np.stack([block.reward, ones], axis=1)
         self.on_policy = plus(self.on_policy, BucketSums.of(earned, bucket))
 
@@ -147,6 +152,14 @@ class Health:
                 message=f"{duplicates:,} rows repeat a decision id",
             )
         )  # fmt: skip
+        if self._least == self._most != 0:  # of nothing earned targets say so
+            found.append(
+                Check(
+                    name="rewards", status=Verdict.REFUSE, value=self._most, limit=self._most,
+                    message=f"every row earned {self._most:g}: whatever is shown, this log tells "
+                    "no policy from another",
+                )
+            )  # fmt: skip
         found += self._gaps()
         return found + self._counts()
 

@@ -78,11 +78,20 @@ class Report:
     """Rows left out as their cell, or their time, cannot be told together with others; None where
     each row was weighed by its own propensity."""
 
+    of_today: bool = False
+    """Whether models were told the features variants have today, as the log does not say which
+    they had."""
+
     @property
     def notes(self) -> list[str]:
         """Return what a reader of several numbers should know, in sentences."""
         told = [j for j in self.targets.values() if j.verdict is not Verdict.REFUSE]
         found = []
+        if self.of_today:
+            found.append(
+                "models chose by the features that variants have in the catalogue today: a file "
+                "does not say which they had"
+            )
         if self.apart is not None:
             found.append(
                 "the explore and the live cell were weighed as one policy's log; "

@@ -59,6 +59,7 @@ Maturity = Annotated[
     worded(f"^({'|'.join(MATURITY_LEVELS)})" + END, f"one of {', '.join(MATURITY_LEVELS)}"),
 ]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 # Checked by `_sound_features`, not by Meta: constraints on several members of one union make
 # msgspec 0.19 to 0.22 write past its memory (glibc: "double free or corruption").
 FeatureValue = bool | float | str | list[str]

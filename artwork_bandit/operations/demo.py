@@ -31,9 +31,10 @@ from artwork_bandit.operations import (
     catalog_import,
     demo_catalog,
     drawing,
-    imports,
 )
 from artwork_bandit.operations.audience import World, WorldSettings
+from artwork_bandit.operations.history_import import import_history
+from artwork_bandit.operations.imports import Changes
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.operations.visitor import Visitor
 from artwork_bandit.settings import Settings
@@ -106,7 +107,7 @@ def set_up(store: Store, chosen: Settings, seed: int) -> tuple[list[Title], Worl
     tastes = audience.invent_tastes(titles, MEMBERS, rng)
     history = audience.invent_history(titles, tastes, PLAYS_BEFORE, now, rng)
     half_life = dt.timedelta(days=chosen.profile_half_life_days)
-    imports.import_history(store, history, half_life, now, dry_run=False, changes=imports.Changes())
+    import_history(store, history, half_life, now, dry_run=False, changes=Changes())
     with store.write() as connection:
         cells.set_shares(connection, SHARES)
     return titles, World(variants, tastes, WORLD, rng)

@@ -73,7 +73,8 @@ def answer(
     with reading(source, scheduler, progress, with_contexts=with_contexts) as log:
         surveyed = question.by is not None or not source.predicts
         found = evaluated(log, question, span, known, surveyed=surveyed)
-    return replace(found, reward_rule=source.rule, apart=source.apart)
+    of_today = not source.grows and any(target.contextual for target in question.targets)
+    return replace(found, reward_rule=source.rule, apart=source.apart, of_today=of_today)
 
 
 def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:

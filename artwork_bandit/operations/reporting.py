@@ -12,10 +12,9 @@ from artwork_bandit.errors import InvalidInput, NotEnoughData, NotFound
 from artwork_bandit.evaluation import report as reporting
 from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.results import Report
-from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.planning import HELD_OUT_SHARE
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.together import together_if_told
+from artwork_bandit.operations.together import judged
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry, reports
 from artwork_bandit.store.engine import Store
@@ -59,7 +58,7 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     names += ["live"] if live is not None else []
     names += ["challenger"] if challenger is not None else []
     try:
-        found, versions = judge(together_if_told(source.narrowed(split, None)), names)
+        found, versions = judged(source.narrowed(split, None), names)
     except (NotEnoughData, NotFound, InvalidInput) as error:
         log.warning("not_reported", extra={"slot": slot.name, "error": str(error)})
         return None

@@ -31,7 +31,10 @@ import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock, microseconds
 from artwork_bandit.errors import BrokenModel, InvalidInput
+from artwork_bandit.evaluation.results import LOGGING, Report
+from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.database_source import DatabaseSource
+from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.model_editing import CELLS_SET
 from artwork_bandit.operations.replay_source import Part, Readable, ReplaySource
 from artwork_bandit.policies.block import ActionTable, Detail, Lookup
@@ -205,6 +208,23 @@ def together_if_told(source: ReplaySource) -> ReplaySource:
         return together(source)
     except Apart:
         return source
+
+
+def judged(
+    source: ReplaySource, names: Sequence[str], against: str = LOGGING
+) -> tuple[Report, list[int]]:
+    """Return the report, and the versions of the models in it, as both cells' rows tell together,
+    or each row alone where that is possible and leaves fewer targets refused: a young log may lie
+    within an hour after a promotion."""
+    both = together_if_told(source)
+    found = judge(both, names, against)
+    if both is source or not _refused(found[0]):
+        return found
+    return min(found, judge(source, names, against), key=lambda each: _refused(each[0]))
+
+
+def _refused(report: Report) -> int:
+    return sum(target.verdict is Verdict.REFUSE for target in report.targets.values())
 
 
 def _before(changed_at: Sequence[int], since: int | None) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 from artwork_bandit.domain import Floats, Ints
 
 UNNUMBERED = -1
+LARGEST = 1e6
+"""Of an entry; a larger one is taken for this, or sums of some would not be finite."""
 
 
 class Flattened(NamedTuple):
@@ -41,4 +43,5 @@ def flatten(mappings: Sequence[Mapping[str, float]], numbers: Mapping[str, int])
     found = np.fromiter(map(numbers.get, names, repeat(UNNUMBERED)), np.int64, entries)
     values = np.fromiter(chain.from_iterable(m.values() for m in mappings), np.float64, entries)
     kept = values > 0
-    return Flattened(np.repeat(np.arange(len(mappings)), sizes)[kept], found[kept], values[kept])
+    rows = np.repeat(np.arange(len(mappings)), sizes)
+    return Flattened(rows[kept], found[kept], np.minimum(values[kept], LARGEST))

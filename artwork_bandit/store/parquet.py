@@ -248,6 +248,8 @@ def _batches(part: Part, columns: list[str], rows: int) -> Iterator[pa.RecordBat
         read_dictionary=as_numbers,
     ) as file:  # fmt: skip
         there = file.schema_arrow.names
+        if not metadata.num_rows:
+            return
         # Exports of earlier releases lack it, and a folder may hold both.
         columns = [name for name in columns if name in there or name != CLICKED]
         if missing := [name for name in columns if name not in there]:

@@ -144,7 +144,8 @@ class _Features:
         titles = [s.title_id for s in block.action_sets]
         at = zip(place.tolist(), block.set_of_row.tolist(), strict=True)
         # Of each row's own title only: members have watched a hundred others.
-        shares = np.array([max(distinct[c].played.get(titles[t], 0.0), 0.0) for c, t in at])
+        shares = np.array([distinct[c].played.get(titles[t], 0.0) for c, t in at])
+        shares = np.clip(shares, 0.0, 1.0)
         if form.watched is None:
             shares[:] = 0.0
         information.count(

@@ -6,11 +6,13 @@ A folder is locked for as long as its process lives, so the next training knows 
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.store import host_lock
 
 PREFIX, NEW = "artwork-bandit-training-", "artwork-bandit-new-"
@@ -29,6 +31,12 @@ def folder() -> Iterator[Path]:
             if host_lock.EXCLUDES:  # only now it may be looked at: it is locked
                 made = made.rename(parent / f"{PREFIX}{made.name.removeprefix(NEW)}")
             yield made
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ArtworkBanditError(
+            f"the temporary folder {parent} is full: let TMPDIR name a folder with more room"
+        ) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

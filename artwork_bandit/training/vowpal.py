@@ -8,7 +8,9 @@ raises nothing, and it often loads truncated files.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,8 @@ ARGUMENTS = (
 """See `policies.vowpal`. Without `--holdout_off` VW would keep every tenth row back and stop early:
 at 100,000 rows that cost a tenth of what can be gained."""
 FEWEST_BITS, MOST_BITS = 14, 22
+ROOM_LEFT = 2**18
+"""Bytes of a disk, below which it is full."""
 ROOM = 16
 """Places in VW's weight table per feature, so that few share theirs; each pass costs as much as
 the table is large, and at 22 bits L-BFGS takes
@@ -78,9 +82,17 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
                 done.stdin.close()
             done.wait()
         said.seek(0)
+        if done.returncode or broken:
+            _require_room(model.parent)
         _check(done.returncode, said.read())
         if broken:
             raise BrokenModel("Vowpal Wabbit stopped reading examples before their end")
+
+
+def _require_room(folder: Path) -> None:
+    """Raise OSError if a folder's disk is full: Vowpal Wabbit ends without saying so."""
+    if shutil.disk_usage(folder).free < ROOM_LEFT:
+        raise OSError(errno.ENOSPC, "no room is left", str(folder))
 
 
 def _training(

@@ -24,6 +24,7 @@ from artwork_bandit.operations.catalog_forms import (
     Seconds,
     Short,
     Text,
+    Weight,
     explained,
     worded,
 )
@@ -40,7 +41,6 @@ RequestId = Annotated[
 LanguageTag = Annotated[
     str, worded("^[A-Za-z]{2,3}([-_].*)?" + END, "a language such as en or en-US")
 ]
-Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 
 
 class ContextBody(Struct, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from artwork_bandit.evaluation.report import show
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
+from artwork_bandit.operations.gate import gate
 from artwork_bandit.policies.block import names_only
 from artwork_bandit.policies.policy import Uniform
 
@@ -226,3 +227,16 @@ def test_rewards_of_few_members_are_refused_however_many_their_rows() -> None:
     assert "more members" in next(
         c.message for c in found.checks if c.name == "effective_rewarded_members"
     )
+
+
+@pytest.mark.parametrize("earned", [0.3, 1.0])
+def test_a_log_in_which_all_earn_the_same_tells_no_policies_apart(earned: float) -> None:
+    block = log(np.full(4, 0.25), some=np.array([0.7, 0.1, 0.1, 0.1]))
+    block = replace(block, reward=np.full(len(block), earned))
+    report = judge(block)
+    assert status(report, "rewards") is Verdict.REFUSE
+    assert report.targets[SOME.name].difference.estimate is None
+    assert f"every row earned {earned:g}" in " ".join(c.message for c in report.checks)
+    candidate = report.targets[SOME.name]
+    verdict, reason, _ = gate(candidate, candidate, "uniform", report.checks)
+    assert (verdict, "cannot judge it: every row earned" in reason) == ("rejected", True)

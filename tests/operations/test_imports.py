@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from artwork_bandit.domain import Context, Contexts
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.operations import imports
 from artwork_bandit.operations.guard import demote_if_worse
-from artwork_bandit.operations.imports import Changes, import_history, import_log, read_history
+from artwork_bandit.operations.history_import import import_history, read_history
+from artwork_bandit.operations.imports import Changes
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.log_import import import_log
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import GRADED
@@ -111,6 +113,42 @@ def test_a_log_of_the_future_is_refused(simulation: Simulation, tmp_path: Path) 
         import_log(store, later, settings, simulation.later(), dry_run=False)
 
 
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        (Context(genres={"Drama": 1e308}), "-1000000.0|<= 1000000.0"),
+        (Context(hour=99), "<= 23"),
+        (Context(device="x" * 101), "length <= 100"),
+        (Context(played={"t0": -2.0}), ">= 0"),
+    ],
+)
+def test_contexts_that_no_client_could_send_are_refused(
+    simulation: Simulation, tmp_path: Path, context: Context, said: str
+) -> None:
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    all_of = list(block.contexts)
+    all_of[5] = context
+    ids = np.array([f"x{i}" for i in range(len(block))], object)
+    parquet.write(path, [replace(block, contexts=Contexts.of(all_of), decision_ids=ids)])
+    store, settings = simulation.service.store, simulation.settings
+    with pytest.raises(InvalidInput, match=f"decision 'x5': context: .*({said})"):
+        import_log(store, path, settings, simulation.later(), dry_run=False)
+
+
+def test_one_odd_context_keeps_nobody_from_training(simulation: Simulation, tmp_path: Path) -> None:
+    """As an earlier release has taken it in, or as it stands in a file."""
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    all_of = list(block.contexts)
+    all_of[5] = Context(genres=dict.fromkeys(all_of[5].genres, 1e308), played={"t0": 1e308})
+    odd = replace(block, contexts=Contexts.of(all_of))
+    parquet.write(path, [odd])
+    store, settings = simulation.service.store, simulation.settings
+    made = retrain(store, ARTWORK, settings, simulation.later(), log=path)
+    assert made.metrics["difference"] is not None
+
+
 def test_cells_are_of_members_that_were_drawn_into_them_here(
     simulation: Simulation, tmp_path: Path
 ) -> None:
@@ -165,7 +203,7 @@ def test_what_looks_like_a_quality_play_hangs_on_the_rule(
         before = aggregates.by_cell(connection, "artwork", None, None).get("imported")
     assert before is None
     settings = replace(simulation.settings, reward_rule="graded-1")
-    imports.import_log(store, path, settings, simulation.later(), dry_run=False)
+    import_log(store, path, settings, simulation.later(), dry_run=False)
     with store.read() as connection:
         after = aggregates.by_cell(connection, "artwork", None, None)["imported"]
     assert after.quality_plays.sum() == (reward >= 0.6).sum()

@@ -14,7 +14,7 @@ from artwork_bandit.comparison.cells import compare
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Check, Verdict
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import log_import
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.joining import join_rewards
@@ -382,17 +382,19 @@ def test_export_is_judged_like_the_database_and_imports_once(
     assert from_file.reward_rule == from_sql.reward_rule == "artwork-1"
     now = simulation.later()
     assert (
-        imports.import_log(store, path, simulation.settings, now, dry_run=False).duplicates == rows
+        log_import.import_log(store, path, simulation.settings, now, dry_run=False).duplicates
+        == rows
     )
     other = Store(f"sqlite:///{tmp_path}/other.db")
     from artwork_bandit.store import migrate
 
     migrate.migrate(other)
-    would = imports.import_log(other, path, simulation.settings, now, dry_run=True)
+    would = log_import.import_log(other, path, simulation.settings, now, dry_run=True)
     assert (would.rows, would.new_titles, would.new_variants) == (rows, 6, 24)
-    assert imports.import_log(other, path, simulation.settings, now, dry_run=False) == would
+    assert log_import.import_log(other, path, simulation.settings, now, dry_run=False) == would
     assert (
-        imports.import_log(other, path, simulation.settings, now, dry_run=False).duplicates == rows
+        log_import.import_log(other, path, simulation.settings, now, dry_run=False).duplicates
+        == rows
     )
     there = [block.clicked for block in replay.blocks(other, Window())]
     assert there

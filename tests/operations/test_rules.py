@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput, NotFound
-from artwork_bandit.operations import imports
+from artwork_bandit.operations import log_import
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
@@ -106,11 +106,11 @@ def test_a_file_s_rewards_are_of_the_rule_it_names(
     with store.read() as connection:
         assert registry.get(connection, outcome.version).settings["reward_rule"] == named
     with pytest.raises(InvalidInput, match=f"{named}.*artwork-1 is in force: export it under"):
-        imports.import_log(store, path, settings, now, dry_run=False)
+        log_import.import_log(store, path, settings, now, dry_run=False)
     if named == "graded-1":
         in_force = replace(settings, reward_rule=named)
         rows = parquet.write(path, replay.blocks(store, Window()), GRADED)
-        found = imports.import_log(store, path, in_force, now, dry_run=False)
+        found = log_import.import_log(store, path, in_force, now, dry_run=False)
         assert found.duplicates == rows
 
 

@@ -19,7 +19,7 @@ from artwork_bandit.evaluation.report import as_json
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
-from artwork_bandit.operations import imports, judge
+from artwork_bandit.operations import judge, log_import
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -28,6 +28,7 @@ from artwork_bandit.operations.together import (
     SETTLING,
     Apart,
     Together,
+    judged,
     together,
     together_if_told,
 )
@@ -210,7 +211,7 @@ def test_imported_rows_are_nobody_s_of_these_cells(simulation: Simulation, tmp_p
     other = Store(f"sqlite:///{tmp_path}/other.db")
     migrate.migrate(other)
     fill(other, 6)
-    imports.import_log(other, path, settings, simulation.later(), dry_run=False)
+    log_import.import_log(other, path, settings, simulation.later(), dry_run=False)
     with pytest.raises(Apart, match="rows were imported"):
         together(ReplaySource.of(other, None, "artwork"))
     assert retrain(other, ARTWORK, settings, simulation.later()).verdict == "live"
@@ -222,6 +223,7 @@ def test_where_both_cells_together_tell_too_little_all_rows_are_asked(
 ) -> None:
     store = simulation.service.store
     _, bad = two_models(simulation, 900)
+    promoted_at = simulation.now
     with store.write() as connection:
         cells.set_shares(connection, {"explore": 0.8, "live": 0.2})
         registry.promote(connection, bad, "for the test", simulation.now)
@@ -229,6 +231,11 @@ def test_where_both_cells_together_tell_too_little_all_rows_are_asked(
     simulation.visits(300)  # within the hour
     made = retrain(store, ARTWORK, simulation.settings, simulation.later())
     assert made.metrics["difference"] is not None, made.reason
+    source = ReplaySource.of(store, None, "artwork", since=promoted_at)
+    assert judge.judge(together(source), ["uniform"])[0].targets["uniform"].verdict == "REFUSE"
+    report, _ = judged(source, ["uniform"])
+    assert report.targets["uniform"].verdict != "REFUSE"
+    assert report.apart is None
 
 
 @pytest.mark.parametrize(("shares", "both"), [(SHARES, True), ({"explore": 1.0}, False)])

@@ -16,8 +16,8 @@ from artwork_bandit.comparison import variants as comparison
 from artwork_bandit.evaluation.evaluate import can_judge
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations.editing import Editor
-from artwork_bandit.operations.imports import import_log
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.log_import import import_log
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
 from artwork_bandit.policies.policy import Fixed

@@ -1,0 +1,242 @@
+"""Viewing events from before, out of a file or MovieLens: stored, and added to profiles."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime as dt
+import gzip
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artwork_bandit.domain import Event, EventType, Title, stable_hash
+from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.catalog_forms import Name, Short, Text, explained
+from artwork_bandit.operations.imports import AHEAD, MOST_ROWS, Changes
+from artwork_bandit.policies.profile import Sign, sign_of
+from artwork_bandit.store import catalog, merges, profiles
+from artwork_bandit.store import events as event_store
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.pace import Pace
+
+NEEDED = frozenset({"member_id", "title_id", "type", "occurred_at"})
+VIEWING = tuple(kind.value for kind in EventType if kind is not EventType.MERGE)
+TEXTS = {"event_id": Name, "member_id": Name, "title_id": Name, "device": Short, "query": Text}
+HISTORY_FORM = (
+    "a history has columns member_id, title_id, type, occurred_at (with zone), and may have "
+    "event_id, seconds_watched, duration_seconds, query, device, local_time"
+)
+_YEAR = re.compile(r"\((\d{4})\)\s*$")
+MOVIELENS_MINUTES = 100.0
+"""Assumed length of a film in MovieLens, which gives none."""
+
+
+def read_history(path: Path, changes: Changes) -> Iterator[Event]:
+    """Yield the viewing events of a CSV or Parquet file; broken rows are counted in `changes`.
+
+    Columns: member_id, title_id, type, occurred_at (with zone), and optionally event_id,
+    seconds_watched, duration_seconds, query, device, local_time (as on the member's clock).
+    Raises InvalidInput for a file that cannot be read, is empty, or lacks one of the first four.
+    """
+    rows = _records(path)
+    first = next(rows, None)
+    if first is None:
+        raise InvalidInput(f"{path.name} has no rows; {HISTORY_FORM}")
+    if missing := sorted(NEEDED - {*first}):
+        raise InvalidInput(f"{path.name} has no column {', '.join(missing)}; {HISTORY_FORM}")
+    for number, row in enumerate(itertools.chain([first], rows), start=1):
+        try:
+            yield _history_event(path, number, row)
+        except (ValueError, TypeError, OverflowError) as error:
+            changes.reject(f"{path.name}, row {number}", error)
+
+
+def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
+    """Return one row as an event; raises ValueError, TypeError or OverflowError saying what is
+    wrong."""
+    cells = {k: v for k, v in row.items() if v not in ("", None)}
+    if missing := NEEDED - set(cells):
+        raise ValueError(f"lacks {sorted(missing)}")
+    occurred_at = _instant("occurred_at", cells["occurred_at"])
+    if occurred_at.tzinfo is None:
+        raise ValueError("occurred_at has no time zone")
+    occurred_at = occurred_at.astimezone(dt.UTC)  # or the same written elsewhere is another event
+    local_time = cells.get("local_time")
+    local_time = None if local_time is None else _instant("local_time", local_time)
+    seconds: dict[str, Any] = {
+        name: float(cells[name])
+        for name in ("seconds_watched", "duration_seconds")
+        if name in cells
+    }
+    if any(not 0 <= value < 1e7 for value in seconds.values()):
+        raise ValueError("seconds are negative, not finite or too many")
+    for name, form in TEXTS.items():
+        try:
+            msgspec.convert(str(cells.get(name, "none")), form)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"{name}: {explained(error)}") from error
+    if cells["type"] not in VIEWING:
+        raise ValueError(f"type is {str(cells['type'])[:40]!r}; it is one of {', '.join(VIEWING)}")
+    kind = EventType(cells["type"])
+    content = (cells["member_id"], cells["title_id"], kind, occurred_at.isoformat())
+    fallback_id = f"history:{stable_hash(*map(str, content)):016x}"
+    return Event(
+        event_id=str(cells.get("event_id", fallback_id)),
+        type=kind,
+        occurred_at=occurred_at,
+        member_id=str(cells["member_id"]),
+        title_id=str(cells["title_id"]),
+        query=None if "query" not in cells else str(cells["query"]),
+        device=None if "device" not in cells else str(cells["device"]),
+        hour=None if local_time is None else local_time.hour,
+        weekday=None if local_time is None else local_time.weekday(),
+        source="history",
+        unjoined="history",
+        **seconds,
+    )
+
+
+def _instant(name: str, value: Any) -> dt.datetime:
+    """Return a time of a file; raises ValueError for what is none."""
+    found = value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            found = dt.datetime.fromisoformat(value)
+    if not isinstance(found, dt.datetime):
+        raise ValueError(f"{name} is {found!r:.40}, no time such as 2026-11-23T20:15:00Z")
+    return found
+
+
+def import_history(
+    store: Store, events: Iterable[Event], half_life: dt.timedelta, now: dt.datetime,
+    *, dry_run: bool, changes: Changes, genres: Mapping[str, tuple[str, ...]] | None = None,
+) -> Changes:  # fmt: skip
+    """Store viewing events and add them to profiles, in batches; known event ids are left out.
+
+    `genres` are those of titles that a dry run has not stored.
+    """
+    members: set[str] = set()
+    with store.read() as connection:
+        known_genres = {t.title_id: t.genres for t in catalog.list_titles(connection)}
+    known_genres |= dict(genres or {})
+    pace = store.pace(MOST_ROWS)
+    for batch in _batches(_sound(events, known_genres, now, changes), pace):
+        members.update(e.member_id for e in batch if e.member_id)
+        if dry_run:
+            with store.read() as connection:
+                known = event_store.existing(connection, [e.event_id for e in batch])
+            fresh = len({e.event_id for e in batch} - known)
+        else:
+            with pace.timed(), store.write() as connection:
+                merges.share(connection)
+                batch = event_store.with_lengths(connection, batch)
+                new = event_store.insert(connection, batch, now)
+                fresh_ids = set(new)
+                signs: dict[str, list[Sign]] = {}
+                for event in batch:
+                    sign = sign_of(event, known_genres[event.title_id or ""])
+                    if event.event_id in fresh_ids and sign and event.member_id:
+                        signs.setdefault(event.member_id, []).append(sign)
+                    fresh_ids.discard(event.event_id)  # the file may have it again
+                profiles.add(connection, signs, half_life)
+            fresh = len(new)
+            pace.rest()
+        changes.events_new += fresh
+        changes.events_known += len(batch) - fresh
+    changes.members = len(members)
+    return changes
+
+
+def read_movielens(folder: Path, now: dt.datetime) -> tuple[list[Title], Iterator[Event]]:
+    """Return the titles of a MovieLens folder and its ratings as viewing events.
+
+    A rating of 3 or more is a film seen to the end, 2 or less one abandoned after a tenth, between
+    them half. Ratings are decades old: each member's history is moved in time so that it ends now.
+    """
+    titles = [
+        Title(
+            title_id=f"ml-{row['movieId']}",
+            name=_YEAR.sub("", row["title"]).strip() or row["title"],
+            genres=tuple(g for g in row["genres"].split("|") if g != "(no genres listed)"),
+            kind="movie",
+            release_year=int(year[1]) if (year := _YEAR.search(row["title"])) else None,
+            duration_seconds=MOVIELENS_MINUTES * 60,
+        )
+        for row in _csv(_one_of(folder, "movies.csv"))
+    ]  # fmt: skip
+    return titles, _movielens_events(_one_of(folder, "ratings.csv"), now)
+
+
+def _movielens_events(path: Path, now: dt.datetime) -> Iterator[Event]:
+    last: dict[str, int] = {}  # read twice: tens of millions of ratings need not be kept
+    for row in _csv(path):
+        last[row["userId"]] = max(last.get(row["userId"], 0), int(row["timestamp"]))
+    for row in _csv(path):
+        rating, age = float(row["rating"]), last[row["userId"]] - int(row["timestamp"])
+        share = 1.0 if rating >= 3 else 0.1 if rating <= 2 else 0.5
+        yield Event(
+            event_id=f"movielens:{row['userId']}:{row['movieId']}",
+            type=EventType.PLAY,
+            occurred_at=now - dt.timedelta(seconds=age),
+            member_id=f"ml-{row['userId']}",
+            title_id=f"ml-{row['movieId']}",
+            seconds_watched=share * MOVIELENS_MINUTES * 60,
+            duration_seconds=MOVIELENS_MINUTES * 60,
+            source="history",
+            unjoined="history",
+        )
+
+
+def _sound(
+    events: Iterable[Event], genres: Mapping[str, tuple[str, ...]], now: dt.datetime,
+    changes: Changes,
+) -> Iterator[Event]:  # fmt: skip
+    for event in events:
+        # As it stands in the file, in which it is to be found.
+        what = f"{event.type} of {event.title_id!r} by {event.member_id!r}"
+        if event.title_id not in genres:
+            changes.reject(what, "no such title in the catalogue")
+        elif event.occurred_at > now + AHEAD:
+            changes.reject(what, f"{event.occurred_at:%Y-%m-%d %H:%M}Z is in the future")
+        else:
+            yield event
+
+
+def _batches(events: Iterator[Event], pace: Pace) -> Iterator[list[Event]]:
+    while batch := list(itertools.islice(events, pace.size)):
+        yield batch
+
+
+def _records(path: Path) -> Iterator[Mapping[str, Any]]:
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        try:
+            for batch in pa.parquet.ParquetFile(path).iter_batches():
+                yield from batch.to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InvalidInput(f"{path} is not a readable Parquet file: {error}") from error
+    else:
+        yield from _csv(path)
+
+
+def _csv(path: Path) -> Iterator[dict[str, str]]:
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+def _one_of(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise InvalidInput(f"{folder} has no {name} or {name}.gz; give a MovieLens folder")
