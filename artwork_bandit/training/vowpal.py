@@ -33,6 +33,8 @@ ARGUMENTS = (
 """See `policies.vowpal`. Without `--holdout_off` VW would keep every tenth row back and stop early:
 at 100,000 rows that cost a tenth of what can be gained."""
 FEWEST_BITS, MOST_BITS = 14, 22
+PIPE = 2**20
+"""Bytes of examples on their way to Vowpal Wabbit: with fewer both processes take turns more."""
 ROOM_LEFT = 2**18
 """Bytes of a disk, below which it is full."""
 ROOM = 16
@@ -65,8 +67,9 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
         # Read from a pipe, it has to be named: without `-d` Vowpal Wabbit reads nothing.
         line = _line(asked, files | {"-d": Path("/dev/stdin")})
         done = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True
-        )
+            line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True,
+            pipesize=PIPE,
+        )  # fmt: skip
         assert done.stdin is not None
         broken = False
         try:
