@@ -98,6 +98,17 @@ def test_they_can_be_made_again(simulation: Simulation, store: Store) -> None:
     simulation.service.close()
 
 
+def live_on_without_exploring(simulation: Simulation, store: Store, visits: int) -> None:
+    """Pause exploration for one title; let members come, be drawn anew, and be counted."""
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.pause_exploration("t1", True)
+    simulation.service.state.refresh()
+    simulation.now += dt.timedelta(days=20)
+    simulation.visits(visits)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, simulation.later())
+
+
 def test_what_was_shown_while_exploration_was_paused_compares_nothing(
     simulation: Simulation, store: Store
 ) -> None:
@@ -114,13 +125,7 @@ def test_what_was_shown_while_exploration_was_paused_compares_nothing(
         return [(row.corrected.estimate, row.effective_rows) for row in found.rows]
 
     before = compared()
-    with store.write() as connection:
-        editor = Editor(connection=connection, author="Ann", now=simulation.now)
-        editor.pause_exploration("t1", True)
-    simulation.service.state.refresh()
-    simulation.now += dt.timedelta(days=20)  # another draw
-    simulation.visits(200)
-    join_rewards(store, slot, simulation.settings, simulation.later())
+    live_on_without_exploring(simulation, store, 200)
     with store.read() as connection:
         rows = rollups.of_title(connection, "artwork", "t1")
         assert resumming.wrong(connection) == 0
@@ -145,14 +150,7 @@ def test_what_was_shown_while_exploration_was_paused_compares_nothing(
 def test_sums_of_the_release_before_are_mended_and_what_follows_is_made_again(
     simulation: Simulation, store: Store, tmp_path: Path
 ) -> None:
-    slot = SLOTS["artwork"]
-    with store.write() as connection:
-        editor = Editor(connection=connection, author="Ann", now=simulation.now)
-        editor.pause_exploration("t1", True)
-    simulation.service.state.refresh()
-    simulation.now += dt.timedelta(days=20)  # another draw
-    simulation.visits(60)
-    join_rewards(store, slot, simulation.settings, simulation.later())
+    live_on_without_exploring(simulation, store, 60)
     path = tmp_path / "log.parquet"
     (block,) = replay.blocks(store, Window())
     others = [np.array([f"{x}{i}" for i in range(len(block))], object) for x in "dm"]
