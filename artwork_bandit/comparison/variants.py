@@ -18,12 +18,7 @@ import numpy as np
 from artwork_bandit.comparison import drawn, sample_ratio, verdict
 from artwork_bandit.comparison.verdict import ALPHA, Verdict
 from artwork_bandit.domain import ActionSet, Ints, Variant, VariantStatus
-from artwork_bandit.estimators.contrast import (
-    Contrast,
-    Drawn,
-    chance_to_be_best,
-    contrast,
-)
+from artwork_bandit.estimators.contrast import Contrast, Drawn, chance_to_be_best, contrast
 from artwork_bandit.estimators.proportion import Proportion, proportion
 from artwork_bandit.store import catalog, rollups
 from artwork_bandit.store import requests as request_store

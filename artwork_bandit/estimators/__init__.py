@@ -8,13 +8,7 @@ from artwork_bandit.estimators.ips import IPS
 from artwork_bandit.estimators.rejection import Rejection
 from artwork_bandit.estimators.sndr import SNDR
 from artwork_bandit.estimators.snips import SNIPS
-from artwork_bandit.estimators.sums import (
-    BucketSums,
-    Estimate,
-    Estimator,
-    Rows,
-    estimate,
-)
+from artwork_bandit.estimators.sums import BucketSums, Estimate, Estimator, Rows, estimate
 from artwork_bandit.estimators.switch_dr import SwitchDR
 
 ESTIMATORS: tuple[Estimator, ...] = (

@@ -20,14 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from artwork_bandit.domain import (
-    ActionSet,
-    Floats,
-    Ints,
-    ReplayBlock,
-    ranges,
-    stable_hash,
-)
+from artwork_bandit.domain import ActionSet, Floats, Ints, ReplayBlock, ranges, stable_hash
 from artwork_bandit.evaluation.distinct import Hashes
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.policies.rendezvous import variant_keys

@@ -26,12 +26,7 @@ from rich.text import Text
 from artwork_bandit.comparison.cells import CellComparison, compare
 from artwork_bandit.domain import Title, Variant
 from artwork_bandit.errors import ArtworkBanditError
-from artwork_bandit.operations import (
-    audience,
-    catalog_import,
-    demo_catalog,
-    drawing,
-)
+from artwork_bandit.operations import audience, catalog_import, demo_catalog, drawing
 from artwork_bandit.operations.audience import World, WorldSettings
 from artwork_bandit.operations.history_import import import_history
 from artwork_bandit.operations.imports import Changes

@@ -65,7 +65,7 @@ GROWN, GROWN_A_LITTLE = 0.1, 0.01
 """Shares by which the log, or what came since the last change, must have grown since the newest
 model, to train again; and to look whether that is worth it (`planning`)."""
 LOOKED_AT = dt.timedelta(minutes=10)
-"""Between two looks at whether a live model is damaged, where nothing is joined."""
+"""Between two looks at whether a model that serves is damaged, where nothing is joined."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -121,7 +121,7 @@ class Worker:
         self._asked: dict[str, int] = {}
         """Slot -> rows of the log when it was last looked whether a training is worth it."""
         self._looked_at: dict[str, dt.datetime] = {}
-        """Slot -> when it was last looked whether the live model is damaged."""
+        """Slot -> when it was last looked whether a model that serves is damaged."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
         self._training: dict[str, Future[str | None]] = {}
         """Slot -> its training, until it was told what came of it."""

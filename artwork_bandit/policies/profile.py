@@ -19,14 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from artwork_bandit.domain import (
-    HOURS,
-    SATURDAY,
-    Event,
-    EventType,
-    microseconds,
-    stable_hash,
-)
+from artwork_bandit.domain import HOURS, SATURDAY, Event, EventType, microseconds, stable_hash
 
 GAINS: Mapping[EventType, float] = {
     EventType.IMPRESSION: -0.01,

@@ -19,12 +19,7 @@ from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats,
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies import exploration, ragged
 from artwork_bandit.policies.policy import BoundPolicy, Policy
-from artwork_bandit.policies.rendezvous import (
-    draw,
-    gumbel_noise,
-    member_key,
-    period_start,
-)
+from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
 from artwork_bandit.serving.catalog import Catalog, Eligible, View
 from artwork_bandit.serving.state import State
 from artwork_bandit.slots import Slot

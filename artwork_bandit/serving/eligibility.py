@@ -15,13 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import (
-    MATURITY_LEVELS,
-    Ints,
-    Variant,
-    VariantStatus,
-    microseconds,
-)
+from artwork_bandit.domain import MATURITY_LEVELS, Ints, Variant, VariantStatus, microseconds
 
 Mask = npt.NDArray[np.bool_]
 Group = frozenset[str] | None

@@ -26,12 +26,7 @@ from typing import TypeVar
 
 import msgspec
 
-from artwork_bandit.errors import (
-    ArtworkBanditError,
-    Conflict,
-    InvalidInput,
-    StoreUnavailable,
-)
+from artwork_bandit.errors import ArtworkBanditError, Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.serving import ingest
 from artwork_bandit.serving.batcher import Batcher, Job, Waiting
 from artwork_bandit.serving.bounded import Bounded

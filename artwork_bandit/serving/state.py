@@ -18,13 +18,7 @@ from artwork_bandit.domain import CellShare, ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, BrokenModel
 from artwork_bandit.policies.cells import CELLS, bucket_of, cell_of
 from artwork_bandit.policies.linear import LinearModel
-from artwork_bandit.policies.policy import (
-    BoundPolicy,
-    Fixed,
-    ModelPolicy,
-    Policy,
-    Uniform,
-)
+from artwork_bandit.policies.policy import BoundPolicy, Fixed, ModelPolicy, Policy, Uniform
 from artwork_bandit.serving.catalog import Catalog
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import catalog as catalog_store

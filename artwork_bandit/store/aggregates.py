@@ -17,7 +17,7 @@ from artwork_bandit.store.tables import cell_rollups, rewards
 
 HOUR_MICROSECONDS = HOUR // dt.timedelta(microseconds=1)
 _IMPORTED = sa.literal_column(f"'{IMPORTED}'", sa.Text)
-CELL = sa.case((rewards.c.policy == _IMPORTED, _IMPORTED), else_=rewards.c.cell).label("of_cell")
+_CELL = sa.case((rewards.c.policy == _IMPORTED, _IMPORTED), else_=rewards.c.cell).label("of_cell")
 """Of a reward, as the sums by hour have it."""
 
 
@@ -121,9 +121,9 @@ def _spans(
 def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> sa.Select[Any]:
     bucket = (rewards.c.member_bucket % sa.literal_column(str(BUCKETS), sa.Integer)).label("few")
     query = (
-        sa.select(CELL, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
+        sa.select(_CELL, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
         .where(rewards.c.slot == slot, rewards.c.confirm == "client")
-        .group_by(CELL, bucket)
+        .group_by(_CELL, bucket)
     )
     if since is not None:
         query = query.where(rewards.c.occurred_at >= since)

@@ -11,12 +11,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.store import catalog
-from artwork_bandit.store.engine import (
-    Connection,
-    chunks,
-    insert_least,
-    insert_returning,
-)
+from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
 from artwork_bandit.store.tables import events, impressions
 
 ROWS_AT_ONCE = 5_000

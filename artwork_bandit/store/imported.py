@@ -19,14 +19,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from artwork_bandit import domain
-from artwork_bandit.domain import (
-    ActionSet,
-    Choice,
-    Decisions,
-    ReplayBlock,
-    Title,
-    Variant,
-)
+from artwork_bandit.domain import ActionSet, Choice, Decisions, ReplayBlock, Title, Variant
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import catalog, rollups

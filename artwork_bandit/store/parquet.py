@@ -29,12 +29,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
 from artwork_bandit.store.ahead import ahead
-from artwork_bandit.store.parquet_rows import (
-    OPTIONAL,
-    REQUIRED,
-    TARGET_PREFIX,
-    block_of,
-)
+from artwork_bandit.store.parquet_rows import OPTIONAL, REQUIRED, TARGET_PREFIX, block_of
 
 BLOCK = 65_536
 PART_ROWS = 250_000

@@ -11,14 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from artwork_bandit.domain import (
-    ActionSet,
-    Context,
-    Contexts,
-    Floats,
-    Ints,
-    ReplayBlock,
-)
+from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 
 REQUIRED = {

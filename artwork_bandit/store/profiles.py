@@ -12,13 +12,7 @@ import sqlalchemy as sa
 from artwork_bandit.domain import instant
 from artwork_bandit.policies.profile import Play, Profile, Sign
 from artwork_bandit.store import merges
-from artwork_bandit.store.engine import (
-    Connection,
-    chunks,
-    driver_cursor,
-    insert_ignoring,
-    upsert,
-)
+from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
 
 _POSTGRESQL = (

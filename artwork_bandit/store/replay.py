@@ -13,15 +13,7 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import (
-    ActionSet,
-    Context,
-    Contexts,
-    Floats,
-    Ints,
-    Objects,
-    ReplayBlock,
-)
+from artwork_bandit.domain import ActionSet, Context, Contexts, Floats, Ints, Objects, ReplayBlock
 from artwork_bandit.errors import ArtworkBanditError
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule, slot_named

@@ -10,12 +10,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, microseconds
 from artwork_bandit.errors import NotFound
-from artwork_bandit.store.engine import (
-    Connection,
-    chunks,
-    driver_cursor,
-    insert_ignoring,
-)
+from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring
 from artwork_bandit.store.tables import action_sets, requests
 
 

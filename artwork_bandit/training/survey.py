@@ -18,14 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artwork_bandit.domain import (
-    Context,
-    Floats,
-    Ints,
-    ReplayBlock,
-    Variant,
-    stable_hash,
-)
+from artwork_bandit.domain import Context, Floats, Ints, ReplayBlock, Variant, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.doubtful import Doubtful

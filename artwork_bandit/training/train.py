@@ -33,14 +33,7 @@ from artwork_bandit.training.conditioning import form_of
 from artwork_bandit.training.examples import Written
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
-from artwork_bandit.training.tuning import (
-    FEWEST_WATCHED,
-    Progress,
-    Trial,
-    Tuned,
-    tune,
-    watch,
-)
+from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
 
 FEWEST_ROWS = 200
 FEWEST_SINCE = 2_000

@@ -16,14 +16,7 @@ from artwork_bandit.serving import audit
 from artwork_bandit.serving.audit import Derived
 from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.rows import Logged
-from artwork_bandit.serving.service import (
-    ANSWER_SECONDS,
-    Answer,
-    Asking,
-    Chosen,
-    Rung,
-    Service,
-)
+from artwork_bandit.serving.service import ANSWER_SECONDS, Answer, Asking, Chosen, Rung, Service
 from artwork_bandit.web import bodies, decisions, schema
 from artwork_bandit.web.metrics import Metrics
 

@@ -11,14 +11,7 @@ from artwork_bandit.comparison import features as feature_comparison
 from artwork_bandit.domain import Variant
 from artwork_bandit.errors import InvalidInput, NotFound
 from artwork_bandit.estimators.proportion import proportion
-from artwork_bandit.store import (
-    aggregates,
-    catalog,
-    notes,
-    registry,
-    rollups,
-    summaries,
-)
+from artwork_bandit.store import aggregates, catalog, notes, registry, rollups, summaries
 from artwork_bandit.web import bodies, views
 from artwork_bandit.web import pages as shown_pages
 from artwork_bandit.web import policies as policy_pages

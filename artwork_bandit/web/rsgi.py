@@ -33,13 +33,7 @@ from artwork_bandit.errors import Overloaded, StoreUnavailable
 from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.service import Asking, Chosen
 from artwork_bandit.web import bodies, wsgi
-from artwork_bandit.web.app import (
-    CHOICES,
-    CORS,
-    LARGEST_BODY_BYTES,
-    SECURITY_HEADERS,
-    largest_body,
-)
+from artwork_bandit.web.app import CHOICES, CORS, LARGEST_BODY_BYTES, SECURITY_HEADERS, largest_body
 from artwork_bandit.web.choices import PATH, Choices
 
 OVERLOADED = Overloaded("more waits than can be answered in time; ask again in a moment")
