@@ -11,9 +11,8 @@ import resource
 import sys
 from pathlib import Path
 
-from artwork_bandit.operations.cluster import reading
+from artwork_bandit.operations.cluster import reading, reading_processes
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.operations.retrain import processes
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
@@ -27,7 +26,7 @@ HOW = training.Settings(priors=lambda rows: Priors())
 def trained(url: str) -> None:
     """Train on a database's log."""
     source = ReplaySource.of(Store(url), None, SLOT.name)
-    with reading(source, processes=processes(Settings())) as log:
+    with reading(source, processes=reading_processes(Settings())) as log:
         training.train(log, source.lookup, SLOT, HOW)
 
 

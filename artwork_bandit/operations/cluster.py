@@ -26,6 +26,7 @@ from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import InvalidInput, StoreUnavailable
 from artwork_bandit.operations.replay_source import Part, Readable, ReplaySource
 from artwork_bandit.policies.block import Detail, Log, Made, PartFunction
+from artwork_bandit.settings import Settings
 
 Progress = Callable[[int], None]
 """Told how many rows have been read so far."""
@@ -36,6 +37,8 @@ AHEAD = 2
 LARGE = 500_000
 """Rows from which on starting other processes is worth it: with two cores they cost half a second,
 and save two at 1,000,000 rows."""
+MOST_PROCESSES = 4
+"""Processes that read a large log, if not told otherwise: each holds a part of it in memory."""
 RARELY = 100_000
 """New objects after which Python looks for cycles while a log is read; its own default is 700."""
 
@@ -47,6 +50,13 @@ _readings: list[tuple[int, int, int]] = []
 
 def silent(rows: int) -> None:
     """Show no progress."""
+
+
+def reading_processes(settings: Settings) -> int:
+    """Return how many processes read a large log."""
+    limited = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
+    return settings.training_processes or min(MOST_PROCESSES, cores)
 
 
 @contextmanager

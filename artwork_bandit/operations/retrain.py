@@ -9,7 +9,6 @@ that has left nothing behind, and what people or the guard have changed meanwhil
 from __future__ import annotations
 
 import datetime as dt
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
-from artwork_bandit.operations.cluster import reading
+from artwork_bandit.operations.cluster import reading, reading_processes
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.going_on import Warm
@@ -45,8 +44,6 @@ from artwork_bandit.training import train as training
 from artwork_bandit.training.train import Trained
 from artwork_bandit.training.tuning import Progress
 
-MOST_PROCESSES = 4
-"""Processes that make examples, if not told otherwise: each holds a part of the log in memory."""
 MOST_MISLEADING = 1_000
 """Variants that mislead that are kept with a model, for people to see."""
 
@@ -164,7 +161,7 @@ def _trained(
     since, start = (None, None) if goes_on is None else (goes_on.since, goes_on.start)
     earlier = planned.source.narrowed(since, planned.split)
     try:
-        with reading(earlier, scheduler, processes=processes(settings)) as log:
+        with reading(earlier, scheduler, processes=reading_processes(settings)) as log:
             return planned, training.train(
                 log, planned.source.lookup, planned.slot, planned.how, progress, start
             )
@@ -256,13 +253,6 @@ def _misleading(planned: Plan, trained: Trained) -> Mapping[str, float] | None:
     version = _started_from(planned)
     before = next((m for m in planned.models if m.version == version), None)
     return None if before is None else before.settings.get("misleading")
-
-
-def processes(settings: Settings) -> int:
-    """Return how many processes make the examples of a large log."""
-    limited = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
-    return settings.training_processes or min(MOST_PROCESSES, cores)
 
 
 def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:

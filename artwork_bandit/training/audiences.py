@@ -11,7 +11,6 @@ loads in a third of the time that scikit-learn takes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -22,6 +21,7 @@ import numpy as np
 from artwork_bandit.domain import Context, Floats
 from artwork_bandit.policies.audiences import FARTHEST, Audiences, title_shares
 from artwork_bandit.policies.encoding import ContextEncoder
+from artwork_bandit.policies.flattened import UNNUMBERED, Flattened
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -33,7 +33,7 @@ COMMUNITIES, RUNS = 8, 4
 MOST_TITLES = 2_000
 FEWEST_WATCHERS = 5
 """A title that fewer members watched says nothing about who is alike."""
-FEWEST_MEMBERS, MOST_MEMBERS = 50, 10_000
+FEWEST_MEMBERS = 50
 SMALLEST_SPREAD = 1e-6
 FEWEST_ITERATED = 200
 """Columns of a table from which on its leading directions are found without all others."""
@@ -44,7 +44,7 @@ def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Au
 
     `encoder` gives the genre columns.
     """
-    told = [c for c in contexts if c.genres or c.played][-MOST_MEMBERS:]
+    told = [c for c in contexts if c.genres or c.played]
     if len(told) < FEWEST_MEMBERS:
         return None
     # Only training needs these.
@@ -52,9 +52,8 @@ def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Au
     from threadpoolctl import threadpool_limits
 
     lifts = encoder.encode(told)[:, : len(encoder.genres)]
-    row = _titles(told)
-    watched = title_shares([c.played for c in told], row)
-    shares = csr_array((watched.values, (watched.rows, watched.numbers)), (len(told), len(row)))
+    titles, watched = _watched(told)
+    shares = csr_array((watched.values, (watched.rows, watched.numbers)), (len(told), len(titles)))
     with threadpool_limits(1):  # sums in one order: the same log gives the same bytes
         of_genres, of_titles = _directions(lifts, shares)
         spread = (lifts @ of_genres + shares @ of_titles).std(axis=0)
@@ -69,7 +68,7 @@ def learn(contexts: Sequence[Context], encoder: ContextEncoder, seed: int) -> Au
         communities = _centroids(np.clip(factors - center, -FARTHEST, FARTHEST), seed)
     return Audiences(
         genres=of_genres.tolist(),
-        titles={title: of_titles[i].tolist() for title, i in row.items()},
+        titles={title: of_titles[i].tolist() for i, title in enumerate(titles)},
         center=center.tolist(),
         communities=np.round(communities, 6).tolist(),
     )
@@ -141,10 +140,16 @@ def _centroids(factors: Floats, seed: int) -> Floats:
     return min(runs, key=lambda run: run[0])[1]
 
 
-def _titles(contexts: Sequence[Context]) -> dict[str, int]:
-    """Return the most watched titles, numbered."""
-    seen = Counter(chain.from_iterable(c.played for c in contexts))
-    for played in (c.played for c in contexts if c.played and min(c.played.values()) <= 0):
-        seen.subtract(title for title, weight in played.items() if weight <= 0)
-    common = sorted(seen.items(), key=lambda s: (-s[1], s[0]))[:MOST_TITLES]
-    return {title: i for i, (title, n) in enumerate(common) if n >= FEWEST_WATCHERS}
+def _watched(contexts: Sequence[Context]) -> tuple[list[str], Flattened]:
+    """Return the titles that most members watched, and the shares of what each watched."""
+    played = [c.played for c in contexts]
+    names = sorted(set(chain.from_iterable(played)))
+    shares = title_shares(played, {title: i for i, title in enumerate(names)})
+    watchers = np.bincount(shares.numbers, minlength=len(names))
+    common = np.argsort(-watchers, kind="stable")[:MOST_TITLES]
+    common = common[watchers[common] >= FEWEST_WATCHERS]
+    place = np.full(len(names), UNNUMBERED)
+    place[common] = np.arange(len(common))
+    return [names[i] for i in common.tolist()], shares._replace(
+        numbers=place[shares.numbers]
+    ).numbered
