@@ -24,7 +24,7 @@ from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.doubtful import Doubtful
 from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder
 from artwork_bandit.policies.features import is_trusted
-from artwork_bandit.policies.rendezvous import variant_key
+from artwork_bandit.policies.rendezvous import variant_keys
 from artwork_bandit.training import audiences
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.misleading import Clicked, Clicks, expected_effects
@@ -101,16 +101,19 @@ class Counts:
             self.hours[int(hour)] = self.hours.get(int(hour), 0) + int(n)
         last = np.full(sets, block.occurred_at.min())
         np.maximum.at(last, block.set_of_row, block.occurred_at)
-        eligible = lookup(block.action_sets)
+        keys: list[int] = []
+        revisions: list[int] = []
         for of, variants, n, earned, at in zip(
-            block.action_sets, eligible, rows, sums, last.tolist(), strict=True
+            block.action_sets, lookup(block.action_sets), rows, sums, last.tolist(), strict=True
         ):
             self._title(of.title_id, n, earned)
-            for variant in variants:
-                key = variant_key(variant.title_id, variant.slot, variant.variant_id)
+            of_set = variant_keys(of.title_id, of.slot, of.variant_ids)
+            for key, variant in zip(of_set, variants, strict=True):
                 self._show(key, Shown(at, variant.revision, variant))
+                revisions.append(variant.revision)
+            keys += of_set
         if block.clicked is not None:
-            self._click(block, block.clicked, bounds[1], eligible)
+            self._click(block, block.clicked, bounds[1], keys, revisions)
         self._meet(block)
 
     def __iadd__(self, other: Counts) -> Counts:
@@ -138,13 +141,13 @@ class Counts:
 
     def _click(
         self, block: ReplayBlock, clicked: Floats, most: float,
-        eligible: Sequence[Sequence[Variant]],
+        keys: Sequence[int], revisions: Sequence[int],
     ) -> None:  # fmt: skip
-        """Count what clicks came to."""
+        """Count what clicks came to; keys and revisions are of the action sets' variants."""
         known = np.flatnonzero(~np.isnan(clicked))
         if most <= 0 or not len(known):
             return
-        begins = np.cumsum([0, *map(len, eligible)])
+        begins = np.cumsum([0, *(len(each.variant_ids) for each in block.action_sets)])
         at = begins[block.set_of_row[known]] + block.chosen[known]
         newest = int(block.occurred_at[known].max())
         weight = self.ageing.weights(block.occurred_at[known], newest)
@@ -152,10 +155,8 @@ class Counts:
         was, earned = clicked[known] * weight, np.clip(block.reward[known] / most, 0, 1) * weight
         parts = (weight, was, clicked[known] * earned, earned)
         sums = np.stack([np.bincount(at, part, begins[-1]) for part in parts], axis=1)
-        variants = [variant for some in eligible for variant in some]
         for i in np.flatnonzero(sums[:, 0]).tolist():
-            key = variant_key(variants[i].title_id, variants[i].slot, variants[i].variant_id)
-            self._clicks(key, Clicks(variants[i].revision, newest, sums[i]))
+            self._clicks(keys[i], Clicks(revisions[i], newest, sums[i]))
 
     def _clicks(self, key: int, more: Clicks) -> None:
         known = self.clicked.get(key)
