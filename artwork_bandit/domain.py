@@ -211,9 +211,9 @@ class Event:
     source: str = "client"
     unjoined: str | None = None
     """Why the event counts for no reward (yet): `no_impression`, `no_title`, `other_member` (its
-    decision was made for somebody else), `late` (its unit was settled before it came), `not_logged`
-    (its decision is in no log: a preview, or a default while none could be), `no_decision` (the
-    server that made it never brought its log), `history`; None if it may."""
+    decision was somebody else's), `late` or `outside_window` (its unit was settled before),
+    `fallback` (nothing was drawn), `not_logged` (a preview, or a default while none could be),
+    `no_decision` (the server that made it never brought its log), `history`; None if it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,8 +111,7 @@ def carry_out(
     """
     planned, trained = _trained(settings, planned, progress, scheduler)
     slot = planned.slot
-    drawn_anew = settings.period_seconds
-    period = dt.timedelta(seconds=drawn_anew) if drawn_anew else slot.period
+    period = slot.draw_period(settings.period_seconds)
     progress("judging", 0.0)
     verdict, reason, metrics = _judged(store, planned, trained, scheduler)
     verdict, reason = _considered(settings, planned, verdict, reason)

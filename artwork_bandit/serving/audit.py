@@ -20,9 +20,10 @@ from artwork_bandit.serving.state import PAUSED
 from artwork_bandit.slots import slot_named, windows
 from artwork_bandit.store import attribution, catalog, events, registry, rewards
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.counting import followed
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import Shown
-from artwork_bandit.store.units import Unit, decision_of
+from artwork_bandit.store.units import Unit, decision_of, unit_of
 
 TOLERANCE = 1e-12
 """Largest difference of a propensity made again from the logged one."""
@@ -82,8 +83,9 @@ def audit(service: Service, decision_id: str) -> Audited:
         all_windows = windows(service.settings.attribution_window_seconds)
         window = all_windows[decisions.slot]
         holder = decision_of(connection, _unit_of(decisions, position))
-        units = _units_shown(connection, decisions, position)
-        first, counted = units.get(decisions.period), None
+        period = slot_named(decisions.slot).draw_period(service.settings.period_seconds)
+        shown = _shown_near(connection, decisions, position, period)
+        first, counted = _firsts(shown).get(_unit_of(decisions, position)), None
         if first is not None and (first.request_id, first.position) == (request_id, position):
             counted = (first.occurred_at, first.occurred_at + window)
         found = _events(
@@ -96,7 +98,7 @@ def audit(service: Service, decision_id: str) -> Audited:
             derived=again.derive(choice),
             why_not=again.why_not(choice),
             shown_at=shown_at,
-            events=[_told(event, choice, shown_at, units, window) for event in found],
+            events=[_told(event, choice, shown_at, shown, window) for event in found],
             reward=reward,
             reward_rule=rule,
             why_no_reward=None if reward is not None
@@ -130,20 +132,21 @@ def _unit_of(decisions: Decisions, position: int) -> Unit:
     return (decisions.member_id, title_id, decisions.slot, decisions.period, decisions.confirm)
 
 
-def _units_shown(
-    connection: Connection, decisions: Decisions, position: int
-) -> dict[int, Shown]:  # fmt: skip
-    """Return per draw period near this one's the first impression of the title to the member."""
-    slot, moment = slot_named(decisions.slot), decisions.occurred_at
+def _shown_near(
+    connection: Connection, decisions: Decisions, position: int, period: dt.timedelta
+) -> list[Shown]:  # fmt: skip
+    """Return the impressions of the title to the member in draw periods near this one's, the
+    earliest first."""
+    moment = decisions.occurred_at
     found = events.shown_between(
         connection, [(decisions.member_id, decisions.choices[position].title_id)],
-        moment - 2 * slot.period, moment + 2 * slot.period,
+        moment - 2 * period, moment + 2 * period,
     )  # fmt: skip
-    units: dict[int, Shown] = {}
-    for each in found:
-        if each.slot == decisions.slot and each.confirm == decisions.confirm:
-            units.setdefault(each.period, each)
-    return units
+    return [each for each in found if each.slot == decisions.slot]
+
+
+def _firsts(shown: Sequence[Shown]) -> dict[Unit, Shown]:
+    return {unit_of(each): each for each in reversed(shown)}
 
 
 def _why_no_reward(
@@ -159,13 +162,19 @@ def _why_no_reward(
 
 
 def _told(
-    event: Event, choice: Choice, shown_at: dt.datetime | None, units: Mapping[int, Shown],
+    event: Event, choice: Choice, shown_at: dt.datetime | None, shown: Sequence[Shown],
     window: dt.timedelta,
 ) -> Event:  # fmt: skip
     """Return an event with why it counts for nothing, if it does and nothing else says so."""
-    own = units.get(event.period or 0)
-    counts = any(0 * window <= event.occurred_at - u.occurred_at <= window for u in units.values())
-    counts |= own is not None and event.occurred_at < own.occurred_at  # by a client's clock
+    named = {
+        unit_of(s)
+        for s in shown
+        if (s.request_id, s.position) == (event.request_id, event.position)
+    }
+    counts = any(
+        followed(event.occurred_at, first.occurred_at, window, of_unit=unit in named)
+        for unit, first in _firsts(shown).items()
+    )
     if event.unjoined == "fallback" and counts:  # for what was shown before, or after
         return replace(event, unjoined=None)
     if event.unjoined is not None or counts:

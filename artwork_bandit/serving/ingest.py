@@ -18,6 +18,7 @@ from artwork_bandit.store import catalog as catalog_store
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.attribution import Attributed
+from artwork_bandit.store.counting import Windows
 from artwork_bandit.store.engine import Connection
 
 FIRST_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
@@ -71,7 +72,7 @@ def take_in(
     decision_ids: DecisionIds,
     batches: list[Batch],
     half_life: dt.timedelta,
-    windows: attribution.Windows,
+    windows: Windows,
     drained_at: dt.datetime | None = None,
 ) -> list[Report]:
     """Store batches in one transaction; return what became of each.
@@ -85,16 +86,20 @@ def take_in(
     _merge(connection, batches, reports, half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
-    shown = [
-        # A slow clock may say that it was seen before it was chosen.
-        (request, event.position, max(event.occurred_at, request.occurred_at))
-        for (event, _), request, _ in sound
-        if request is not None and event.position is not None and event.type is EventType.IMPRESSION
-    ]
-    event_store.insert_impressions(connection, shown, max(now, drained_at or now))
     events = attribution.taken_in(connection, [each for each, _, _ in sound], windows)
     events = event_store.with_lengths(connection, events)
     new = event_store.insert(connection, events, now)
+    shown = [
+        # A slow clock may say that it was seen before it was chosen. An event that is sent again,
+        # whatever it says then, changes nothing.
+        (request, event.position, max(event.occurred_at, request.occurred_at))
+        for (event, _), request, _ in sound
+        if request is not None
+        and event.position is not None
+        and event.type is EventType.IMPRESSION
+        and event.event_id in new
+    ]
+    event_store.insert_impressions(connection, shown, max(now, drained_at or now))
     update_profiles(connection, [e for e in events if e.event_id in new], half_life)
     for event, (_, _, report) in zip(events, sound, strict=True):
         if event.event_id in new:

@@ -36,7 +36,7 @@ from artwork_bandit.serving.rows import Logged, Row
 from artwork_bandit.store import attribution
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.attribution import Windows
+from artwork_bandit.store.counting import Windows
 from artwork_bandit.store.engine import Connection, Held, Store
 from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry, Spool

@@ -254,8 +254,8 @@ class Service:
                 habits=profile.on(on, now, half_life),
             )  # fmt: skip
             question = replace(question, context=context)
-        seconds = self.settings.period_seconds or question.slot.period.total_seconds()
-        return Asked(question=question, now=asked.now, period_seconds=seconds)
+        period = question.slot.draw_period(self.settings.period_seconds)
+        return Asked(question=question, now=asked.now, period_seconds=period.total_seconds())
 
     def _answer(self, made: Made, rung: Rung, *, logged: bool = True) -> Answer:
         decisions = made.decisions

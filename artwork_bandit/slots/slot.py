@@ -65,6 +65,12 @@ class RewardRule:
         share, minutes = f"{self.quality_share:.0%}", f"{self.quality_seconds / 60:g}"
         return f"{share} of the title or {minutes} minutes watched"
 
+    @property
+    def pays_quality(self) -> bool:
+        """Whether nothing else earns as much as a quality play."""
+        others = (self.watched, self.click, self.rewatch, self.thumbs_up, self.thumbs_down)
+        return self.quality > max(*others, self.abandon, 0.0)
+
     def quality_plays(self, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
         """Return, per impression, whether it led to a play worth having.
 
@@ -125,6 +131,10 @@ class Slot:
     def window(self, seconds: float) -> dt.timedelta:
         """Return how long outcomes count: `seconds`, if the settings say any."""
         return dt.timedelta(seconds=seconds) if seconds else self.attribution_window
+
+    def draw_period(self, seconds: float) -> dt.timedelta:
+        """Return how long a draw is kept: `seconds`, if the settings say any."""
+        return dt.timedelta(seconds=seconds) if seconds else self.period
 
     def under(self, rule: RewardRule) -> Slot:
         """Return the slot with another rule in force."""

@@ -19,18 +19,13 @@ from typing import Any, NamedTuple
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
+from artwork_bandit.store.counting import Windows
 from artwork_bandit.store.engine import Connection, wait_for_turn
 from artwork_bandit.store.events import Shown
 from artwork_bandit.store.units import Unit, settled_units, unit_of
-
-Windows = Mapping[str, dt.timedelta]
-"""Slot -> how long after an impression of it what follows counts."""
-LONGEST_PERIOD = max(slot.period for slot in SLOTS.values())
-"""How long before another impression of its unit the first may be."""
 
 
 class Attributed(NamedTuple):
@@ -162,13 +157,12 @@ def _of_latest(
     rows = event_store.shown_between(
         connection,
         {(i, e.title_id) for e in events if e.title_id for i in person.get(e.member_id or "", ())},
-        min(moments) - max(windows.values()) - LONGEST_PERIOD, max(moments),
+        min(moments) - max(windows.values()), max(moments),
     )  # fmt: skip
+    firsts = event_store.firsts(connection, rows)
     by_place: defaultdict[tuple[str, str], list[Shown]] = defaultdict(list)
-    firsts: dict[Unit, dt.datetime] = {}
     for row in rows:
         by_place[row.member_id, row.title_id].append(row)
-        firsts.setdefault(unit_of(row), row.occurred_at)
     found = []
     for event in events:
         seen = (

@@ -42,6 +42,13 @@ Identity64 = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """A 64-bit automatic key; SQLite counts only columns declared exactly INTEGER."""
 
 
+def floored(column: sa.ColumnElement[Any], length: int) -> sa.ColumnElement[int]:
+    """Return the whole lengths, in microseconds, from 1970 to an instant: below 0 before it, as
+    Python divides, where SQL cuts towards 0."""
+    at = sa.type_coerce(column, sa.BigInteger)
+    return (at - (at % length + length) % length) // length
+
+
 def one_of(column: str, values: list[str], name: str) -> sa.CheckConstraint:
     """Return the constraint that a text is one of a few."""
     listed = ", ".join(f"'{value}'" for value in values)

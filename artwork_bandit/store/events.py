@@ -1,4 +1,4 @@
-"""Events and the impressions they confirm. Append-only; event ids make them idempotent."""
+"""Events and the impressions they confirm. Event ids make them idempotent."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.store import catalog
 from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
 from artwork_bandit.store.tables import events, impressions
+from artwork_bandit.store.units import UNIT, Unit, unit_of
 
 ROWS_AT_ONCE = 5_000
 MEMBERS_AT_ONCE = 50
@@ -118,6 +119,24 @@ def shown_between(
         rows = connection.execute(query)
         found += [Shown(**row._mapping) for row in rows if (row.member_id, row.title_id) in some]
     return sorted(found, key=lambda s: (s.occurred_at, s.slot, s.request_id, s.position))
+
+
+def firsts(connection: Connection, shown: Iterable[Shown]) -> dict[Unit, dt.datetime]:
+    """Return when the units that these impressions are of were first shown."""
+    wanted = {unit_of(each) for each in shown}
+    periods = sorted({period for _, _, _, period, _ in wanted})
+    columns = [impressions.c[name] for name in UNIT]
+    found: dict[Unit, dt.datetime] = {}
+    for members, titles, _ in _by_members({(member, title) for member, title, *_ in wanted}):
+        for some in chunks(periods):
+            query = sa.select(*columns, sa.func.min(impressions.c.occurred_at).label("first"))
+            query = query.where(
+                impressions.c.member_id.in_(members), impressions.c.title_id.in_(titles),
+                impressions.c.period.in_(some),
+            ).group_by(*columns)  # fmt: skip
+            rows = connection.execute(query)
+            found |= {unit: row.first for row in rows if (unit := unit_of(row)) in wanted}
+    return found
 
 
 def waiting_for(

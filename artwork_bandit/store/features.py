@@ -1,8 +1,10 @@
-"""Finding the variants of logged action sets, with the features they had when they were shown."""
+"""Finding the variants of logged action sets, with the features that they had, and the default that
+there was, when they were shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from artwork_bandit.domain import ActionSet, Variant
 from artwork_bandit.errors import NotEnoughData
@@ -35,8 +37,15 @@ class StoredFeatures:
                 f"the catalogue has no features for {len(unknown)} variants of the log, such as "
                 f"{unknown[0]!r}; import them with `catalog import` or `import-log`"
             )
+        return [self._of(action_set) for action_set in action_sets]
+
+    def _of(self, action_set: ActionSet) -> list[Variant]:
+        found = [self._by_revision[r] for r in action_set.revision_ids]
+        found = found or [self._by_id[v] for v in action_set.variant_ids]
+        if action_set.default is None:  # as the catalogue says today
+            return found
+        then = [i == action_set.default for i in range(len(found))]
         return [
-            [self._by_revision[r] for r in s.revision_ids]
-            or [self._by_id[v] for v in s.variant_ids]
-            for s in action_sets
+            variant if variant.is_default == default else replace(variant, is_default=default)
+            for variant, default in zip(found, then, strict=True)
         ]

@@ -54,7 +54,8 @@ def add(
 ) -> str | None:
     """Record that a visitor is a member; return the member it is, None if that was known.
 
-    Raises InvalidInput if it is another member already, or would be its own.
+    Raises InvalidInput if it is another member already, or would be its own, and for an id that was
+    another merge's.
     """
     known = members_of(connection, [visitor, member])
     member = known.get(member, member)
@@ -65,6 +66,11 @@ def add(
             return None
         raise InvalidInput(
             "visitor_id belongs to another member already; use a new one after signing out"
+        )
+    used = sa.select(merges.c.event_id).where(merges.c.event_id == event_id)
+    if connection.execute(used).first() is not None:
+        raise InvalidInput(
+            "event_id was another visitor's merge; give each event an id of its own, such as a UUID"
         )
     connection.execute(
         sa.update(merges).where(merges.c.member_id == visitor).values(member_id=member)

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import Connection, upsert_adding
 from artwork_bandit.store.rollups import BUCKETS, IMPORTED
 from artwork_bandit.store.tables import (
@@ -126,7 +127,7 @@ def _keys(table: sa.Table, keys: tuple[str, ...], length: int) -> list[sa.Column
     for name in keys:
         match name:
             case "day" | "hour":
-                value: Any = sa.type_coerce(table.c.occurred_at, sa.BigInteger) // length
+                value: Any = floored(table.c.occurred_at, length)
             case "bucket":
                 value = rewards.c.member_bucket % BUCKETS
             case "model_version":

@@ -2,14 +2,12 @@
 
 A unit is the first rendered decision of a (member, title, slot, period); later decisions of the
 period are continuations, settled without a row. Assumed impressions (confirm `server`) are units of
-their own. An event counts for a unit if it is about the same member, title and slot and happened
-from the impression to the window's end, whatever was shown meanwhile; one that names a decision of
-the unit's own period counts also if the client's clock put it before the impression. Events that
-name no decision of their sender's are joined to what they followed first (`store.attribution`).
+their own. Which events count for a unit, `store.counting` says; those that name no decision of
+their sender's are joined to what they followed first (`store.attribution`).
 
 The window closes that long after the impression was *received*, so that a device that was offline
-can still tell what followed. What comes later still is stored and counts for nothing: `late`, if it
-names the decision.
+can still tell what followed; a later one of the unit waits for it. What comes later still is stored
+and counts for nothing: `late`, if it names the decision.
 
 Each batch is one transaction that inserts rewards, adds to the roll-ups and marks impressions
 settled, so a kill at any point neither loses nor doubles a row. Joiners take turns.
@@ -28,7 +26,8 @@ import sqlalchemy as sa
 from artwork_bandit.domain import Context, EventType, member_bucket
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots import windows as windows_of_slots
-from artwork_bandit.store import attribution, rollups
+from artwork_bandit.store import attribution, counting, rollups
+from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import (
     Connection,
     Store,
@@ -57,7 +56,7 @@ _COPIED = (
 
 def join(
     store: Store, slot: Slot, window: dt.timedelta, now: dt.datetime,
-    windows: attribution.Windows | None = None,
+    windows: counting.Windows | None = None,
 ) -> int:  # fmt: skip
     """Settle all impressions of a slot whose window has closed; return how many units they gave.
 
@@ -113,7 +112,7 @@ def latest_of_title(
     until: dt.datetime | None, limit: int,
 ) -> list[SettledUnit]:  # fmt: skip
     """Return a title's latest confirmed units in [since, until), the newest first."""
-    day = sa.type_coerce(rewards.c.occurred_at, sa.BigInteger) // _DAY
+    day = floored(rewards.c.occurred_at, _DAY)
     columns = [rewards.c[name] for name in SettledUnit._fields[1:-1]]
     query = (
         sa.select(day, *columns, requests.c.context)
@@ -147,6 +146,12 @@ def of_decision(
 
 def _closed(slot: str, closed_before: dt.datetime, most: int) -> sa.Subquery:
     """Return a batch of impressions whose window has closed, the oldest."""
+    earlier = impressions.alias("earlier")
+    same = ("member_id", "title_id", "slot", "period", "confirm")
+    open_unit = sa.exists().where(
+        *(earlier.c[name] == impressions.c[name] for name in same), ~earlier.c.settled,
+        earlier.c.occurred_at <= impressions.c.occurred_at, earlier.c.received_at > closed_before,
+    )  # fmt: skip
     return (
         sa.select(impressions)
         .where(
@@ -155,6 +160,7 @@ def _closed(slot: str, closed_before: dt.datetime, most: int) -> sa.Subquery:
             impressions.c.occurred_at <= closed_before,
             # A device that was offline sends what followed with, or after, its impression.
             impressions.c.received_at <= closed_before,
+            ~open_unit,
         )
         .order_by(impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
         .limit(most)
@@ -167,18 +173,7 @@ def _outcomes(
 ) -> sa.Select[Any]:
     """Return the query: a batch of closed impressions, oldest first, with what followed."""
     shown = _closed(slot, closed_before, most)
-    start, happened = (
-        sa.type_coerce(column, sa.BigInteger)
-        for column in (shown.c.occurred_at, events.c.occurred_at)
-    )
-    followed = sa.and_(
-        events.c.member_id == shown.c.member_id,
-        events.c.title_id == shown.c.title_id,
-        events.c.type != EventType.IMPRESSION.value,
-        happened <= start + window // dt.timedelta(microseconds=1),
-        events.c.slot == shown.c.slot,
-        sa.or_(happened >= start, events.c.period == shown.c.period),
-    )
+    followed = counting.counts(shown, window // counting.MICROSECOND)
     counts = [
         sa.func.coalesce(sa.func.sum(sa.case((events.c.type == kind.value, 1), else_=0)), 0).label(
             name

@@ -1,9 +1,10 @@
 """The tables. Rows never leave this room: every function of `store` takes and gives values.
 
-Requests and events are append-only. A variant's content is immutable: a change is a new revision,
+Requests and events are append-only, but for what an event is found to have followed: then it is
+told to be of who was shown that. A variant's content is immutable: a change is a new revision,
 and action sets name revisions. `rewards` is derived, one row per unit of replay (the first
-rendered decision of a member, title, slot and period), and can be rebuilt. `rollups` and
-`cell_rollups` are sums of it, made in the same transaction; `summaries` is what follows from them.
+rendered decision of a member, title, slot and period). `rollups` and `cell_rollups` are sums of
+it, made in the same transaction; `summaries` is what follows from them.
 """
 
 from __future__ import annotations

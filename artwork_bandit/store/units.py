@@ -14,12 +14,12 @@ from artwork_bandit.store.tables import rewards
 Unit = tuple[str, str, str, int, str]
 """Member, title, slot, period, and who confirmed: assumed impressions are units of their own."""
 UNITS_AT_ONCE = 50
-_UNIT = ("member_id", "title_id", "slot", "period", "confirm")
+UNIT = ("member_id", "title_id", "slot", "period", "confirm")
 
 
 def settled_units(connection: Connection, units: Iterable[Unit]) -> dict[Unit, dt.datetime]:
     """Return those of the units that have a row, each with its first impression."""
-    columns = [getattr(rewards.c, name) for name in (*_UNIT, "occurred_at")]
+    columns = [getattr(rewards.c, name) for name in (*UNIT, "occurred_at")]
     ordered = sorted(units)
     found: dict[Unit, dt.datetime] = {}
     for start in range(0, len(ordered), UNITS_AT_ONCE):
@@ -43,7 +43,7 @@ def decision_of(connection: Connection, unit: Unit) -> tuple[str, int] | None:
 
 
 def _is(unit: Unit) -> list[sa.ColumnElement[bool]]:
-    return [getattr(rewards.c, name) == part for name, part in zip(_UNIT, unit, strict=True)]
+    return [getattr(rewards.c, name) == part for name, part in zip(UNIT, unit, strict=True)]
 
 
 def unit_of(row: Any) -> Unit:

@@ -8,13 +8,13 @@ asked of the events themselves, of the last `DERIVED` unless somebody says since
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from artwork_bandit.domain import Event, EventType
+from artwork_bandit.store import counting
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import event_of
 from artwork_bandit.store.tables import events, impressions, rewards
@@ -29,14 +29,15 @@ REASONS = frozenset({
 })  # fmt: skip
 """Why an event counts for nothing."""
 DERIVED = dt.timedelta(days=7)
-_MICROSECOND = dt.timedelta(microseconds=1)
+_MISSED = events.c.unjoined.in_(("late", OUTSIDE))
+"""The unit that an event names was settled before it came."""
 
 
 class Asked(NamedTuple):
     """When somebody asks, and how long after an impression of each slot what follows counts."""
 
     now: dt.datetime
-    windows: Mapping[str, dt.timedelta]
+    windows: counting.Windows
 
     @property
     def open_since(self) -> dt.datetime:
@@ -89,8 +90,11 @@ def _parts(
     stored = [*client, *within, events.c.unjoined.is_not(None)]
     if asked is None:
         return [(events.c.unjoined, stored)]
-    # Another's unit may have counted it.
-    stored.append((events.c.unjoined != "fallback") | ~_counted(asked.windows))
+    # Another's unit may have counted it, before or after the one that it names.
+    others = rewards.c.period != events.c.period, rewards.c.settled_at >= events.c.received_at
+    of_others = counting.counted(asked.windows, *others)
+    fallback = events.c.unjoined == "fallback"
+    stored += [~fallback | ~counting.counted(asked.windows), ~_MISSED | ~of_others]
     if since is None:
         within = [events.c.occurred_at >= min(until or asked.now, asked.now) - DERIVED]
     shown = sa.exists().where(
@@ -100,7 +104,7 @@ def _parts(
     derived = [
         *client, *within, events.c.unjoined.is_(None), events.c.slot.is_not(None),
         events.c.type != EventType.IMPRESSION.value, events.c.occurred_at < asked.open_since,
-        ~_pending(events.c.slot), ~_counted(asked.windows),
+        ~_pending(events.c.slot), ~counting.counted(asked.windows),
     ]  # fmt: skip
     return [(_stored_reason(asked), stored), (_case(shown, OUTSIDE, NOT_SHOWN), derived)]
 
@@ -125,18 +129,4 @@ def _pending(slot: sa.ColumnElement[Any] | None) -> sa.ColumnElement[bool]:
     return sa.exists().where(
         impressions.c.member_id == events.c.member_id,
         impressions.c.title_id == events.c.title_id, same, ~impressions.c.settled,
-    )  # fmt: skip
-
-
-def _counted(windows: Mapping[str, dt.timedelta]) -> sa.ColumnElement[bool]:
-    """Return whether an event counted for a unit, as `store.rewards` joins them."""
-    happened, shown = (
-        sa.type_coerce(table.c.occurred_at, sa.BigInteger) for table in (events, rewards)
-    )
-    lengths = {slot: window // _MICROSECOND for slot, window in windows.items()}
-    return sa.exists().where(
-        rewards.c.member_id == events.c.member_id, rewards.c.title_id == events.c.title_id,
-        rewards.c.slot == events.c.slot,
-        happened <= shown + sa.case(lengths, value=rewards.c.slot, else_=0),
-        sa.or_(happened >= shown, rewards.c.period == events.c.period),
     )  # fmt: skip

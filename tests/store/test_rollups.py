@@ -20,6 +20,7 @@ from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.log_import import import_log
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
+from artwork_bandit.policies.block import Actions
 from artwork_bandit.policies.policy import Fixed
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
@@ -171,6 +172,46 @@ def test_sums_of_the_release_before_are_mended_and_what_follows_is_made_again(
     with store.read() as connection:
         assert resumming.wrong(connection) == 0
         assert "t1" in summaries.stale(connection, "artwork", 10)
+
+
+def test_days_before_1970_are_the_same_made_again(
+    simulation: Simulation, store: Store, tmp_path: Path
+) -> None:
+    simulation.visits(60)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, simulation.later())
+    path = tmp_path / "log.parquet"
+    (block,) = replay.blocks(store, Window())
+    names = [np.array([f"{x}{i}" for i in range(len(block))], object) for x in "dm"]
+    long_ago = -1 - np.arange(len(block), dtype=np.int64) * 3_000_000_000
+    old = replace(block, decision_ids=names[0], member_ids=names[1], occurred_at=long_ago)
+    parquet.write(path, [old])
+    import_log(store, path, simulation.settings, simulation.later(), dry_run=False)
+    with store.read() as connection:
+        assert resumming.wrong(connection) == 0
+    simulation.service.close()
+
+
+def test_the_baseline_is_the_default_that_there_was(simulation: Simulation, store: Store) -> None:
+    """Whoever makes another variant the default changes nothing of the past."""
+    simulation.visits(60)
+    join_rewards(store, SLOTS["artwork"], simulation.settings, simulation.later())
+
+    def chosen() -> list[float]:
+        source = ReplaySource.of(store, None, "artwork")
+        (block,) = source.blocks()
+        return Actions.of(block, source.lookup).pmf(Fixed(), block).tolist()
+
+    before = chosen()
+    with store.write() as connection:
+        for variant in catalog.list_variants(connection, "t1", "artwork"):
+            other = variant.variant_id == "t1-a2"
+            changed = replace(variant, is_default=other)
+            catalog.put_variants(connection, [changed], simulation.later())
+        assert [
+            v.variant_id for v in catalog.list_variants(connection, "t1", "artwork") if v.is_default
+        ] == ["t1-a2"]
+    assert chosen() == before
+    simulation.service.close()
 
 
 def test_making_them_again_while_rewards_are_joined_loses_and_doubles_none(
