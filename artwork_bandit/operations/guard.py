@@ -47,8 +47,11 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     """Roll the slot's live model back if its cell is surely below the baseline or the explore cell:
     to the one before it that is no older than the last change that models know of, if there is one.
 
-    Returns the reason, which the registry keeps, or None.
+    Returns the reason, which the registry keeps, or None. Cells are compared by quality plays:
+    where the rule in force pays for something else, what does as it asks may have fewer, and stays.
     """
+    if not slot.reward.pays_quality:
+        return None
     # Counting takes longer than serving waits to write.
     with store.read() as connection:
         live = registry.live(connection, slot.name)
@@ -79,9 +82,12 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     """Make the slot's challenger the live model if its cell is surely above what is live, or end
     its challenge if it is surely below.
 
-    One that somebody has named is theirs to end, and one that learned another rule's rewards goes
-    live by hand only. Returns the reason, which the registry keeps, or None.
+    One that somebody has named is theirs to end, and one that learned another rule's rewards, or
+    under a rule that does not pay for quality plays first, goes live by hand only. Returns the
+    reason, which the registry keeps, or None.
     """
+    if not slot.reward.pays_quality:
+        return None
     with store.read() as connection:
         challenge = registry.challenged_since(connection, slot.name)
         if challenge is None:

@@ -13,6 +13,7 @@ from artwork_bandit.domain import CellShare, stable_hash
 from artwork_bandit.errors import InvalidInput
 
 BUCKETS = 10_000
+ROUNDING = 1e-6
 CELLS = ("explore", "baseline", "live", "challenger")
 DEFAULT_SHARES: Mapping[str, float] = {"explore": 0.1, "baseline": 0.05, "live": 0.85}
 
@@ -46,6 +47,8 @@ def reallocate(current: Sequence[CellShare], shares: Mapping[str, float]) -> tup
     counts = {name: round(share * BUCKETS) for name, share in shares.items()} if in_range else {}
     if sum(counts.values()) != BUCKETS:
         raise InvalidInput(f"cell shares are {dict(shares)}; each must be in [0, 1], the sum 1")
+    if any(abs(share * BUCKETS - counts[name]) > ROUNDING for name, share in shares.items()):
+        raise InvalidInput(f"cell shares are {dict(shares)}; each must be a multiple of 0.0001")
     owner: list[str | None] = [None] * BUCKETS
     kept = dict.fromkeys(CELLS, 0)
     for cell in current:

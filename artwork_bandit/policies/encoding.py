@@ -108,9 +108,15 @@ class ContextEncoder(msgspec.Struct, frozen=True):
 
     def with_products(self, products: Sequence[str]) -> ContextEncoder:
         """Return an encoder with the products of pairs of fields, such as `device*genre`: each
-        column of the one times each of the other becomes a column."""
+        column of the one times each of the other becomes a column. Raises InvalidInput if these
+        are too many."""
         pairs = [pair for product in products for pair in _pairs(self.columns, product)]
-        return msgspec.structs.replace(self, products=pairs[:MOST_PRODUCTS])
+        if len(pairs) > MOST_PRODUCTS:
+            raise InvalidInput(
+                f"context_products ({', '.join(products)}) make {len(pairs):,} columns of this "
+                f"log's values, of at most {MOST_PRODUCTS:,}: name fewer, or fields of fewer values"
+            )
+        return msgspec.structs.replace(self, products=pairs)
 
     @property
     def factors(self) -> list[int]:
@@ -347,5 +353,5 @@ def _pairs(columns: list[str], product: str) -> list[tuple[int, int]]:
         (i, j)
         for i, first in enumerate(kinds)
         for j, second in enumerate(kinds)
-        if first == left and second == right and i != j
+        if first == left and second == right and (i < j if left == right else i != j)
     ]

@@ -29,6 +29,8 @@ KINDS = ("emphasised", "tagged", "title's")
 """Of emphasis; see `emphasis`."""
 CONSTANT = ""
 """The token 0."""
+MOST_LEFT = 2
+"""Times the tokens of all rows that a table may hold, those of rows that were replaced included."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,13 +69,13 @@ class FeatureTable:
         all_starts = np.concatenate([self.starts, start[len(rows) :]])
         replaced = np.fromiter(rows, np.int64, len(rows))
         all_sizes[replaced], all_starts[replaced] = size[: len(rows)], start[: len(rows)]
-        return FeatureTable(
-            self.numbers,
-            all_starts,
-            all_sizes,
-            np.concatenate([self.tokens, np.array(tokens, np.int64)]),
-            np.concatenate([self.weights, np.array(weights, np.float64)]),
-        )
+        all_tokens = np.concatenate([self.tokens, np.array(tokens, np.int64)])
+        all_weights = np.concatenate([self.weights, np.array(weights, np.float64)])
+        if len(all_tokens) > MOST_LEFT * all_sizes.sum():  # what was replaced is in nobody's row
+            kept = ranges(all_starts, all_sizes)
+            all_tokens, all_weights = all_tokens[kept], all_weights[kept]
+            all_starts = np.cumsum(all_sizes) - all_sizes
+        return FeatureTable(self.numbers, all_starts, all_sizes, all_tokens, all_weights)
 
     def flat(self, rows: Ints) -> tuple[Ints, Ints]:
         """Return (positions of the rows' tokens, where each row begins among them)."""

@@ -9,6 +9,7 @@ must still be safe without this: a leader that lost its connection learns of it 
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ import sqlalchemy as sa
 from artwork_bandit.domain import stable_hash
 from artwork_bandit.store import host_lock
 from artwork_bandit.store.engine import Store
+
+log = logging.getLogger(__name__)
 
 
 class Leader:
@@ -48,7 +51,11 @@ class Leader:
     def _take(self) -> bool:
         if self._store.dialect == "sqlite":
             path = f"{self._store.engine.url.database}-{self._work}"
-            return self._held.enter_context(host_lock.held(path, wait=False))
+            try:
+                return self._held.enter_context(host_lock.held(path, wait=False))
+            except OSError as error:
+                log.warning("no_lead", extra={"work": self._work, "error": str(error)})
+                return False
         try:
             opened = self._store.engine.connect()
             self._held.callback(_forget, opened, opened.connection.driver_connection)

@@ -181,7 +181,7 @@ def _stack(connection: Connection, slot: str) -> list[int | None]:
             stack.pop()
             while len(stack) > 1 and stack[-1] != version:  # more than one was let go of
                 stack.pop()
-        else:
+        if version != stack[-1]:  # one that is promoted twice stands on what was before
             stack.append(version)
     return stack
 
@@ -233,8 +233,8 @@ def live(connection: Connection, slot: str) -> ModelRecord | None:
 def live_before(connection: Connection, slot: str) -> list[ModelRecord]:
     """Return the models that were live before the one that is, the latest first; without those
     that were gone back from."""
-    before = reversed(_stack(connection, slot)[:-1])
-    versions = dict.fromkeys(version for version in before if version is not None)
+    *before, now = _stack(connection, slot) or [None]
+    versions = dict.fromkeys(v for v in reversed(before) if v is not None and v != now)
     return [get(connection, version) for version in versions]
 
 

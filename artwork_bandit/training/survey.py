@@ -268,15 +268,15 @@ class Survey:
         own = len(self.variant_numbers) * (1 + len(self.contexts.factors)) + len(self.doubtful)
         return context * variant + own + len(self.title_numbers)
 
-    def since(self, rows: int) -> int:
-        """Return the microsecond from which on there are at least so many rows, if there are, by
-        whole hours."""
+    def since(self, rows: int) -> int | None:
+        """Return the microsecond from which on there are at least so many rows, by whole hours;
+        None if there are not."""
         ordered = sorted(self.hours.items(), reverse=True)
         for hour, n in ordered:
             rows -= n
             if rows <= 0:
                 return hour * HOUR
-        return 0
+        return None
 
     def rows_since(self, changed_at: int | None) -> int:
         """Return the rows that could teach since a change, to the hour."""

@@ -28,6 +28,7 @@ from artwork_bandit.operations.worker import Worker
 from artwork_bandit.policies import bundle
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
+from artwork_bandit.slots.slot import CLICKS, GRADED
 from artwork_bandit.store import aggregates, cells, changes, registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
@@ -35,6 +36,14 @@ from artwork_bandit.store.tables import models
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
+
+
+def test_what_pays_for_quality_plays_first_is_known_by_its_rule() -> None:
+    assert ARTWORK.reward.pays_quality
+    assert GRADED.pays_quality
+    assert not CLICKS.pays_quality
+    watched = replace(ARTWORK.reward, version="ours-1", watched=3600.0, bounds=(0.0, 3600.0))
+    assert not watched.pays_quality
 
 
 def worst_of(simulation: Simulation, version: int) -> int:
@@ -75,6 +84,8 @@ def test_a_model_worse_than_the_baseline_is_demoted(
     for _ in range(10):
         simulation.visits(250)
         join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+        # Cells are compared by quality plays, for which that rule does not pay.
+        assert demote_if_worse(store, ARTWORK.under(CLICKS), simulation.later()) is None
         if reason := demote_if_worse(store, ARTWORK, simulation.later()):
             break
     assert reason is not None
@@ -281,7 +292,6 @@ def test_while_no_model_is_live_the_challenger_is_compared_with_uniform_choice(
     good, bad = two_models(simulation)
     tried(simulation, live=good, challenger=bad)
     with store.write() as connection:
-        registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
         registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
     assert serve(store) == (None, bad)
     simulation.service.state.refresh()

@@ -239,7 +239,7 @@ def test_several_processes_read_a_log_in_files_and_make_the_same_model(
     monkeypatch.setattr(cluster, "LARGE", 500)
     hashes = []
     for processes in (1, 2):
-        monkeypatch.setattr(retraining, "processes", lambda _, n=processes: n)
+        monkeypatch.setattr(retraining, "reading_processes", lambda _, n=processes: n)
         version = retrain(store, ARTWORK, settings, simulation.later(), log=files).version
         with store.read() as connection:
             hashes.append(registry.get(connection, version).sha256)

@@ -28,7 +28,7 @@ from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import events as event_store
-from artwork_bandit.store import parquet, registry, replay, reports
+from artwork_bandit.store import host_lock, parquet, registry, replay, reports
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.leader import Leader
 from artwork_bandit.store.spool import Entry, Spool
@@ -61,6 +61,24 @@ def test_one_leads_until_it_ends(store: Store, database_url: str) -> None:
     assert not first.lead()
     second.close()
     other.close()
+
+
+def test_who_cannot_lock_does_not_lead_and_tries_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if store.dialect != "sqlite":
+        pytest.skip("there is no file to lock")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("no descriptor is left")
+
+    leader = Leader(store, "worker")
+    with monkeypatch.context() as patched:
+        patched.setattr(host_lock, "held", refused)
+        assert not leader.lead()
+    assert "no_lead" in caplog.text
+    assert leader.lead()
+    leader.close()
 
 
 def test_a_leader_whose_connection_was_lost_knows_it(store: Store, database_url: str) -> None:

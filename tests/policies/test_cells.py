@@ -33,8 +33,12 @@ def test_members_fall_into_cells_by_share() -> None:
 
 
 @pytest.mark.parametrize(
-    "shares", [{"explore": 0.5}, {"explore": 1.5, "live": -0.5}, {"wrong": 1.0}]
-)
+    "shares",
+    [
+        {"explore": 0.5}, {"explore": 1.5, "live": -0.5}, {"wrong": 1.0},
+        {"explore": 0.00004, "live": 0.99996}, {"explore": 0.12345, "live": 0.87655},
+    ],
+)  # fmt: skip
 def test_impossible_shares_are_refused(shares: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):
         reallocate((), shares)

@@ -109,6 +109,27 @@ def test_a_table_changed_row_by_row_is_the_table_made_at_once() -> None:
     assert encoder.encode(changed).tolist() == encoder.encode(FeatureTable.of(whole)).tolist()
 
 
+def test_a_table_forgets_the_rows_that_were_replaced() -> None:
+    table = FeatureTable.of([variant({"genre": "a", "faces": i}) for i in range(3)])
+    for i in range(50):
+        table = table.changed({i % 3: variant({"genre": "a", "faces": i, "tone": "dark"})}, [])
+        assert len(table.tokens) == len(table.weights) <= 2 * table.sizes.sum()
+    rows = [variant({"genre": "a", "faces": i, "tone": "dark"}) for i in (48, 49, 47)]
+    encoder = VariantEncoder.learn(rows)
+    assert encoder.encode(table).tolist() == encoder.encode(FeatureTable.of(rows)).tolist()
+
+
+def test_products_of_too_many_columns_are_refused_and_pairs_of_one_field_come_once() -> None:
+    genres = {f"g{i}": 1.0 for i in range(50)}
+    encoder = ContextEncoder.learn([Context(genres=genres)])
+    with pytest.raises(InvalidInput, match="make 1,225 columns"):
+        encoder.with_products(["genre*genre"])
+    few = ContextEncoder.learn([Context(genres={"a": 1.0, "b": 1.0, "c": 1.0})])
+    assert few.with_products(["genre*genre"]).columns[3:] == [
+        "genre:a*genre:b", "genre:a*genre:c", "genre:b*genre:c",
+    ]  # fmt: skip
+
+
 def test_products_of_context_fields_are_columns() -> None:
     contexts = [Context(device="tv", genres={"a": 9.0}), Context(device="web", genres={"b": 2.0})]
     encoder = ContextEncoder.learn(contexts).with_products(["device*genre"])

@@ -344,6 +344,18 @@ def test_titles_levels_are_shrunken_logits() -> None:
     assert base_logits(np.array([0]), np.array([0.0]))[0] < -6
 
 
+def test_priors_are_chosen_on_a_log_from_before_1970_as_on_any_other() -> None:
+    block = log(600)
+    old = replace(block, occurred_at=block.occurred_at - microseconds(NOW) - 10**12)
+    chosen = [
+        train.train(InMemory([each]), lookup, ARTWORK, train.Settings()).tuned
+        for each in (block, old)
+    ]
+    assert chosen[0] is not None
+    assert chosen[0].priors == chosen[1].priors
+    assert chosen[0].rows == chosen[1].rows
+
+
 def test_recent_rows_weigh_more() -> None:
     old, new = log(1_500, liking=3.0), log(1_500, seed=2, liking=-3.0)
     new = replace(new, occurred_at=new.occurred_at + microseconds(NOW) // 100)
