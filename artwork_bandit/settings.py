@@ -21,6 +21,10 @@ PREFIX = "ARTWORK_BANDIT_"
 NEAR = 0.85
 """Likeness of names from which on one is taken for the other, mistyped; other variables of such a
 beginning may be anybody's."""
+OPTIONS = {"database": "database_url", "config_file": "config", "log": "log_level"}
+"""What variables may be called after a command's options -> what they are called."""
+LIVE = "live"
+HOMEPAGES = ("preview", LIVE)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -49,6 +53,9 @@ class Settings:
     user_header: str = ""
     """Header in which a proxy says who asks, for the audit trail of the pages; empty lets people
     type their name."""
+    demo_homepage: str = "preview"
+    """What the page `/demo` does: `preview` logs and reports nothing; `live` does all that a real
+    homepage does, for members of this database, as the `demo` command's own."""
     decision_key: str = ""
     """Secret that signs decision ids; empty uses the one kept in the database."""
     profile_half_life_days: float = 90.0
@@ -100,10 +107,9 @@ class Settings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidInput(f"setting {name} is {value}; it must be from {low} to {high}")
-        if self.log_level not in LOG_LEVELS:
-            raise InvalidInput(
-                f"setting log_level is {self.log_level!r}; it must be of {LOG_LEVELS}"
-            )
+        for name, known in (("log_level", LOG_LEVELS), ("demo_homepage", HOMEPAGES)):
+            if (value := getattr(self, name)) not in known:
+                raise InvalidInput(f"setting {name} is {value!r}; it must be of {known}")
 
 
 def load(
@@ -168,14 +174,21 @@ def _read_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
 
 def _meant(name: str, kinds: Mapping[str, Any]) -> str | None:
     """Return the setting that somebody meant who wrote another name much like it."""
-    near = [] if name in kinds else difflib.get_close_matches(name, kinds, 1, NEAR)
+    if name in kinds:
+        return None
+    if name in OPTIONS:
+        return OPTIONS[name]
+    near = difflib.get_close_matches(name, kinds, 1, NEAR)
     return near[0] if near else None
 
 
 def _convert(name: str, value: Any, kind: type, source: str) -> Any:
     try:
-        return kind(value)
-    except (TypeError, ValueError) as error:
+        found = kind(value)
+        if not isinstance(value, str) and (isinstance(value, bool) or found != value):
+            raise ValueError("it would be taken for another")
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(
             f"setting {name} from {source} is {value!r}; it must be a {kind.__name__}"
         ) from error
+    return found

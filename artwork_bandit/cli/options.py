@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,7 +119,14 @@ def editor_at(connection: Connection) -> Editor:
     """Return whoever types the command, for the record of changes."""
     from artwork_bandit.operations.editing import Editor
 
-    return Editor(connection=connection, author=f"{getpass.getuser()}, command line", now=utc_now())
+    return Editor(connection=connection, author=f"{_user()}, command line", now=utc_now())
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has a number, and need not have a name
+        return f"user {os.getuid()}"
 
 
 def utc_now() -> dt.datetime:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from artwork_bandit.domain import ReplayBlock, microseconds
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import BrokenModel, InvalidInput
 from artwork_bandit.evaluation.health import event_checks, imported_checks
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
@@ -99,7 +99,10 @@ def communities_of(store: Store, slot: str) -> Communities:
     """Return the communities that the slot's newest model with any has learned."""
     with store.read() as connection:
         for record in registry.list_all(connection, slot):
-            encoder = registry.load(connection, record.version).model.context_encoder
+            try:
+                encoder = registry.load(connection, record.version).model.context_encoder
+            except BrokenModel:
+                continue
             if (found := Communities.of(encoder)) is not None:
                 return found
     raise InvalidInput("no model has learned communities yet: `train` one on more members")

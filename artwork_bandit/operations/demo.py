@@ -32,7 +32,7 @@ from artwork_bandit.operations.history_import import import_history
 from artwork_bandit.operations.imports import Changes
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.operations.visitor import Visitor
-from artwork_bandit.settings import Settings
+from artwork_bandit.settings import LIVE, Settings
 from artwork_bandit.store import cells, migrate
 from artwork_bandit.store.engine import Store
 
@@ -79,6 +79,7 @@ def run(*, once: bool, folder: Path | None, port: int | None, seed: int) -> bool
             port=free_port(8800) if port is None else port,
             attribution_window_seconds=2.0,
             period_seconds=600.0,
+            demo_homepage=LIVE,
         )
         store = Store(chosen.database_url)
         stack.callback(store.close)

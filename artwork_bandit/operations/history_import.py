@@ -7,7 +7,9 @@ import csv
 import datetime as dt
 import gzip
 import itertools
+import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -158,24 +160,28 @@ def read_movielens(folder: Path, now: dt.datetime) -> tuple[list[Title], Iterato
     A rating of 3 or more is a film seen to the end, 2 or less one abandoned after a tenth, between
     them half. Ratings are decades old: each member's history is moved in time so that it ends now.
     """
-    titles = [
-        Title(
-            title_id=f"ml-{row['movieId']}",
-            name=_YEAR.sub("", row["title"]).strip() or row["title"],
-            genres=tuple(g for g in row["genres"].split("|") if g != "(no genres listed)"),
-            kind="movie",
-            release_year=int(year[1]) if (year := _YEAR.search(row["title"])) else None,
-            duration_seconds=MOVIELENS_MINUTES * 60,
-        )
-        for row in _csv(_one_of(folder, "movies.csv"))
-    ]  # fmt: skip
+    with _movielens(path := _one_of(folder, "movies.csv")):
+        titles = [
+            Title(
+                title_id=f"ml-{row['movieId']}",
+                name=_YEAR.sub("", row["title"]).strip() or row["title"],
+                genres=tuple(g for g in row["genres"].split("|") if g != "(no genres listed)"),
+                kind="movie",
+                release_year=int(year[1]) if (year := _YEAR.search(row["title"])) else None,
+                duration_seconds=MOVIELENS_MINUTES * 60,
+            )
+            for row in _csv(path)
+        ]  # fmt: skip
     return titles, _movielens_events(_one_of(folder, "ratings.csv"), now)
 
 
 def _movielens_events(path: Path, now: dt.datetime) -> Iterator[Event]:
     last: dict[str, int] = {}  # read twice: tens of millions of ratings need not be kept
-    for row in _csv(path):
-        last[row["userId"]] = max(last.get(row["userId"], 0), int(row["timestamp"]))
+    with _movielens(path):
+        for row in _csv(path):
+            if not math.isfinite(float(row["rating"])) or not row["movieId"]:
+                raise ValueError(f"{row['rating']} for {row['movieId']!r}")
+            last[row["userId"]] = max(last.get(row["userId"], 0), int(row["timestamp"]))
     for row in _csv(path):
         rating, age = float(row["rating"]), last[row["userId"]] - int(row["timestamp"])
         share = 1.0 if rating >= 3 else 0.1 if rating <= 2 else 0.5
@@ -231,8 +237,21 @@ def _csv(path: Path) -> Iterator[dict[str, str]]:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
             yield from csv.DictReader(file)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _movielens(path: Path) -> Iterator[None]:
+    """Say in words that a file is none of MovieLens."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InvalidInput(
+            f"{path} is no file of MovieLens: every line of movies.csv has movieId, title and "
+            "genres, of ratings.csv userId, movieId, rating and timestamp "
+            f"({type(error).__name__}: {error})"
+        ) from error
 
 
 def _one_of(folder: Path, name: str) -> Path:

@@ -11,6 +11,7 @@ is a line in `Rung`: whatever fails behind it, the client gets an answer.
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -121,7 +122,7 @@ class Service:
             windows(settings.attribution_window_seconds), settings.write_seconds,
         )  # fmt: skip
         self._profiles = (Bounded("profile reader"), Held(store))
-        self._checker = Bounded("readiness")
+        self._checker, self._checking = Bounded("readiness"), threading.Lock()
         self._chooser: Batcher[Asking, Chosen] = Batcher(
             "chooser", self._choose, lambda asked: len(asked.question.title_ids), TITLES_AT_ONCE,
             settings.queue_titles,
@@ -179,7 +180,12 @@ class Service:
     def check_database(self, check: Callable[[Store], None]) -> None:
         """Make a check of the database; raises StoreUnavailable if it takes too long, too."""
         self.require_database()
-        self._checker.call(lambda: check(self.store), CHECK_SECONDS)
+        if not self._checking.acquire(timeout=CHECK_SECONDS):  # several may ask at once
+            raise StoreUnavailable("others still wait for the database")
+        try:
+            self._checker.call(lambda: check(self.store), CHECK_SECONDS)
+        finally:
+            self._checking.release()
 
     def require_room(self) -> None:
         """Raise Overloaded if too much waits already."""

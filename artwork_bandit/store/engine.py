@@ -26,6 +26,13 @@ SNAPSHOT = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 BUSY_SECONDS = 30.0
 """How long a SQLite writer waits for another process's transaction."""
 CONNECT_SECONDS = 5
+ALIVE = {
+    "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}  # fmt: skip
+"""Of a PostgreSQL connection: a server that vanished without a word is found out within some ten
+seconds, where the system's own keepalives take hours. The other host's system answers them, however
+long a statement takes."""
 SQL_VARIABLES = 500
 """Most values in one IN list; SQLite's own limit is far higher, its planner is happier here."""
 
@@ -308,7 +315,7 @@ def _engine(database_url: str) -> sa.Engine:
                 pool_pre_ping=True,
                 pool_size=16,
                 pool_timeout=BUSY_SECONDS,
-                connect_args={"connect_timeout": CONNECT_SECONDS},
+                connect_args={"connect_timeout": CONNECT_SECONDS} | ALIVE,
             )
             sa.event.listen(engine, "connect", _prepare_postgresql)
             return engine

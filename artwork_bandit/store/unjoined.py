@@ -29,6 +29,7 @@ REASONS = frozenset({
 })  # fmt: skip
 """Why an event counts for nothing."""
 DERIVED = dt.timedelta(days=7)
+FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
 _MISSED = events.c.unjoined.in_(("late", OUTSIDE))
 """The unit that an event names was settled before it came."""
 
@@ -96,7 +97,8 @@ def _parts(
     fallback = events.c.unjoined == "fallback"
     stored += [~fallback | ~counting.counted(asked.windows), ~_MISSED | ~of_others]
     if since is None:
-        within = [events.c.occurred_at >= min(until or asked.now, asked.now) - DERIVED]
+        newest = max(min(until or asked.now, asked.now), FIRST + DERIVED)
+        within = [events.c.occurred_at >= newest - DERIVED]
     shown = sa.exists().where(
         impressions.c.request_id == events.c.request_id,
         impressions.c.position == events.c.position,

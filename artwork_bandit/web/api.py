@@ -287,22 +287,28 @@ def livez() -> Response:
 @api.get("/readyz")
 def readyz() -> Response:
     """Ready means that choices can be answered and logged, be it in the spool: a server that is
-    taken away because the database is down makes that outage everybody's."""
+    taken away because the database is down makes that outage everybody's. Without a spool it can,
+    as long as the database is there."""
     here = service()
     without: list[str] = []
+    waiting: int | None
     try:
         here.check_database(require_current)
     except InvalidInput as error:
         return bodies.problem(503, "Not ready", str(error))
     except StoreUnavailable as error:
         without.append("database")
-        try:
-            here.spool.probe()
-        except StoreUnavailable:
-            return bodies.problem(503, "Not ready", str(error))
+        why = str(error)
+    try:
+        here.spool.probe()
+        waiting = here.spool.depth()
+    except StoreUnavailable:
+        if without:
+            return bodies.problem(503, "Not ready", why)
+        without.append("spool")
+        waiting = None
     without += [f"model:{slot}" for slot in here.state.broken]
     without += [f"challenger:{slot}" for slot in here.state.broken_challengers]
-    waiting = here.spool.depth() if here.spool.path.exists() else 0
     return bodies.write(
         {
             "status": "degraded" if without else "ready",

@@ -20,6 +20,7 @@ from artwork_bandit.comparison.variants import Comparison, is_running
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.domain import ActionSet, ModelRecord, Title, VariantStatus
 from artwork_bandit.policies import segments
+from artwork_bandit.settings import LIVE
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
     aggregates,
@@ -322,10 +323,11 @@ def history() -> str:
 @pages.get("/demo")
 def homepage() -> str:
     """A page as a member sees it, filled in by the browser."""
+    preview = service().settings.demo_homepage != LIVE
     with service().store.read() as connection:
         variants = catalog.list_variants(connection, slot="artwork")
         titles = catalog.list_titles(connection)
-        known = profiles.first(connection, MEMBERS_SHOWN)
+        known = {} if preview else profiles.first(connection, MEMBERS_SHOWN)
     active = {v.title_id for v in variants if v.status is VariantStatus.ACTIVE}
     by_genre: dict[str, list[Title]] = {}
     for each in titles:
@@ -338,7 +340,7 @@ def homepage() -> str:
     ]
     return render_template(
         "homepage.html", rows=[(genre, some[:TITLES_SHOWN]) for genre, some in rows],
-        members=[*members, ("a-new-visitor", [])], slot=None,
+        members=[*members, ("a-new-visitor", [])], slot=None, preview=preview,
     )  # fmt: skip
 
 

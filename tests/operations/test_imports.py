@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,11 @@ import pytest
 from artwork_bandit.domain import Context, Contexts
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.guard import demote_if_worse
-from artwork_bandit.operations.history_import import import_history, read_history
+from artwork_bandit.operations.history_import import (
+    import_history,
+    read_history,
+    read_movielens,
+)
 from artwork_bandit.operations.imports import Changes
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.log_import import import_log
@@ -99,6 +104,50 @@ def log_of(simulation: Simulation, path: Path) -> Path:
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     parquet.write(path, replay.blocks(store, Window()))
     return path
+
+
+def test_a_cell_that_no_database_can_keep_is_refused_before_the_first_row(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    block.cells[-1] = "li\0ve"
+    names = [np.array([f"{x}{i}" for i in range(len(block))], object) for x in "dm"]
+    parquet.write(path, [replace(block, decision_ids=names[0], member_ids=names[1])])
+    store = simulation.service.store
+    with store.read() as connection:
+        before = replay.count(connection, Window())
+    with pytest.raises(InvalidInput, match="cell"):
+        import_log(store, path, simulation.settings, simulation.later(), dry_run=False)
+    with store.read() as connection:
+        assert replay.count(connection, Window()) == before
+
+
+@pytest.mark.parametrize(
+    ("movies", "ratings"),
+    [
+        ("id,title,genres\n1,A,Comedy\n", "userId,movieId,rating,timestamp\n1,1,4,1\n"),
+        ("movieId,title,genres\n1,A\n", "userId,movieId,rating,timestamp\n1,1,4,1\n"),
+        ("movieId,title,genres\n1,A,Comedy\n", "userId,movieId,rating,timestamp\n1,1,4,x\n"),
+        ("movieId,title,genres\n1,A,Comedy\n", "userId,movieId,rating\n1,1,4\n"),
+        ("movieId,title,genres\n1,A,Comedy\n", "userId,movieId,rating,timestamp\n1,1,nan,1\n"),
+    ],
+)
+def test_files_that_are_not_of_movielens_are_refused_in_words(
+    tmp_path: Path, movies: str, ratings: str
+) -> None:
+    (tmp_path / "movies.csv").write_text(movies, "utf-8")
+    (tmp_path / "ratings.csv").write_text(ratings, "utf-8")
+    with pytest.raises(InvalidInput, match="is no file of MovieLens: every line of"):
+        list(read_movielens(tmp_path, NOW)[1])
+
+
+def test_a_file_that_was_cut_off_is_refused_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv.gz"
+    rows = f"m,t0,play,{NOW:%Y-%m-%dT%H:%M:%S}Z\n" * 1_000
+    path.write_bytes(gzip.compress((HEAD[len("event_id,") :] + rows).encode())[:100])
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        list(read_history(path, Changes()))
 
 
 def test_a_log_of_the_future_is_refused(simulation: Simulation, tmp_path: Path) -> None:

@@ -333,6 +333,19 @@ def test_comparison_member_and_health_endpoints(client: FlaskClient) -> None:
         assert client.get(path).status_code == 200
 
 
+def test_a_spool_that_cannot_be_used_is_told_and_takes_no_server_away(
+    client: FlaskClient, app: Flask
+) -> None:
+    path = app.extensions["artwork_bandit"].service.spool.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"garbage" * 1_000)
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.get_json()["without"]) == (200, ["spool"])
+    assert ready.get_json()["spool_entries"] is None
+    choices = {"member_id": "m", "title_ids": ["t0"]}
+    assert client.post("/v1/choices", json=choices).get_json()["choices"][0]["decision_id"]
+
+
 def test_a_pause_is_told_to_who_watches_the_server(client: FlaskClient, app: Flask) -> None:
     service = app.extensions["artwork_bandit"].service
 

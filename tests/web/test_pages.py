@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
@@ -18,9 +19,10 @@ from artwork_bandit.operations import catalog_import, demo_catalog, drawing
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.server_process import free_port, serving
 from artwork_bandit.operations.summing import sum_up
+from artwork_bandit.policies.profile import Sign
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import slot_named
-from artwork_bandit.store import registry
+from artwork_bandit.store import profiles, registry, tables
 from artwork_bandit.store.engine import Store
 from simulations.bench_pages import fill
 from tests.samples import NOW
@@ -43,8 +45,9 @@ def address(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("pages")
     shutil.copy(sqlite_template, folder / "pages.db")
     settings = Settings(
-        database_url=f"sqlite:///{folder}/pages.db", media_dir=str(folder), port=free_port(0)
-    )
+        database_url=f"sqlite:///{folder}/pages.db", media_dir=str(folder), port=free_port(0),
+        demo_homepage="live",
+    )  # fmt: skip
     store = Store(settings.database_url)
     titles, variants = demo_catalog.load(1)
     catalog_import.import_catalog(store, titles, variants, NOW, dry_run=False)
@@ -374,6 +377,45 @@ def test_the_demo_homepage_chooses_reports_and_explains(address: str, browser: B
     assert accepted() == before + 2  # a click and a play
     assert errors == []
     page.close()
+
+
+def test_the_demo_homepage_of_a_service_is_a_preview_and_leaves_nothing_behind(
+    store: Store, database_url: str, browser: Browser, tmp_path: Path
+) -> None:
+    titles, variants = demo_catalog.load(1)
+    catalog_import.import_catalog(store, titles, variants, NOW, dry_run=False)
+    liked = {"a-real-member": [Sign(moment=NOW, genres={"TV Horror": 1.0})]}
+    with store.write() as connection:
+        profiles.add(connection, liked, dt.timedelta(days=1))
+    settings = Settings(database_url=database_url, port=free_port(0))
+    page = browser.new_page(viewport={"width": 1280, "height": 700})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    with serving(settings, tmp_path / "server.log"):
+        page.goto(f"http://127.0.0.1:{settings.port}/demo")
+        expect(page.locator("#said")).to_contain_text("chosen")
+        assert "This is a preview" in page.locator("hgroup").inner_text()
+        assert "a-real-member" not in page.content()
+        first = page.locator("figure").first
+        shown = first.get_attribute("data-variant")
+        assert shown
+        first.locator(".play").click()
+        expect(page.locator("#said")).to_contain_text("nothing is reported")
+        first.locator(".ask").click()
+        page.wait_for_selector("dialog[open]")
+        said = page.locator("dialog").inner_text()
+        assert f"{shown} of " in said
+        assert "A preview: in no log." in said
+        page.keyboard.press("Escape")
+        page.locator("#member").fill("somebody")
+        page.locator("#member").press("Tab")
+        expect(page.locator("#said")).to_contain_text("chosen")
+        page.wait_for_timeout(1_500)  # what is on screen would have been reported by now
+    page.close()
+    assert errors == []
+    with store.read() as connection:
+        for table in (tables.requests, tables.impressions, tables.events):
+            assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 0
 
 
 def test_the_browser_module_survives_a_service_that_is_not_there(

@@ -5,10 +5,13 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.server_process import command, free_port, serving
 from artwork_bandit.policies.profile import GAINS
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import cells
+from artwork_bandit.store import cells, changes
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import events, impressions, profiles, requests
 from artwork_bandit.web import server
@@ -123,6 +126,44 @@ def test_changes_reach_a_running_server(store: Store, settings: Settings, tmp_pa
                 "cell"
             ]
         assert cell == "baseline"
+
+
+def test_a_server_is_ready_for_all_who_ask_at_once_and_believes_no_header_in_disguise(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    """Which a proxy that overwrites its own passes on: both have one name in WSGI."""
+    fill(store)
+    settings = replace(settings, user_header="X-Forwarded-User")
+
+    def asked(_: int) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=10)
+        with contextlib.closing(connection):
+            connection.request("GET", "/readyz")
+            return str(json.loads(connection.getresponse().read())["status"])
+
+    with serving(settings, tmp_path / "server.log"):
+        with ThreadPoolExecutor(6) as probers:
+            assert set(probers.map(asked, range(200))) == {"ready"}
+        for headers in (
+            {"X-Forwarded-User": "alice", "X_Forwarded_User": "the-boss"},
+            {"X_Forwarded_User": "the-boss", "X-Forwarded-User": "alice"},
+        ):
+            connection = http.client.HTTPConnection("127.0.0.1", settings.port, timeout=10)
+            body = json.dumps({"exploration_paused": headers["X-Forwarded-User"] == "alice"})
+            with contextlib.closing(connection):
+                connection.request("PATCH", "/v1/titles/t0", body, headers)
+                assert connection.getresponse().status == 200
+    with store.read() as connection:
+        assert {c.author for c in changes.latest(connection)} == {"alice"}
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 on this machine")
+def test_a_server_may_listen_where_only_ipv6_is() -> None:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        server._require_free("::1", 0)
+    told = pytest.raises(InvalidInput, match="choose another")
+    with socket.create_server(("127.0.0.1", 0)) as taken, told:
+        server._require_free("127.0.0.1", taken.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_refused(sqlite_url: str, tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ export class ArtworkBandit {
     addEventListener("pagehide", this.#hidden);
   }
 
-  async choose(titleIds, { slot = "artwork", context = {}, requestId = newId() } = {}) {
-    const body = { request_id: requestId, member_id: this.member, slot, title_ids: titleIds, context };
+  // With `preview` nothing is logged, and its choices are not to be reported on.
+  async choose(titleIds, { slot = "artwork", context = {}, requestId = newId(), preview = false, explain = false } = {}) {
+    const body = { request_id: requestId, member_id: this.member, slot, title_ids: titleIds, context, preview, explain };
     const signal = AbortSignal.timeout(this.#timeout);
     for (let attempt = 0; attempt < 2 && !signal.aborted; attempt++) {
       try {
