@@ -17,15 +17,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime as dt
+import functools
 import http.client
+import io
 import json
 import logging
 import queue
 import random
+import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +42,8 @@ LARGEST_BYTES = 2_000_000
 """The service takes 4 MiB."""
 LONGEST_PAUSE = 30.0
 EVENTS_SECONDS = 15.0
+MOST_IDLE = 16
+"""Connections kept open while nobody uses them."""
 LAST_SECONDS = 2.0
 """How long the end of the process waits for events, if nobody has closed the client."""
 
@@ -94,6 +99,55 @@ class Report:
     rejected: list[dict[str, Any]]
 
 
+class _Timed(io.RawIOBase):
+    """What a socket receives until a moment, however little comes at a time: its own time-out is
+    per piece."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+        self._file = sock.makefile("rb", buffering=0)  # holds the socket open until it is closed
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_left(self._deadline))
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Answering:
+    """A socket as far as `http.client` reads an answer from it."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock, self._deadline = sock, deadline
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_Timed(self._sock, self._deadline))
+
+
+def _response(deadline: float, sock: socket.socket, **more: Any) -> http.client.HTTPResponse:
+    return http.client.HTTPResponse(_Answering(sock, deadline), **more)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _as_agreed() -> Iterator[None]:
+    """Say that whoever answered is not this service."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Unavailable(f"the answer is none of this service: {error!r}") from error
+
+
+def _left(deadline: float) -> float:
+    if (left := deadline - time.monotonic()) <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
 class Client:
     """One service; may be used by many threads."""
 
@@ -119,9 +173,7 @@ class Client:
         self._flush_seconds = flush_seconds
         self._default_uri = default_uri
         self._on_rejected = on_rejected or _log_rejected
-        self._local = threading.local()
-        self._connections: list[http.client.HTTPConnection] = []
-        """One per thread, kept open."""
+        self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(MOST_IDLE)
         self._waiting: queue.Queue[tuple[dict[str, Any], int]] = queue.Queue(most_waiting)
         """Events and their size as JSON."""
         self._stopped = threading.Event()
@@ -137,25 +189,20 @@ class Client:
         self, member_id: str, title_ids: Sequence[str], *, slot: str = "artwork",
         context: Mapping[str, Any] | None = None, request_id: str | None = None,
     ) -> Page:  # fmt: skip
-        """Return a picture per title, within `timeout_seconds`; raises Refused, nothing else."""
+        """Return a picture per title, within `timeout_seconds` once the service's name has been
+        looked up; raises Refused, and TypeError or ValueError for what is no JSON."""
         request_id = request_id or uuid.uuid4().hex
         body = {
             "request_id": request_id, "member_id": member_id, "slot": slot,
             "title_ids": list(title_ids), "context": dict(context or {}),
         }  # fmt: skip
         deadline = time.monotonic() + self._timeout
-        for _ in range(2):  # an idle connection may have been closed: the id makes this harmless
-            left = deadline - time.monotonic()
-            if left <= 0:
+        # An idle connection may have been closed: the id makes asking again harmless.
+        for fresh in (False, True):
+            if time.monotonic() >= deadline:
                 break
             with contextlib.suppress(Unavailable):
-                answer = self._post("/v1/choices", body, left)
-                return Page(
-                    request_id=answer["request_id"],
-                    cell=answer["cell"],
-                    model_version=answer["model_version"],
-                    pictures=[self._picture(choice) for choice in answer["choices"]],
-                )
+                return self._page(self._post("/v1/choices", body, deadline, fresh=fresh))
         return Page(
             request_id=request_id,
             cell=None,
@@ -188,6 +235,9 @@ class Client:
         }
         size = len(json.dumps(whole, allow_nan=False))
         with self._starting:
+            if self._stopped.is_set():
+                self.dropped += 1
+                return
             if self._sender is None:
                 self._sender = threading.Thread(target=self._send, name="events", daemon=True)
                 self._sender.start()
@@ -200,12 +250,14 @@ class Client:
 
     def send(self, events: Sequence[Mapping[str, Any]]) -> Report:
         """Send events now and return what became of them; raises Unavailable and Refused."""
-        answer = self._post("/v1/events", {"events": list(events)}, EVENTS_SECONDS)
-        return Report(
-            accepted=answer["accepted"],
-            duplicates=answer["duplicates"],
-            rejected=answer["rejected"],
-        )
+        deadline = time.monotonic() + EVENTS_SECONDS
+        answer = self._post("/v1/events", {"events": list(events)}, deadline)
+        with _as_agreed():
+            return Report(
+                accepted=answer["accepted"],
+                duplicates=answer["duplicates"],
+                rejected=answer["rejected"],
+            )
 
     def flush(self, seconds: float = 10.0) -> bool:
         """Wait until all queued events are acknowledged; tell whether they are."""
@@ -221,10 +273,12 @@ class Client:
         self._stopped.set()
         if self._sender is not None:
             self._sender.join(timeout=1)
-        self.dropped += self._unsent
-        self._unsent = 0
-        for connection in self._connections:
-            connection.close()
+        with self._starting:
+            self.dropped += self._unsent
+            self._unsent = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
 
     def _send(self) -> None:
         while not self._stopped.is_set():
@@ -271,32 +325,57 @@ class Client:
                 size += more
         return batch
 
-    def _post(self, path: str, body: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._kind(self._host, self._port)
-            self._connections.append(connection)
-        connection.timeout = seconds
-        if connection.sock is not None:
-            connection.sock.settimeout(seconds)
+    def _post(
+        self, path: str, body: Mapping[str, Any], deadline: float, *, fresh: bool = False
+    ) -> Any:
+        """Return what the service answers; by a `fresh` connection, if that is asked for."""
+        data = json.dumps(body, allow_nan=False)
+        connection = self._connection(fresh)
         try:
-            connection.request(
-                "POST", self._prefix + path, json.dumps(body), {"Content-Type": "application/json"}
-            )
+            connection.timeout = _left(deadline)
+            if connection.sock is None:
+                connection.connect()
+            connection.sock.settimeout(_left(deadline))
+            headers = {"Content-Type": "application/json"}
+            connection.request("POST", self._prefix + path, data, headers)
+            connection.response_class = functools.partial(_response, deadline)  # type: ignore[assignment]
             response = connection.getresponse()
-            data = response.read()
-            answer = json.loads(data)
+            answer = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             connection.close()
             raise Unavailable(f"POST {path}: {error!r}") from error
+        self._keep(connection)
         if response.status == 200:
-            found: dict[str, Any] = answer
-            return found
-        detail = f"POST {path} answered {response.status}: {answer.get('detail', '')}"
+            return answer
+        said = answer.get("detail", "") if isinstance(answer, dict) else ""
+        detail = f"POST {path} answered {response.status}: {said}"
         if response.status >= 500 or response.status in (408, 429):
             after = response.headers.get("Retry-After", "")
             raise Unavailable(detail, float(after) if after.isdigit() else None)
         raise Refused(detail)
+
+    def _connection(self, fresh: bool) -> http.client.HTTPConnection:
+        if not fresh:
+            with contextlib.suppress(queue.Empty):
+                return self._idle.get_nowait()
+        return self._kind(self._host, self._port)
+
+    def _keep(self, connection: http.client.HTTPConnection) -> None:
+        try:
+            self._idle.put_nowait(connection)
+        except queue.Full:
+            connection.close()
+        if self._stopped.is_set():
+            connection.close()
+
+    def _page(self, answer: Any) -> Page:
+        with _as_agreed():
+            return Page(
+                request_id=answer["request_id"],
+                cell=answer["cell"],
+                model_version=answer["model_version"],
+                pictures=[self._picture(choice) for choice in answer["choices"]],
+            )
 
     def _picture(self, choice: Mapping[str, Any]) -> Picture:
         uri = choice["uri"] or self._default_uri(choice["title_id"])

@@ -1,12 +1,15 @@
 """The Python client: a default picture whatever happens, events that count exactly once."""
 
+import contextlib
 import http.server
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +117,62 @@ def test_a_service_that_is_too_slow_gives_default_pictures(flaky: str) -> None:
     client = Client(flaky, timeout_seconds=0.2)
     assert client.choose("m1", ["a"]).pictures[0].reason == UNREACHABLE
     client.close()
+
+
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """An address that answers a byte at a time."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n" + b'{"a": 1}\n'
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with contextlib.suppress(OSError), connection:
+                    connection.recv(65_536)
+                    for i in range(len(answer)):
+                        connection.sendall(answer[i : i + 1])
+                        time.sleep(0.1)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    listening.close()
+
+
+def test_an_answer_that_comes_in_drops_is_not_waited_for(trickle: str) -> None:
+    client = Client(trickle, timeout_seconds=0.5)
+    begun = time.monotonic()
+    assert client.choose("m1", ["a"]).pictures[0].reason == UNREACHABLE
+    assert time.monotonic() - begun < 2
+    client.close()
+
+
+def test_whoever_answers_something_else_is_not_the_service(flaky: str) -> None:
+    client = Client(flaky, timeout_seconds=5)  # which answers a choice as if it were events
+    assert client.choose("m1", ["a"]).pictures[0].reason == UNREACHABLE
+    with pytest.raises(TypeError, match="JSON"):
+        client.choose("m1", ["a"], context={"seen": object()})
+    with pytest.raises(ValueError, match="JSON"):
+        client.choose("m1", ["a"], context={"seen": float("nan")})
+    client.close()
+
+
+def test_connections_are_shared_and_few_are_kept(flaky: str) -> None:
+    client = Client(flaky, timeout_seconds=5)
+    for _ in range(40):  # a thread per request, as some servers have
+        thread = threading.Thread(target=client.send, args=([{"event_id": "e"}],))
+        thread.start()
+        thread.join()
+    assert client._idle.qsize() <= 2
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(lambda _: client.send([{"event_id": "e"}]), range(200)))
+    assert 1 <= client._idle.qsize() <= 16
+    client.report({"type": "search", "member_id": "m", "query": "x"})
+    client.close()
+    client.report({"type": "search", "member_id": "m", "query": "y"})
+    assert client.dropped == 1  # after the end nobody sends it
+    assert client._idle.empty()
 
 
 def test_events_are_sent_again_with_the_same_ids_until_acknowledged(flaky: str) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from artwork_bandit.domain import ActionSet, Floats
 from artwork_bandit.estimators.betting import log_evidence
 from artwork_bandit.estimators.tails import chi_square_tail
-from artwork_bandit.store.rollups import Rollup
+from artwork_bandit.store.rollups import IMPORTED, Rollup
 
 ALARM = 1e-4
 """A p-value below this is called broken ..."""
@@ -87,16 +87,20 @@ def by_week(
             sums[1] += row.weight
             sums[2] += row.weight2
     found: dict[int, SampleRatio] = {}
-    for (monday, set_id, _cell), of_variant in strata.items():
+    for (monday, set_id, cell), of_variant in strata.items():
         ids = sets[set_id].variant_ids
         counts, weight, weight2 = np.array([of_variant.get(v, [0.0, 0.0, 0.0]) for v in ids]).T
-        more = check(counts, weight, weight2, explored_share)
+        least = None if cell == IMPORTED else explored_share
+        more = check(counts, weight, weight2, least)
         found[monday] = found.get(monday, NOTHING) + more
     return found
 
 
-def check(counts: Floats, weight: Floats, weight2: Floats, explored_share: float) -> SampleRatio:
-    """Return the check of one action set in one cell: counts and sums of weights, per variant."""
+def check(
+    counts: Floats, weight: Floats, weight2: Floats, explored_share: float | None
+) -> SampleRatio:  # fmt: skip
+    """Return the check of one action set in one cell: counts and sums of weights, per variant;
+    without an `explored_share`, as of another system, only of what was drawn evenly."""
     rows, variants = float(counts.sum()), len(counts)
     if variants < 2 or rows == 0:
         return NOTHING
@@ -105,6 +109,8 @@ def check(counts: Floats, weight: Floats, weight2: Floats, explored_share: float
         if expected < FEWEST_EXPECTED:
             return NOTHING
         return SampleRatio(float(np.sum((counts - expected) ** 2) / expected), variants - 1)
+    if explored_share is None:
+        return NOTHING
     # x = 1{v shown} / p - 1, and no p is below the floor.
     squares = weight2 - 2 * weight + rows
     evidence = log_evidence(weight - rows, squares, 1.0, variants / explored_share)

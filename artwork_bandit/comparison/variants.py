@@ -59,6 +59,9 @@ class VariantRow:
     """Take fraction if everybody saw it."""
     lift: Estimated
     """Relative to the baseline variant, on decisions where both were eligible; None for itself."""
+    effect: float | None
+    """Relative to the mean of the title's variants, on decisions that they have in common; for
+    comparing features across titles."""
     effective_rows: float
     """Equally weighted decisions the corrected rate is worth."""
     earlier: int
@@ -85,6 +88,8 @@ class Comparison:
     """In the last seven days."""
     units: int
     plays: int
+    explored_share: float
+    """What policies spread evenly at least, as it was taken to be."""
 
 
 def compare(
@@ -135,6 +140,8 @@ def of_rows(
     chances = _chances(table, found, running, len(variants))
     total = sum(impressions.values())
     lifts = _lifts(found, baseline, len(variants))
+    told = [] if found is None else found.effects()[: len(variants)].tolist()
+    effects = [None if math.isnan(effect) else effect for effect in told] or [None] * len(variants)
     raw = _rates(rows, ids)
     even = _rates((row for row in rows if row.cell == drawn.EVEN and row.drawn), ids)
     return Comparison(
@@ -153,6 +160,7 @@ def of_rows(
                 random=even[variant.variant_id],
                 corrected=_value(found, i, raw[variant.variant_id].count),
                 lift=lifts[i],
+                effect=effects[i],
                 effective_rows=0.0 if found is None else float(found.effective_rows[i]),
                 earlier=before[variant.variant_id],
                 chance_to_be_best=chances[i],
@@ -163,6 +171,7 @@ def of_rows(
         impressions_week=sum(row.impressions for row in week),
         units=sum(row.units for row in rows),
         plays=sum(row.plays for row in rows),
+        explored_share=explored_share,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ FEWEST_PLAYS = 8.0
 """Plays that a variant's variance is that of, at least."""
 FEWEST_BUCKETS = 20
 """Member buckets in which a variant was shown, before anything is said of it."""
+PATTERNS_AT_ONCE = 64
 WIDEST = 10.0
 """Half width of a log ratio beyond which it says nothing."""
 TIGHTEST = 5_000
@@ -129,6 +131,42 @@ class Contrast:
             return math.nan, math.nan, math.nan
         return tuple(float(a / b * math.exp(x)) - 1 for x in (0.0, -half, half))  # type: ignore[return-value]
 
+    def effects(self) -> Floats:
+        """Return k relative effects: how far a variant is above the mean of those that it can be
+        compared with, by least squares of differences on the decisions that each two have in
+        common; NaN where that cannot be told.
+
+        A difference is set against the mean of both, each with its weight: that has nothing to do
+        with the difference of two that are alike, where a ratio's chance, in whichever is below the
+        line, makes what is above it look good. Weights do not know rewards.
+        """
+        n = np.where(self.told, self.effective_rows, 0.0)
+        both = n + n[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            mean = (n[:, None] * self.common + n * self.common.T) / both
+            relative = self.difference / mean
+            weight = np.outer(n, n) / both
+        known = self.enough & np.isfinite(relative) & (mean > 0)
+        np.fill_diagonal(known, False)
+        weight = np.where(known, weight, 0.0)
+        joined = _joined_most(known, n)
+        toward = np.where(known, weight * relative, 0.0).sum(axis=1)
+        laplacian = np.diag(weight.sum(axis=1)) - weight
+        found = np.full(len(n), np.nan)
+        if joined.sum() > 1:
+            apart = np.linalg.pinv(laplacian[np.ix_(joined, joined)], hermitian=True)
+            effect = apart @ toward[joined]
+            found[joined] = effect - np.average(effect, weights=n[joined])
+        return found
+
+
+def _joined_most(known: npt.NDArray[np.bool_], n: Floats) -> npt.NDArray[np.bool_]:
+    """Return which are joined by known pairs to the one of most rows."""
+    found: npt.NDArray[np.bool_] = np.arange(len(n)) == n.argmax()
+    for _ in n:
+        found = found | known[found].any(axis=0)
+    return found
+
 
 def _half_widths(error: Floats, rows: Floats, alpha: float) -> Floats:
     counts = np.maximum(rows, 1.0).ravel()
@@ -140,15 +178,8 @@ def _half_widths(error: Floats, rows: Floats, alpha: float) -> Floats:
 def contrast(drawn: Drawn) -> Contrast:
     """Return the comparison of a title's variants."""
     s = _sums(drawn)
-    # A variant's sums over the decisions where another (the second index) was eligible too.
-    both = (drawn.eligible[:, :, None] & drawn.eligible[:, None, :]).astype(np.float64)
-    n = np.einsum("scb,svu->vucb", s.rows, both)
-    predicted = np.einsum("scbv,svu->vucb", s.predicted, both)
-    surprise = np.einsum("scbv,svu->vucb", s.surprise, both)
-    weight = np.einsum("scbv,svu->vucb", s.weight, both)
-    weight2 = np.einsum("scv,svu->vuc", s.weight2, both)
-    largest = np.einsum("sc,svu->vuc", s.largest, both)
-
+    n, predicted, surprise, weight = s.rows, s.predicted, s.surprise, s.weight
+    weight2, largest, plays = s.weight2, s.largest, s.plays
     total, weighed = n.sum(axis=3), weight.sum(axis=3)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_q = predicted.sum(axis=3) / total
@@ -173,7 +204,6 @@ def contrast(drawn: Drawn) -> Contrast:
 
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = 1 / np.einsum("vc,vvc->v", own**2, spread)
-    plays = np.einsum("scv,svu->vu", s.plays, both)
     short = np.maximum(FEWEST_PLAYS - plays, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         covariance += np.diag(np.nan_to_num(np.diagonal(short) / effective**2))
@@ -229,52 +259,83 @@ def chance_to_be_best(found: Contrast, among: Ints, seed: int = 1, draws: int = 
     return share.astype(np.float64)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Sums:
-    """Totals by action set s, cell c, bucket b and variant v."""
+class _Sums(NamedTuple):
+    """Totals of variant v over the decisions where variant u was eligible too, by cell c and bucket
+    b."""
 
     rows: Floats
-    """[s, c, b]."""
+    """[v, u, c, b]."""
     predicted: Floats
-    """[s, c, b, v], sum of q over the rows where v was eligible."""
+    """[v, u, c, b], sum of q over the rows where v was eligible."""
     surprise: Floats
-    """[s, c, b, v], sum of w (r - q)."""
+    """[v, u, c, b], sum of w (r - q)."""
     weight: Floats
-    """[s, c, b, v]."""
+    """[v, u, c, b]."""
     weight2: Floats
-    """[s, c, v]."""
-    plays: Floats
-    """[s, c, v]."""
+    """[v, u, c]."""
     largest: Floats
-    """[s, c], the largest weight that may come, times the rows."""
+    """[v, u, c], the largest weight that may come, times the rows."""
+    plays: Floats
+    """[v, u]."""
 
 
 def _sums(drawn: Drawn) -> _Sums:
-    sets, variants = drawn.eligible.shape
-    cells, buckets = len(drawn.even_share), drawn.buckets
+    """Return the sums, of some patterns of eligible variants at a time: clients that leave some
+    out make thousands of action sets."""
     days, day = np.unique(drawn.day, return_inverse=True)
-    q = _predictions(day, len(days), drawn, variants)
-    place = (drawn.action_set * cells + drawn.cell) * buckets + drawn.bucket
+    q = _predictions(day, len(days), drawn, drawn.eligible.shape[1])
+    patterns, pattern_of = np.unique(drawn.eligible, axis=0, return_inverse=True)
+    pattern = pattern_of.ravel()[drawn.action_set]
+    order = np.argsort(pattern, kind="stable")
+    found: _Sums | None = None
+    for first in range(0, len(patterns), PATTERNS_AT_ONCE):
+        some = patterns[first : first + PATTERNS_AT_ONCE]
+        ends = np.searchsorted(pattern[order], [first, first + len(some)])
+        kept = order[slice(*ends)]
+        more = _sums_of(drawn, kept, pattern[kept] - first, some, q, day[kept])
+        found = more if found is None else _Sums(*(a + b for a, b in zip(found, more, strict=True)))
+    assert found is not None, "something was drawn"
+    return found
+
+
+def _sums_of(
+    drawn: Drawn, kept: Ints, pattern: Ints, eligible: npt.NDArray[np.bool_], q: Floats, day: Ints
+) -> _Sums:
+    """Return the sums of some rows, whose patterns of `eligible` [patterns, variants] are given."""
+    sets, variants = eligible.shape
+    cells, buckets = len(drawn.even_share), drawn.buckets
+    rows, variant = drawn.rows[kept], drawn.variant[kept]
+    in_cell = pattern * cells + drawn.cell[kept]
+    place = in_cell * buckets + drawn.bucket[kept]
     size = sets * cells * buckets
 
     def total(values: Floats, at: Ints, length: int) -> Floats:
         return np.bincount(at, values, length).astype(np.float64)
 
     # Every row's day predicts for all variants, not only for the one shown.
-    predicted = [total(drawn.rows * q[day, v], place, size) for v in range(variants)]
+    predicted = np.stack([total(rows * q[day, v], place, size) for v in range(variants)], axis=-1)
     shape = (sets, cells, buckets)
-    at = place * variants + drawn.variant
-    surprise = drawn.weighted_plays - q[day, drawn.variant] * drawn.weight
-    in_cell = (drawn.action_set * cells + drawn.cell) * variants + drawn.variant
-    rows = total(drawn.rows, place, size).reshape(shape)
+    at = place * variants + variant
+    surprise = drawn.weighted_plays[kept] - q[day, variant] * drawn.weight[kept]
+    of_cell, in_cells = in_cell * variants + variant, sets * cells * variants
+
+    def of_variant(values: Floats) -> Floats:
+        return total(values, at, size * variants).reshape(*shape, variants)
+
+    def by_cell(values: Floats) -> Floats:
+        return total(values, of_cell, in_cells).reshape(sets, cells, variants)
+
+    summed = total(rows, place, size).reshape(shape)
+    largest = summed.sum(axis=2) * eligible.sum(axis=1)[:, None] / drawn.even_share
+    both = (eligible[:, :, None] & eligible[:, None, :]).astype(np.float64)
     return _Sums(
-        rows=rows,
-        predicted=np.stack(predicted, axis=-1).reshape(*shape, variants),
-        surprise=total(surprise, at, size * variants).reshape(*shape, variants),
-        weight=total(drawn.weight, at, size * variants).reshape(*shape, variants),
-        weight2=total(drawn.weight2, in_cell, sets * cells * variants).reshape(sets, cells, -1),
-        plays=total(drawn.plays, in_cell, sets * cells * variants).reshape(sets, cells, -1),
-        largest=rows.sum(axis=2) * drawn.eligible.sum(axis=1)[:, None] / drawn.even_share,
+        rows=np.einsum("scb,svu->vucb", summed, both),
+        predicted=np.einsum("scbv,svu->vucb", predicted.reshape(*shape, variants), both),
+        surprise=np.einsum("scbv,svu->vucb", of_variant(surprise), both),
+        weight=np.einsum("scbv,svu->vucb", of_variant(drawn.weight[kept]), both),
+        weight2=np.einsum("scv,svu->vuc", by_cell(drawn.weight2[kept]), both),
+        largest=np.einsum("sc,svu->vuc", largest, both),
+        plays=np.einsum("scv,svu->vu", by_cell(drawn.plays[kept]), both),
     )
 
 

@@ -12,7 +12,7 @@ from artwork_bandit.comparison import drawn
 from artwork_bandit.comparison import variants as comparison
 from artwork_bandit.comparison.verdict import Word
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import catalog, rollups, summaries
+from artwork_bandit.store import catalog, registry, rollups, summaries
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.summaries import Summary
@@ -20,6 +20,7 @@ from artwork_bandit.store.summaries import Summary
 log = logging.getLogger(__name__)
 
 TITLES_AT_ONCE = 100
+CALLED = (Word.WINNER, Word.LIKELY)
 
 
 def sum_up(
@@ -39,11 +40,11 @@ def sum_up(
             sets = request_store.get_action_sets(connection, ids)
             known = {title: catalog.list_variants(connection, title, slot) for title in waiting}
             earlier = catalog.earlier_pictures(connection, itertools.chain(*known.values()))
+            share = registry.least_explored(connection, slot, settings.explored_share)
         made = []
         for title in waiting:
             try:
                 some, named = drawn.with_earlier_named(rows.get(title, []), sets, earlier)
-                share = settings.explored_share
                 found = comparison.of_rows(title, slot, known[title], some, named, share, now)
                 made.append(_summary(found, before.get(title), now))
             except Exception:  # one title must not keep all others, and training, from their turn
@@ -58,33 +59,31 @@ def sum_up(
             return done
 
 
-def _effects(found: comparison.Comparison) -> dict[str, list[float]] | None:
-    """Return variant -> (lift over the baseline, effective decisions), for the designers."""
-    lifts = {
-        row.variant.variant_id: 0.0
-        if row.variant.variant_id == found.baseline
-        else row.lift.estimate
+def effects_of(found: comparison.Comparison) -> dict[str, list[float]] | None:
+    """Return variant -> (effect relative to the title's mean, effective decisions), for the
+    designers."""
+    told = {
+        row.variant.variant_id: [row.effect, row.effective_rows]
         for row in found.rows
+        if row.effect is not None
     }
-    worth = {row.variant.variant_id: row.effective_rows for row in found.rows}
-    known = {v: [lift, worth[v]] for v, lift in lifts.items() if lift is not None and worth[v] > 0}
-    return known if len(known) > 1 else None
+    return told if len(told) > 1 else None
 
 
 def _summary(found: comparison.Comparison, before: Summary | None, now: dt.datetime) -> Summary:
-    said = found.verdict
-    leader = None if said.leader is None else found.rows[said.leader].variant.variant_id
+    said, leader, gain = found.verdict, None, None
+    if said.word in CALLED and said.leader is not None:  # else it may lead by chance
+        leader, gain = found.rows[said.leader].variant.variant_id, said.gain
     made = Summary(
         slot=found.slot, title_id=found.title_id, made_at=now, impressions=found.impressions,
         impressions_week=found.impressions_week, units=found.units, plays=found.plays,
-        verdict=said.word.value, verdict_since=now, leader=leader, gain=said.gain,
+        verdict=said.word.value, verdict_since=now, leader=leader, gain=gain,
         days_left=said.days_left, reason=said.reason, warning=found.warning,
-        effects=_effects(found),
+        effects=effects_of(found),
     )  # fmt: skip
     if before is None or before.verdict is None:
         return made
-    called = (Word.WINNER.value, Word.LIKELY.value)
-    same_leader = made.verdict not in called or before.leader == made.leader
+    same_leader = said.word not in CALLED or before.leader == made.leader
     if before.verdict == made.verdict and same_leader:
         return replace(
             made, verdict_since=before.verdict_since, verdict_before=before.verdict_before

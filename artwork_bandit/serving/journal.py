@@ -49,7 +49,10 @@ EVENTS_SECONDS = 10.0
 """Longest wait for a commit of events, which may be 5,000 at a time."""
 DRAIN_SECONDS = 0.25
 """How often the spool is looked at."""
-DRAINED_AT_ONCE = 200
+EVENTS_AT_ONCE = 5_000
+"""Of requests that share a commit, as many as one may bring: whoever logs a choice waits."""
+DRAINED_AT_ONCE = 1_000
+"""Kilobytes of the spool that one transaction brings in at most."""
 AGAIN_SECONDS = 2.0
 """An event whose decision is still in another spool is tried again after this long."""
 PUT_OFF_SECONDS = 60.0
@@ -87,7 +90,9 @@ class Journal:
         self._recent_titles = 0
         self._for_rows, self._for_events, self._for_drain = Held(store), Held(store), Held(store)
         self._row_writer = Bounded("log writer")
-        self._events: Batcher[Batch, Report] = Batcher("event writer", self._commit_events)
+        self._events: Batcher[Batch, Report] = Batcher(
+            "event writer", self._commit_events, lambda batch: len(batch.events), EVENTS_AT_ONCE
+        )  # fmt: skip
         self._stopped = threading.Event()
         self._pace = Pace(DRAINED_AT_ONCE, write_seconds / 4)
         self._turn_began = time.monotonic()
@@ -305,7 +310,7 @@ class Journal:
         quick = True
         try:
             with self.spool.draining() as mine:
-                while mine and (entries := self.spool.next(self._pace.size)):
+                while mine and (entries := self.spool.next(1_000 * self._pace.size)):
                     self._bring(entries)
                     seconds = time.monotonic() - self._turn_began
                     self._pace.took(seconds)

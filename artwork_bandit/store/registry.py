@@ -17,8 +17,8 @@ from artwork_bandit.errors import BrokenModel, Conflict, NotFound
 from artwork_bandit.policies import bundle
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.store import generations
-from artwork_bandit.store.engine import Connection, upsert
-from artwork_bandit.store.tables import challengers, models, promotions
+from artwork_bandit.store.engine import Connection, insert_ignoring, upsert
+from artwork_bandit.store.tables import challengers, floors, models, promotions
 
 
 class Promotion(NamedTuple):
@@ -65,8 +65,17 @@ def register(
             settings=dict(settings), metrics=dict(metrics or {}), reason=reason,
         )
     )  # fmt: skip
+    if (share := settings.get("explored_share")) is not None:
+        insert_ignoring(connection, floors, [{"slot": slot, "explored_share": float(share)}])
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
+
+
+def least_explored(connection: Connection, slot: str, explored_share: float) -> float:
+    """Return the smallest share that policies of a slot ever spread evenly, this one included."""
+    query = sa.select(sa.func.min(floors.c.explored_share)).where(floors.c.slot == slot)
+    found = connection.execute(query).scalar()
+    return explored_share if found is None else min(float(found), explored_share)
 
 
 def promote(

@@ -132,7 +132,7 @@ def _keys(table: sa.Table, keys: tuple[str, ...], length: int) -> list[sa.Column
                 value = rewards.c.member_bucket % BUCKETS
             case "model_version":
                 value = sa.func.coalesce(table.c.model_version, 0)
-            case "cell" if "hour" in keys:
+            case "cell":
                 value = sa.case((table.c.policy == IMPORTED, IMPORTED), else_=table.c.cell)
             case _:
                 value = table.c[name]

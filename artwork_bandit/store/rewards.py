@@ -113,7 +113,8 @@ def latest_of_title(
 ) -> list[SettledUnit]:  # fmt: skip
     """Return a title's latest confirmed units in [since, until), the newest first."""
     day = floored(rewards.c.occurred_at, _DAY)
-    columns = [rewards.c[name] for name in SettledUnit._fields[1:-1]]
+    cell = sa.case((rewards.c.policy == rollups.IMPORTED, rollups.IMPORTED), else_=rewards.c.cell)
+    columns = [cell if n == "cell" else rewards.c[n] for n in SettledUnit._fields[1:-1]]
     query = (
         sa.select(day, *columns, requests.c.context)
         .join_from(rewards, requests, rewards.c.request_id == requests.c.request_id)

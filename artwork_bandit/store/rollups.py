@@ -23,7 +23,7 @@ from artwork_bandit.store.tables import cell_rollups, rollups
 Row = Mapping[str, Any]
 BUCKETS = 64
 IMPORTED = "imported"
-"""The policy, and the cell in the sums by hour, of logs made elsewhere."""
+"""The policy, and the cell in all sums, of logs made elsewhere."""
 DAY = dt.timedelta(days=1)
 HOUR = dt.timedelta(hours=1)
 LAST_DAY = dt.date.max.toordinal() - dt.date(1970, 1, 1).toordinal()
@@ -73,14 +73,13 @@ def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> N
         unit = unit_of.get((row["request_id"], row["position"]))
         sums = _CONTINUATION if unit is None else _unit(unit)
         bucket = member_bucket(row["member_id"]) % BUCKETS
-        slot, cell = row["slot"], row["cell"]
+        # No member of another system was drawn into a cell of this one.
+        slot, cell = row["slot"], IMPORTED if row["policy"] == IMPORTED else row["cell"]
         hour = microseconds(row["occurred_at"]) // _HOUR
         day = (slot, row["title_id"], hour // 24, row["action_set_id"], cell, row["variant_id"],
                bucket)  # fmt: skip
         _count(by_day, day, sums)
-        # No member of another system was drawn into a cell of this one.
-        of_hour = IMPORTED if row["policy"] == IMPORTED else cell
-        _count(by_hour, (slot, hour, of_hour, row["model_version"] or 0, bucket), sums[:3])
+        _count(by_hour, (slot, hour, cell, row["model_version"] or 0, bucket), sums[:3])
     upsert_adding(connection, rollups, _rows(_KEY, _SUMS, by_day), _SUMS)
     upsert_adding(connection, cell_rollups, _rows(_CELL_KEY, _CELL_SUMS, by_hour), _CELL_SUMS)
     summaries.mark(connection, {(key[0], key[1]) for key in by_day})

@@ -99,16 +99,24 @@ class Spool:
         return None if row is None else bytes(row[0])
 
     def next(self, most: int) -> list[Entry]:
-        """Return the oldest entries that may be tried now."""
+        """Return the oldest entries that may be tried now: as many as fit into `most` bytes, at
+        least one if there is any."""
         if not self.path.exists():
             return []
+        found: list[Entry] = []
         with self._using() as connection:
             rows = connection.execute(
                 "SELECT entry_id, kind, key, payload FROM entries WHERE not_before <= ? "
-                "ORDER BY entry_id LIMIT ?",
-                (time.time(), most),
-            ).fetchall()
-        return [Entry(entry_id=i, kind=kind, key=key, payload=p) for i, kind, key, p in rows]
+                "ORDER BY entry_id",
+                (time.time(),),
+            )
+            with contextlib.closing(rows):
+                for entry_id, kind, key, payload in rows:
+                    most -= len(payload)
+                    if found and most < 0:
+                        break
+                    found.append(Entry(entry_id=entry_id, kind=kind, key=key, payload=payload))
+        return found
 
     def settle(
         self, done: Iterable[Entry], again: Sequence[Entry] = (),

@@ -330,6 +330,13 @@ models = sa.Table(
     one_of("status", ["candidate", "live", "rejected", "retired"], "status_known"),
 )  # fmt: skip
 
+floors = sa.Table(
+    "floors", metadata,
+    # What models of a slot ever spread evenly over the eligible variants.
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("explored_share", sa.Float(53), primary_key=True),
+)  # fmt: skip
+
 challengers = sa.Table(
     "challengers", metadata,
     sa.Column("slot", sa.Text, primary_key=True),

@@ -25,7 +25,7 @@ from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.ingest import Incoming, Rejected
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import slot_named, windows
-from artwork_bandit.store import catalog, merges, profiles, rollups
+from artwork_bandit.store import catalog, merges, profiles, registry, rollups
 from artwork_bandit.store import unjoined as unjoined_store
 from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.migrate import require_current
@@ -198,9 +198,9 @@ def comparison(title_id: str) -> Response:
     (since, until), by = _moments(), request.args.get("by")
     first = None if since is None else rollups.day_of(since)
     end = None if until is None else rollups.day_after(until)
-    share = service().settings.explored_share
     with service().store.read() as connection:
         catalog.get_title(connection, title_id)
+        share = registry.least_explored(connection, slot.name, service().settings.explored_share)
         compared = variant_comparison.compare(
             connection, title_id, slot.name, share, first, end, now()
         )

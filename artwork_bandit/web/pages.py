@@ -183,7 +183,7 @@ def shown(
     sets = request_store.get_action_sets(connection, {row.action_set_id for row in rows})
     earlier = catalog.earlier_pictures(connection, variants)
     rows, sets = drawn.with_earlier_named(rows, sets, earlier)
-    share = service().settings.explored_share
+    share = registry.least_explored(connection, filters.slot, service().settings.explored_share)
     return rows, sets, variant_comparison.of_rows(
         title_id, filters.slot, variants, rows, sets, share, now()
     )  # fmt: skip
@@ -192,7 +192,7 @@ def shown(
 def course_of(rows: list[Rollup], sets: dict[int, ActionSet], compared: Comparison) -> list[Point]:
     """Return a title's variants over time."""
     ids = [row.variant.variant_id for row in compared.rows]
-    return courses.course(rows, sets, ids, service().settings.explored_share)
+    return courses.course(rows, sets, ids, compared.explored_share)
 
 
 def segments_of(
@@ -202,7 +202,7 @@ def segments_of(
     variants = [row.variant for row in compared.rows]
     return segment_comparison.of_title(
         connection, filters.slot, title_id, variants, filters.by,
-        service().settings.explored_share, filters.first_day, filters.end_day, now(),
+        compared.explored_share, filters.first_day, filters.end_day, now(),
         communities_for(filters.by, filters.slot),
     )  # fmt: skip
 

@@ -28,6 +28,14 @@ def test_on_a_uniform_log_it_is_pearsons() -> None:
     assert found.p_value == pytest.approx(np.exp(-found.statistic / 2))
 
 
+def test_of_another_system_only_what_was_drawn_evenly_is_checked() -> None:
+    """Nobody knows how rarely it may have shown a variant."""
+    rng = np.random.default_rng(1)
+    assert check(*policy_log(rng, 4_000, lost=0.9), None) == NOTHING
+    counts = np.array([100.0, 300.0, 80.0])
+    assert check(counts, counts * 3, counts * 9, None).broken
+
+
 def policy_log(rng: np.random.Generator, rows: int, lost: float = 0.0) -> tuple[np.ndarray, ...]:
     """A policy with its floor; `lost` of the impressions of variant 2 never arrive."""
     wanted = rng.integers(3, size=rows)

@@ -95,9 +95,9 @@ def test_the_leader_is_ahead_on_common_decisions_not_of_other_days() -> None:
     assert (found.verdict.word, found.verdict.leader) == (Word.WINNER, 1)
     assert b.lift.estimate > c.lift.estimate
     assert b.chance_to_be_best > 0.99
-    effects = summing._effects(found)
-    assert effects["a"][0] == 0.0
-    assert effects["b"][0] > effects["c"][0] > 0
+    effects = summing.effects_of(found)
+    assert effects["b"][0] > effects["c"][0] > effects["a"][0]
+    assert sum(effect * worth for effect, worth in effects.values()) == pytest.approx(0)
 
 
 def test_lifts_are_over_the_baseline_on_the_same_days() -> None:

@@ -28,6 +28,7 @@ from artwork_bandit.store import (
     catalog,
     migrate,
     parquet,
+    registry,
     replay,
     requests,
     resumming,
@@ -160,14 +161,22 @@ def test_sums_of_the_release_before_are_mended_and_what_follows_is_made_again(
     sum_up(store, "artwork", simulation.settings, simulation.later())
     found = all_rows(store, rollups_table), all_rows(store, cell_rollups)
     assert any(row[2] == "imported" for row in found[1])
+    assert any(row[4] == "imported" for row in found[0])
+    with store.read() as connection:
+        compared = comparison.compare(connection, "t1", "artwork", 0.05)
+        here = sum(row.random.count for row in compared.rows)
+        of_here = rollups.of_title(connection, "artwork", "t1")
+    assert here == sum(row.drawn for row in of_here if row.cell == "explore")
+    assert here < sum(row.drawn for row in of_here)
     simulation.service.close()
     migrate._run(store, command.downgrade, "0008")
     before = all_rows(store, rollups_table), all_rows(store, cell_rollups)
     assert before[0] != found[0]
     assert not any(row[2] == "imported" for row in before[1])
+    assert not any(row[4] == "imported" for row in before[0])
     with store.write() as connection:
         connection.execute(sa.text("UPDATE summaries SET summed = marks"))
-    migrate._run(store, command.upgrade, "0009")
+    migrate._run(store, command.upgrade, "head")
     assert (all_rows(store, rollups_table), all_rows(store, cell_rollups)) == found
     with store.read() as connection:
         assert resumming.wrong(connection) == 0
@@ -189,6 +198,20 @@ def test_days_before_1970_are_the_same_made_again(
     with store.read() as connection:
         assert resumming.wrong(connection) == 0
     simulation.service.close()
+
+
+def test_what_policies_spread_evenly_at_least_is_the_least_there_was(store: Store) -> None:
+    """Weeks that were drawn with a smaller share are judged by that one, whatever is set today."""
+    with store.write() as connection:
+        assert registry.least_explored(connection, "artwork", 0.2) == 0.2
+        for share in (0.01, 0.05, 0.01):
+            registry.register(
+                connection, slot="artwork", data=b"", window=(None, None), rows=1, now=NOW,
+                settings={"explored_share": share},
+            )  # fmt: skip
+        found = [registry.least_explored(connection, "artwork", s) for s in (0.2, 0.001)]
+        assert found == [0.01, 0.001]
+        assert registry.least_explored(connection, "trailer", 0.2) == 0.2
 
 
 def test_the_baseline_is_the_default_that_there_was(simulation: Simulation, store: Store) -> None:

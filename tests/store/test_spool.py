@@ -26,6 +26,7 @@ def test_entries_come_back_in_order_to_whoever_opens_the_file_next(tmp_path: Pat
     second = Spool(first.path)
     second.add([entry(3)])
     assert [e.payload for e in second.next(10)] == [b"1", b"2", b"3"]
+    assert len(second.next(0)) == 1  # one that is larger must come in, too
     second.settle(second.next(2))
     assert [e.payload for e in second.next(10)] == [b"3"]
     second.close()
@@ -117,7 +118,7 @@ def test_what_was_refused_is_shown_and_tried_again(tmp_path: Path) -> None:
     assert (spool.refused(), spool.retry(), spool.oldest()) == ([], 0, None)
     spool.add([entry(1), entry(22)])
     assert time.time() - spool.oldest() < 60
-    second = spool.next(2)[1]
+    second = spool.next(3)[1]
     spool.settle([second], refused=[(second, "the title is unknown")])
     (found,) = spool.refused()
     assert (found.kind, found.size, found.reason) == ("request", 2, "the title is unknown")
