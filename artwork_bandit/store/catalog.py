@@ -133,14 +133,16 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             same = same_content(before, variant)
             same &= before.title_genres == genres[variant.title_id]
             revision = before.revision + (not same)
+        same = before is not None and revision == before.revision
+        if before is not None and same and _same_eligibility(before, variant):
+            continue  # else every server would read it again
+        touched.add((variant.slot, variant.title_id))
         row = {
             "variant_id": variant.variant_id, "revision": revision, "updated_at": now,
             "changed": generation,
         }  # fmt: skip
         row |= {name: getattr(variant, name) for name in ELIGIBILITY}
         row["status"] = variant.status.value
-        if before is None or revision > before.revision or not _same_eligibility(before, variant):
-            touched.add((variant.slot, variant.title_id))
         if before is None:
             position += 1
             row |= {"title_id": variant.title_id, "slot": variant.slot, "position": position}

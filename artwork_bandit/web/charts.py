@@ -45,20 +45,21 @@ def lines(
     title: str, days: Sequence[str], drawn: Sequence[Line], marks: Sequence[Mark] = (),
     percent_digits: int = 1, upper: float | None = None, width: int = WIDE, shares: bool = True,
 ) -> str:  # fmt: skip
-    """Return a chart of shares, or other numbers, over time, WIDE or NARROW; an empty text where
-    there is no line to draw."""
+    """Return a chart of shares, or other numbers, over time, WIDE or NARROW, from 0 or from the
+    lowest number below it; an empty text where there is no line to draw."""
     told = [x for line in drawn for x in _extent(line)]
     if len(days) < 2 or not told:
         return ""
-    top = upper if upper is not None else max(max(told) * 1.08, 1e-6)
-    steps = _ticks(top)
+    top = upper if upper is not None else max(max(told) * 1.08, 0.0 if min(told) < 0 else 1e-6)
+    low = min(0.0, *(value * 1.08 for value in told))
+    steps = _ticks(low, top)
     right, bottom = width - NAMES[width], HEIGHT - BOTTOM
 
     def x_of(i: float) -> float:
         return LEFT + (right - LEFT) * i / (len(days) - 1)
 
     def y_of(value: float) -> float:
-        return bottom - (bottom - TOP) * min(value / top, 1.0)
+        return bottom - (bottom - TOP) * min(max((value - low) / (top - low), 0.0), 1.0)
 
     parts = []
     for tick in steps:
@@ -153,7 +154,11 @@ def _names(drawn: Sequence[Line], y_of: Place, x: float, width: int) -> list[str
 def _extent(line: Line) -> list[float]:
     halves = line.halves or [None] * len(line.values)
     # A band may be far wider than all lines are apart; half of it is enough to be seen.
-    return [v + 0.5 * (h or 0.0) for v, h in zip(line.values, halves, strict=True) if v is not None]
+    told = [
+        (v, 0.5 * (h or 0.0)) for v, h in zip(line.values, halves, strict=True) if v is not None
+    ]
+    # What is above 0 is drawn from 0 on, however wide its band.
+    return [v + h for v, h in told] + [v - h for v, h in told if v < 0]
 
 
 def _runs(values: Sequence[float | None]) -> list[list[int]]:
@@ -167,10 +172,10 @@ def _runs(values: Sequence[float | None]) -> list[list[int]]:
     return runs
 
 
-def _ticks(top: float) -> list[float]:
-    step = 10.0 ** np.floor(np.log10(top / 2))
-    step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if top / s <= 5)
-    return [float(t) for t in step * np.arange(int(top / step) + 1)]
+def _ticks(low: float, top: float) -> list[float]:
+    step = 10.0 ** np.floor(np.log10((top - low) / 2))
+    step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if (top - low) / s <= 5)
+    return [float(t) for t in step * np.arange(-int(-low / step), int(top / step) + 1)]
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start", size: int = 12) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from artwork_bandit.domain import VariantStatus
+from artwork_bandit.domain import Title, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, NotFound
 from artwork_bandit.store import catalog, generations
 from artwork_bandit.store.engine import Store
@@ -70,6 +70,24 @@ def test_changes_move_the_generation(store: Store) -> None:
         patch(connection, "t0", "t0-a2", {"is_default": True}, NOW)
     with store.read() as connection:
         assert generations.read(connection)["catalog"] > before
+
+
+def test_variants_that_are_put_again_as_they_are_change_nothing(store: Store) -> None:
+    """Every server would read them again."""
+    with store.write() as connection:
+        titles = [Title(title_id="t0", name="T", genres=("a",))]
+        catalog.put_titles(connection, titles, NOW)
+        made = [
+            Variant(variant_id=f"t0-a{i}", title_id="t0", slot="artwork", uri=f"/{i}",
+                    is_default=i == 0)
+            for i in range(3)
+        ]  # fmt: skip
+        catalog.put_variants(connection, made, NOW)
+        before = generations.read(connection)["catalog"]
+        again = [made[0], replace(made[1], features={"faces": 2}), made[2]]
+        catalog.put_variants(connection, again, NOW)
+        changed = catalog.list_variants(connection, changed_after=before)
+    assert [v.variant_id for v in changed] == ["t0-a1"]
 
 
 def test_rules_are_kept(store: Store) -> None:
