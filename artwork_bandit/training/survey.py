@@ -220,7 +220,7 @@ class Survey:
     contexts: ContextEncoder
     variants: VariantEncoder
     members: list[Context]
-    """The latest contexts of some of the log's members."""
+    """The latest contexts of some of the log's members, in a random order."""
     shown: list[Variant]
     """The log's variants, as they were shown last."""
     doubtful: Doubtful
