@@ -55,10 +55,16 @@ def _by_key(
             # As the driver gives them: there is nothing to convert, and a million rows to wrap.
             found = connection.execute(page).cursor.fetchall()
         if found:
-            yield [column.copy() for column in np.array(found, object).T]
+            yield [_objects(column) for column in zip(*found, strict=True)]
         if len(found) < rows:
             return
         page = query.where(sa.tuple_(*order) > tuple(found[-1][: len(order)])).limit(rows)
+
+
+def _objects(values: Sequence[Any]) -> npt.NDArray[Any]:
+    column = np.empty(len(values), object)
+    column[:] = values
+    return column
 
 
 def _by_arrow(

@@ -250,7 +250,7 @@ def _pages(
             new = set(set_ids.tolist()) - set(sets)
             sets |= request_store.get_action_sets(connection, new)
             if with_contexts:
-                texts, context_of = _contexts(connection, decision_ids)
+                texts, context_of = _contexts(connection, columns[1].tolist())
             if rule is not None and (again := np.flatnonzero(others)).size:
                 _revalue(connection, rule, reward, again, decision_ids)
         yield _Page(
@@ -259,9 +259,8 @@ def _pages(
         )  # fmt: skip
 
 
-def _contexts(connection: Connection, decision_ids: Objects) -> tuple[list[str], Ints]:
+def _contexts(connection: Connection, of_row: list[str]) -> tuple[list[str], Ints]:
     """Return the contexts of the rows' requests, and each row's place among them."""
-    of_row = [each.rpartition(".")[0] for each in decision_ids.tolist()]
     texts = request_store.contexts(connection, set(of_row))
     place = {request: i for i, request in enumerate(texts)}
     return list(texts.values()), np.fromiter(map(place.__getitem__, of_row), np.int64, len(of_row))

@@ -113,7 +113,7 @@ def contexts(connection: Connection, request_ids: Iterable[str]) -> dict[str, st
     for some in chunks(sorted(request_ids)):
         query = sa.select(requests.c.request_id, requests.c.context)
         rows = connection.execute(query.where(requests.c.request_id.in_(some)))
-        found |= {row.request_id: row.context for row in rows}
+        found.update(rows.cursor.fetchall())  # there is nothing to convert
     return found
 
 
