@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from artwork_bandit.operations.cluster import reading, reading_processes
+from artwork_bandit.operations.reading import reading, reading_processes
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.settings import Settings

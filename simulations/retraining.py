@@ -35,7 +35,7 @@ from artwork_bandit.domain import (
 )
 from artwork_bandit.operations import catalog_import
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.operations.cluster import reading
+from artwork_bandit.operations.reading import reading
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.store import catalog, migrate, requests

@@ -13,7 +13,7 @@ from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Cluster, Question
 from artwork_bandit.evaluation.results import LOGGING, Report
 from artwork_bandit.evaluation.targets import Target, best_single
-from artwork_bandit.operations.cluster import Progress, reading, silent
+from artwork_bandit.operations.reading import Progress, reading, silent
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Lookup, names_only
 from artwork_bandit.policies.policy import Fixed, Uniform
@@ -36,7 +36,7 @@ def judge(
     """Return the report and the versions of the models in it; raises InvalidInput, NotFound.
 
     `method` says how intervals are made, by default with the bounds of the slot's reward rule;
-    `progress` is told the rows read so far; `scheduler` is who reads the parts (`cluster`).
+    `progress` is told the rows read so far; `scheduler` is who reads the parts (`reading`).
     """
     if method is None:
         rule = source.window.rule or slot_named(source.window.slot).reward

@@ -24,13 +24,13 @@ from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
-from artwork_bandit.operations.cluster import reading, reading_processes
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
+from artwork_bandit.operations.reading import reading, reading_processes
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.operations.together import together_if_told
@@ -83,7 +83,7 @@ def retrain(
     `tune` says whether priors are chosen on the log: `auto` if it is large enough to tell and has
     doubled since they were; `warm` whether to go on from the live model: `auto` as the settings
     say, on the database's log, and on the whole log where that cannot be; `scheduler` is who reads
-    a Parquet log's parts (`cluster`). Raises NotEnoughData if the log is too small to train on.
+    a Parquet log's parts (`reading`). Raises NotEnoughData if the log is too small to train on.
     """
     clock = ticking(now)
     progress("joining rewards", 0.0)

@@ -10,7 +10,7 @@ import pytest
 
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.report import as_json
-from artwork_bandit.operations import cluster
+from artwork_bandit.operations import reading
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -83,7 +83,7 @@ def test_a_cluster_trains_and_judges_to_the_same_digits(
 def test_what_a_cluster_cannot_do_is_said(
     simulation: Simulation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(reading, "CONNECT_SECONDS", 1)
     store = simulation.service.store
     source = ReplaySource.of(store, None, "artwork")
     with pytest.raises(InvalidInput, match="export"):

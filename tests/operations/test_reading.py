@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.errors import StoreUnavailable
-from artwork_bandit.operations import cluster
+from artwork_bandit.operations import reading
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
@@ -112,7 +112,7 @@ def test_texts_of_any_kind_are_texts_in_a_query(
 def test_other_processes_make_the_same_model(
     simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "LARGE", 500)
+    monkeypatch.setattr(reading, "LARGE", 500)
     monkeypatch.setattr(replay, "WITH_CONTEXTS", 256)
     monkeypatch.setattr(replay, "PART", 600)
     read: list[int] = []
@@ -135,7 +135,7 @@ def test_other_processes_make_the_same_model(
 
 def test_other_processes_end_with_the_one_that_was_killed() -> None:
     code = (
-        "import time; from artwork_bandit.operations.cluster import _nothing, _pool, _run\n"
+        "import time; from artwork_bandit.operations.reading import _nothing, _pool, _run\n"
         "with _pool(2) as pool:\n"
         "    pool.submit(_run, _nothing, None, 'all', ()).result(); print('ready', flush=True)\n"
         "    time.sleep(60)"

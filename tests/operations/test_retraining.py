@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from artwork_bandit.operations import cluster
+from artwork_bandit.operations import reading
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
@@ -234,9 +234,9 @@ def test_several_processes_read_a_log_in_files_and_make_the_same_model(
     files = tmp_path / "log.parquet"
     pq.write_table(pq.read_table(tmp_path / "whole"), files, row_group_size=600)
     started: list[int] = []
-    pool = cluster._pool
-    monkeypatch.setattr(cluster, "_pool", lambda n: started.append(n) or pool(n))
-    monkeypatch.setattr(cluster, "LARGE", 500)
+    pool = reading._pool
+    monkeypatch.setattr(reading, "_pool", lambda n: started.append(n) or pool(n))
+    monkeypatch.setattr(reading, "LARGE", 500)
     hashes = []
     for processes in (1, 2):
         monkeypatch.setattr(retraining, "reading_processes", lambda _, n=processes: n)
