@@ -17,21 +17,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime as dt
-import functools
 import http.client
-import io
 import json
 import logging
 import queue
 import random
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+
+from artwork_bandit.transport import Transport
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +40,6 @@ LARGEST_BYTES = 2_000_000
 """The service takes 4 MiB."""
 LONGEST_PAUSE = 30.0
 EVENTS_SECONDS = 15.0
-MOST_IDLE = 16
-"""Connections kept open while nobody uses them."""
 LAST_SECONDS = 2.0
 """How long the end of the process waits for events, if nobody has closed the client."""
 
@@ -99,40 +95,6 @@ class Report:
     rejected: list[dict[str, Any]]
 
 
-class _Timed(io.RawIOBase):
-    """What a socket receives until a moment, however little comes at a time: its own time-out is
-    per piece."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock, self._deadline = sock, deadline
-        self._file = sock.makefile("rb", buffering=0)  # holds the socket open until it is closed
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_left(self._deadline))
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-class _Answering:
-    """A socket as far as `http.client` reads an answer from it."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock, self._deadline = sock, deadline
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Timed(self._sock, self._deadline))
-
-
-def _response(deadline: float, sock: socket.socket, **more: Any) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(_Answering(sock, deadline), **more)  # type: ignore[arg-type]
-
-
 @contextlib.contextmanager
 def _as_agreed() -> Iterator[None]:
     """Say that whoever answered is not this service."""
@@ -142,10 +104,27 @@ def _as_agreed() -> Iterator[None]:
         raise Unavailable(f"the answer is none of this service: {error!r}") from error
 
 
-def _left(deadline: float) -> float:
-    if (left := deadline - time.monotonic()) <= 0:
-        raise TimeoutError("timed out")
-    return left
+def _page(answer: Any) -> Page:
+    with _as_agreed():
+        pictures = [
+            Picture(
+                title_id=choice["title_id"], variant_id=choice["variant_id"], uri=choice["uri"],
+                decision_id=choice["decision_id"], propensity=choice["propensity"],
+                fallback=choice["fallback"], reason=choice["reason"],
+            )
+            for choice in answer["choices"]
+        ]  # fmt: skip
+        return Page(
+            request_id=answer["request_id"], cell=answer["cell"],
+            model_version=answer["model_version"], pictures=pictures,
+        )  # fmt: skip
+
+
+def _default(title_id: str) -> Picture:
+    return Picture(
+        title_id=title_id, variant_id=None, uri=None, decision_id=None, propensity=None,
+        fallback=True, reason=UNREACHABLE,
+    )  # fmt: skip
 
 
 class Client:
@@ -161,19 +140,11 @@ class Client:
 
         Events beyond `most_waiting` are dropped, the newest first, and counted in `dropped`.
         """
-        url = urlsplit(address)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ValueError(f"the service's address {address!r} is not like http://HOST:8800")
-        self._host, self._port = url.hostname or "", url.port
-        self._kind = (
-            http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-        )
-        self._prefix = url.path.rstrip("/")
+        self._transport = Transport(address)
         self._timeout = timeout_seconds
         self._flush_seconds = flush_seconds
         self._default_uri = default_uri
         self._on_rejected = on_rejected or _log_rejected
-        self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(MOST_IDLE)
         self._waiting: queue.Queue[tuple[dict[str, Any], int]] = queue.Queue(most_waiting)
         """Events and their size as JSON."""
         self._stopped = threading.Event()
@@ -197,18 +168,20 @@ class Client:
             "title_ids": list(title_ids), "context": dict(context or {}),
         }  # fmt: skip
         deadline = time.monotonic() + self._timeout
-        # An idle connection may have been closed: the id makes asking again harmless.
-        for fresh in (False, True):
+        page = Page(
+            request_id=request_id, cell=None, model_version=None,
+            pictures=[_default(title_id) for title_id in title_ids],
+        )  # fmt: skip
+        for _ in range(2):
             if time.monotonic() >= deadline:
                 break
             with contextlib.suppress(Unavailable):
-                return self._page(self._post("/v1/choices", body, deadline, fresh=fresh))
-        return Page(
-            request_id=request_id,
-            cell=None,
-            model_version=None,
-            pictures=[self._default(title_id) for title_id in title_ids],
-        )
+                page = _page(self._post("/v1/choices", body, deadline))
+                break
+        pictures = [
+            p if p.uri else replace(p, uri=self._default_uri(p.title_id)) for p in page.pictures
+        ]
+        return replace(page, pictures=pictures)
 
     def shown(self, picture: Picture) -> None:
         """Say that a picture was on screen."""
@@ -276,9 +249,7 @@ class Client:
         with self._starting:
             self.dropped += self._unsent
             self._unsent = 0
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().close()
+        self._transport.close()
 
     def _send(self) -> None:
         while not self._stopped.is_set():
@@ -325,68 +296,17 @@ class Client:
                 size += more
         return batch
 
-    def _post(
-        self, path: str, body: Mapping[str, Any], deadline: float, *, fresh: bool = False
-    ) -> Any:
-        """Return what the service answers; by a `fresh` connection, if that is asked for."""
+    def _post(self, path: str, body: Mapping[str, Any], deadline: float) -> Any:
+        """Return what the service answers."""
         data = json.dumps(body, allow_nan=False)
-        connection = self._connection(fresh)
         try:
-            connection.timeout = _left(deadline)
-            if connection.sock is None:
-                connection.connect()
-            connection.sock.settimeout(_left(deadline))
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", self._prefix + path, data, headers)
-            connection.response_class = functools.partial(_response, deadline)  # type: ignore[assignment]
-            response = connection.getresponse()
-            answer = json.loads(response.read())
+            status, after, answer = self._transport.post(path, data, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            connection.close()
             raise Unavailable(f"POST {path}: {error!r}") from error
-        self._keep(connection)
-        if response.status == 200:
+        if status == 200:
             return answer
         said = answer.get("detail", "") if isinstance(answer, dict) else ""
-        detail = f"POST {path} answered {response.status}: {said}"
-        if response.status >= 500 or response.status in (408, 429):
-            after = response.headers.get("Retry-After", "")
+        detail = f"POST {path} answered {status}: {said}"
+        if status >= 500 or status in (408, 429):
             raise Unavailable(detail, float(after) if after.isdigit() else None)
         raise Refused(detail)
-
-    def _connection(self, fresh: bool) -> http.client.HTTPConnection:
-        if not fresh:
-            with contextlib.suppress(queue.Empty):
-                return self._idle.get_nowait()
-        return self._kind(self._host, self._port)
-
-    def _keep(self, connection: http.client.HTTPConnection) -> None:
-        try:
-            self._idle.put_nowait(connection)
-        except queue.Full:
-            connection.close()
-        if self._stopped.is_set():
-            connection.close()
-
-    def _page(self, answer: Any) -> Page:
-        with _as_agreed():
-            return Page(
-                request_id=answer["request_id"],
-                cell=answer["cell"],
-                model_version=answer["model_version"],
-                pictures=[self._picture(choice) for choice in answer["choices"]],
-            )
-
-    def _picture(self, choice: Mapping[str, Any]) -> Picture:
-        uri = choice["uri"] or self._default_uri(choice["title_id"])
-        return Picture(
-            title_id=choice["title_id"], variant_id=choice["variant_id"], uri=uri,
-            decision_id=choice["decision_id"], propensity=choice["propensity"],
-            fallback=choice["fallback"], reason=choice["reason"],
-        )  # fmt: skip
-
-    def _default(self, title_id: str) -> Picture:
-        return Picture(
-            title_id=title_id, variant_id=None, uri=self._default_uri(title_id), decision_id=None,
-            propensity=None, fallback=True, reason=UNREACHABLE,
-        )  # fmt: skip

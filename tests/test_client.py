@@ -158,21 +158,78 @@ def test_whoever_answers_something_else_is_not_the_service(flaky: str) -> None:
     client.close()
 
 
+class Restarted:
+    """A service that closes the connections that nobody uses, as at a restart, and goes on."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer, self._open = answer, list[socket.socket]()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listening.accept()
+                self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        length = str(len(self._answer)).encode()
+        with contextlib.suppress(OSError):
+            while connection.recv(65_536):
+                time.sleep(0.02)  # all who ask at once have a connection of their own
+                head = b"HTTP/1.1 200 OK\r\nContent-Length: " + length + b"\r\n\r\n"
+                connection.sendall(head + self._answer)
+
+    def restart(self) -> None:
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+        self._open.clear()
+
+
+def test_a_service_that_has_closed_all_idle_connections_is_asked_by_a_new_one() -> None:
+    service = Restarted(b'{"accepted": 1, "duplicates": 0, "rejected": []}')
+    client = Client(service.address, flush_seconds=0.05)
+    with ThreadPoolExecutor(30) as pool:
+        list(pool.map(lambda _: client.send([{"event_id": "e"}]), range(90)))
+    assert 4 < client._transport.idle <= 16
+    for _ in range(3):
+        service.restart()
+        assert client.send([{"event_id": "e"}]).accepted == 1
+    service.restart()
+    client.report({"event_id": "f", "type": "search", "member_id": "m", "query": "x"})
+    assert client.flush(2)
+    client.close()
+
+
+def test_what_the_caller_does_wrong_is_the_callers() -> None:
+    def default_uri(title_id: str) -> str:
+        raise KeyError(title_id)
+
+    client = Client(f"http://127.0.0.1:{free_port(0)}", default_uri=default_uri)
+    with pytest.raises(KeyError, match="a"):
+        client.choose("m1", ["a"])
+    client.close()
+
+
 def test_connections_are_shared_and_few_are_kept(flaky: str) -> None:
     client = Client(flaky, timeout_seconds=5)
     for _ in range(40):  # a thread per request, as some servers have
         thread = threading.Thread(target=client.send, args=([{"event_id": "e"}],))
         thread.start()
         thread.join()
-    assert client._idle.qsize() <= 2
-    with ThreadPoolExecutor(40) as pool:
+    assert client._transport.idle <= 2
+    with ThreadPoolExecutor(5) as pool:
         list(pool.map(lambda _: client.send([{"event_id": "e"}]), range(200)))
-    assert 1 <= client._idle.qsize() <= 16
+    assert 1 <= client._transport.idle <= 5
     client.report({"type": "search", "member_id": "m", "query": "x"})
     client.close()
     client.report({"type": "search", "member_id": "m", "query": "y"})
     assert client.dropped == 1  # after the end nobody sends it
-    assert client._idle.empty()
+    assert client._transport.idle == 0
 
 
 def test_events_are_sent_again_with_the_same_ids_until_acknowledged(flaky: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from artwork_bandit.domain import ActionSet, Floats, Ints
 from artwork_bandit.estimators.contrast import Drawn
 from artwork_bandit.store.rewards import SettledUnit
-from artwork_bandit.store.rollups import BUCKETS, Rollup
+from artwork_bandit.store.rollups import BUCKETS, IMPORTED, Rollup
 
 EVEN = "explore"
 """The cell that spreads everything evenly."""
@@ -77,6 +77,7 @@ def table(
         for variant_id in sets[set_id].variant_ids:
             number.setdefault(variant_id, len(number))
     cells = sorted({row.cell for row in drawn})
+    even = {EVEN: 1.0, IMPORTED: _spread_evenly(drawn, sets, explored_share)}
     eligible = np.zeros((len(used), len(number)), bool)
     for i, set_id in enumerate(used):
         eligible[i, [number[v] for v in sets[set_id].variant_ids]] = True
@@ -101,6 +102,18 @@ def table(
         weight2=real([row.weight2 for row in drawn]),
         weighted_plays=real([row.weighted_plays for row in drawn]),
         eligible=eligible,
-        even_share=real([1.0 if cell == EVEN else explored_share for cell in cells]),
+        even_share=real([even.get(cell, explored_share) for cell in cells]),
         buckets=BUCKETS,
     )
+
+
+def _spread_evenly(
+    drawn: Sequence[Rollup], sets: Mapping[int, ActionSet], explored_share: float
+) -> float:
+    """Return what another system spread evenly at least, as far as its log says: all, if it drew
+    evenly; else what its smallest propensities come to."""
+    imported = [row for row in drawn if row.cell == IMPORTED]
+    sizes = [len(sets[row.action_set_id].variant_ids) for row in imported]
+    shares = [size * row.weight / row.weight2 for size, row in zip(sizes, imported, strict=True)]
+    least = min(shares, default=1.0)
+    return 1.0 if least > 1 - 1e-9 else min(least, explored_share)

@@ -257,6 +257,7 @@ def _misleading(planned: Plan, trained: Trained) -> Mapping[str, float] | None:
 def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
     """Return how a candidate was made."""
     how, source, since = planned.how, planned.source, planned.changed_at
+    contexts = trained.bundle.model.context_encoder
     return {
         "vowpal_arguments": trained.bundle.vowpal_arguments,
         "priors": msgspec.to_builtins(trained.priors),
@@ -265,6 +266,7 @@ def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
         "reward_rule": planned.slot.reward.version,
         "half_life_days": how.half_life / dt.timedelta(days=1) / trained.priors.ageing,
         "context_products": list(how.products),
+        "context_products_left_out": contexts.products_left_out(how.products),
         "exploration": how.form,
         "strength": trained.bundle.strength,
         "exploration_cost": exploring.cost_share(trained.effective_rows),

@@ -45,10 +45,14 @@ def reallocate(current: Sequence[CellShare], shares: Mapping[str, float]) -> tup
         raise InvalidInput(f"unknown cells {unknown}; known are {list(CELLS)}")
     in_range = all(0 <= share <= 1 for share in shares.values())
     counts = {name: round(share * BUCKETS) for name, share in shares.items()} if in_range else {}
-    if sum(counts.values()) != BUCKETS:
-        raise InvalidInput(f"cell shares are {dict(shares)}; each must be in [0, 1], the sum 1")
-    if any(abs(share * BUCKETS - counts[name]) > ROUNDING for name, share in shares.items()):
-        raise InvalidInput(f"cell shares are {dict(shares)}; each must be a multiple of 0.0001")
+    fine = in_range and all(
+        abs(share * BUCKETS - counts[name]) < ROUNDING for name, share in shares.items()
+    )
+    if not fine or sum(counts.values()) != BUCKETS:
+        raise InvalidInput(
+            f"cell shares are {dict(shares)}; each must be in [0, 1], a multiple of 0.0001, and "
+            "their sum 1"
+        )
     owner: list[str | None] = [None] * BUCKETS
     kept = dict.fromkeys(CELLS, 0)
     for cell in current:

@@ -106,17 +106,25 @@ class ContextEncoder(msgspec.Struct, frozen=True):
         """Return an encoder with the columns of similar audiences."""
         return msgspec.structs.replace(self, audiences=audiences)
 
-    def with_products(self, products: Sequence[str]) -> ContextEncoder:
+    def with_products(
+        self, products: Sequence[str], contexts: Sequence[Context] = ()
+    ) -> ContextEncoder:  # fmt: skip
         """Return an encoder with the products of pairs of fields, such as `device*genre`: each
-        column of the one times each of the other becomes a column. Raises InvalidInput if these
-        are too many."""
+        column of the one times each of the other becomes a column. Of too many (what clients send
+        must not end training) those that are largest in these contexts."""
         pairs = [pair for product in products for pair in _pairs(self.columns, product)]
         if len(pairs) > MOST_PRODUCTS:
-            raise InvalidInput(
-                f"context_products ({', '.join(products)}) make {len(pairs):,} columns of this "
-                f"log's values, of at most {MOST_PRODUCTS:,}: name fewer, or fields of fewer values"
-            )
+            sizes = np.abs(self.encode(contexts))
+            left, right = np.array(pairs).T
+            mean = (sizes.T @ sizes)[left, right]
+            kept = np.sort(np.argsort(-mean, kind="stable")[:MOST_PRODUCTS])
+            pairs = [pairs[i] for i in kept.tolist()]
         return msgspec.structs.replace(self, products=pairs)
+
+    def products_left_out(self, products: Sequence[str]) -> int:
+        """Return how many products of these pairs of fields are no columns: there are too many."""
+        plain = msgspec.structs.replace(self, products=[], habits=False, watched=False).columns
+        return sum(len(_pairs(plain, product)) for product in products) - len(self.products)
 
     @property
     def factors(self) -> list[int]:

@@ -18,7 +18,7 @@ from artwork_bandit.policies.rendezvous import member_key
 from artwork_bandit.serving.service import Service
 from artwork_bandit.serving.state import PAUSED
 from artwork_bandit.slots import slot_named, windows
-from artwork_bandit.store import attribution, catalog, events, registry, rewards
+from artwork_bandit.store import attribution, catalog, events, registry, rewards, unjoined
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.counting import followed
 from artwork_bandit.store.engine import Connection
@@ -83,14 +83,21 @@ def audit(service: Service, decision_id: str) -> Audited:
         all_windows = windows(service.settings.attribution_window_seconds)
         window = all_windows[decisions.slot]
         holder = decision_of(connection, _unit_of(decisions, position))
-        period = slot_named(decisions.slot).draw_period(service.settings.period_seconds)
-        shown = _shown_near(connection, decisions, position, period)
+        slot = slot_named(decisions.slot)
+        period = max(slot.draw_period(service.settings.period_seconds), slot.period)
+        shown = _shown_near(connection, decisions, position, 2 * period + window)
         first, counted = _firsts(shown).get(_unit_of(decisions, position)), None
         if first is not None and (first.request_id, first.position) == (request_id, position):
             counted = (first.occurred_at, first.occurred_at + window)
         found = _events(
             connection, decisions, position, counted, all_windows, settled=holder is not None
         )
+        stored = [event.event_id for event in found if event.unjoined is not None]
+        counted_then = unjoined.counted_all_the_same(connection, stored, all_windows)
+        found = [
+            replace(event, unjoined=None) if event.event_id in counted_then else event
+            for event in found
+        ]
         return Audited(
             decisions=decisions,
             position=position,
@@ -133,14 +140,14 @@ def _unit_of(decisions: Decisions, position: int) -> Unit:
 
 
 def _shown_near(
-    connection: Connection, decisions: Decisions, position: int, period: dt.timedelta
+    connection: Connection, decisions: Decisions, position: int, span: dt.timedelta
 ) -> list[Shown]:  # fmt: skip
-    """Return the impressions of the title to the member in draw periods near this one's, the
-    earliest first."""
+    """Return the impressions of the title to the member up to `span` before and after the decision,
+    the earliest first."""
     moment = decisions.occurred_at
     found = events.shown_between(
         connection, [(decisions.member_id, decisions.choices[position].title_id)],
-        moment - 2 * period, moment + 2 * period,
+        moment - span, moment + span,
     )  # fmt: skip
     return [each for each in found if each.slot == decisions.slot]
 

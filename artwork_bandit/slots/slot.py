@@ -67,9 +67,13 @@ class RewardRule:
 
     @property
     def pays_quality(self) -> bool:
-        """Whether nothing else earns as much as a quality play."""
-        others = (self.watched, self.click, self.rewatch, self.thumbs_up, self.thumbs_down)
-        return self.quality > max(*others, self.abandon, 0.0)
+        """Whether a quality play earns more than anything else does, and as much as all else
+        together, within the bounds; and being abandoned loses no more than that."""
+        shades = (
+            self.watched, self.click, self.rewatch, self.abandon, self.thumbs_up, self.thumbs_down
+        )  # fmt: skip
+        played, rest = min(self.quality, self.bounds[1]), [max(x, 0.0) for x in shades]
+        return played > max(rest) and played >= round(sum(rest), 9) and played >= -self.abandon
 
     def quality_plays(self, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
         """Return, per impression, whether it led to a play worth having.

@@ -12,12 +12,11 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Floats, microseconds
 from artwork_bandit.store.engine import Connection
-from artwork_bandit.store.rollups import BUCKETS, HOUR, IMPORTED, LAST_DAY
+from artwork_bandit.store.rollups import BUCKETS, HOUR, IMPORTED, LAST_DAY, cell_of
 from artwork_bandit.store.tables import cell_rollups, rewards
 
 HOUR_MICROSECONDS = HOUR // dt.timedelta(microseconds=1)
-_IMPORTED = sa.literal_column(f"'{IMPORTED}'", sa.Text)
-_CELL = sa.case((rewards.c.policy == _IMPORTED, _IMPORTED), else_=rewards.c.cell).label("of_cell")
+_CELL = cell_of(rewards).label("of_cell")
 """Of a reward, as the sums by hour have it."""
 
 

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.store import counting, merges
 from artwork_bandit.store import events as event_store
-from artwork_bandit.store import merges
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.counting import Windows
 from artwork_bandit.store.engine import Connection, wait_for_turn
@@ -170,7 +170,9 @@ def _of_latest(
             for i in person.get(event.member_id or "", ())
             for shown in by_place.get((i, event.title_id or ""), ())
             if shown.occurred_at <= event.occurred_at
-            and event.occurred_at <= firsts[unit_of(shown)] + windows[shown.slot]
+            and counting.followed(
+                event.occurred_at, firsts[unit_of(shown)], windows[shown.slot], of_unit=False
+            )
         )
         if (latest := max(seen, key=_order, default=None)) is not None:
             joined = replace(

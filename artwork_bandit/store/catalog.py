@@ -133,9 +133,8 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             same = same_content(before, variant)
             same &= before.title_genres == genres[variant.title_id]
             revision = before.revision + (not same)
-        same = before is not None and revision == before.revision
-        if before is not None and same and _same_eligibility(before, variant):
-            continue  # else every server would read it again
+            if same and _same_eligibility(before, variant):
+                continue  # else every server would read it again
         touched.add((variant.slot, variant.title_id))
         row = {
             "variant_id": variant.variant_id, "revision": revision, "updated_at": now,

@@ -65,14 +65,20 @@ def register(
             settings=dict(settings), metrics=dict(metrics or {}), reason=reason,
         )
     )  # fmt: skip
-    if (share := settings.get("explored_share")) is not None:
-        insert_ignoring(connection, floors, [{"slot": slot, "explored_share": float(share)}])
     assert result.inserted_primary_key is not None
     return int(result.inserted_primary_key[0])
 
 
+def _draws(connection: Connection, record: ModelRecord) -> None:
+    """Remember what a model that begins to serve spreads evenly."""
+    if (share := record.settings.get("explored_share")) is not None:
+        row = {"slot": record.slot, "explored_share": float(share)}
+        insert_ignoring(connection, floors, [row])
+
+
 def least_explored(connection: Connection, slot: str, explored_share: float) -> float:
-    """Return the smallest share that policies of a slot ever spread evenly, this one included."""
+    """Return the smallest share that models which served a slot ever spread evenly, and this one:
+    of what has been drawn, no propensity is below it over the number of variants."""
     query = sa.select(sa.func.min(floors.c.explored_share)).where(floors.c.slot == slot)
     found = connection.execute(query).scalar()
     return explored_share if found is None else min(float(found), explored_share)
@@ -104,6 +110,7 @@ def promote(
         ended &= challengers.c.model_version == version
     connection.execute(sa.delete(challengers).where(ended))
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
+    _draws(connection, record)
     rolls_back = undoes and version in _stack(connection, record.slot)[:-1]
     _record_promotion(connection, record.slot, version, reason, now, rolls_back)
 
@@ -119,9 +126,10 @@ def restore(connection: Connection, version: int, status: str) -> None:
 
 def challenge(connection: Connection, version: int, now: dt.datetime) -> None:
     """Make a model its slot's challenger, in place of the one before; raises NotFound."""
-    slot = get(connection, version).slot
-    row = {"slot": slot, "model_version": version, "since": now}
+    record = get(connection, version)
+    row = {"slot": record.slot, "model_version": version, "since": now}
     upsert(connection, challengers, [row], "slot")
+    _draws(connection, record)
     generations.bump(connection, "models")
 
 
@@ -242,7 +250,7 @@ def live(connection: Connection, slot: str) -> ModelRecord | None:
 def live_before(connection: Connection, slot: str) -> list[ModelRecord]:
     """Return the models that were live before the one that is, the latest first; without those
     that were gone back from."""
-    *before, now = _stack(connection, slot) or [None]
+    *before, now = _stack(connection, slot)
     versions = dict.fromkeys(v for v in reversed(before) if v is not None and v != now)
     return [get(connection, version) for version in versions]
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import Connection, upsert_adding
-from artwork_bandit.store.rollups import BUCKETS, IMPORTED
+from artwork_bandit.store.rollups import BUCKETS, cell_of
 from artwork_bandit.store.tables import (
     cell_rollups,
     impressions,
@@ -16,6 +16,7 @@ from artwork_bandit.store.tables import (
     rollups,
     summaries,
 )
+from artwork_bandit.store.units import UNIT
 
 DAY, HOUR = 86_400_000_000, 3_600_000_000
 _EXACT = ("impressions", "units", "plays", "drawn", "drawn_plays")
@@ -93,12 +94,7 @@ def _summed(
         impressions.c.request_id == rewards.c.request_id,
         impressions.c.position == rewards.c.position,
     )
-    of_unit = sa.and_(
-        *(
-            impressions.c[name] == rewards.c[name]
-            for name in ("member_id", "title_id", "slot", "period", "confirm")
-        )
-    )
+    of_unit = sa.and_(*(impressions.c[name] == rewards.c[name] for name in UNIT))
     unseen = sa.case((impressions.c.request_id.is_(None), 1), else_=0)
     parts = [
         sa.select(
@@ -133,7 +129,7 @@ def _keys(table: sa.Table, keys: tuple[str, ...], length: int) -> list[sa.Column
             case "model_version":
                 value = sa.func.coalesce(table.c.model_version, 0)
             case "cell":
-                value = sa.case((table.c.policy == IMPORTED, IMPORTED), else_=table.c.cell)
+                value = cell_of(table)
             case _:
                 value = table.c[name]
         found.append(value.label(name))

@@ -16,7 +16,7 @@ settled, so a kill at any point neither loses nor doubles a row. Joiners take tu
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +41,8 @@ from artwork_bandit.store.units import Unit, settled_units, unit_of
 _PENDING = sa.text("NOT impressions.settled")
 """As the index says it: SQLAlchemy would have SQLite compare with 0, and read the whole table."""
 _context = msgspec.json.Decoder(Context)
-_DAY = dt.timedelta(days=1) // dt.timedelta(microseconds=1)
+_MICROSECOND = counting.MICROSECOND
+_DAY = dt.timedelta(days=1) // _MICROSECOND
 BATCH = 5_000
 COUNTED = {
     "clicks": EventType.CLICK, "plays": EventType.PLAY, "rewatches": EventType.REWATCH,
@@ -63,7 +64,7 @@ def join(
     `windows` are those of all slots, if they are not their own.
     """
     windows = {**windows_of_slots(), **(windows or {}), slot.name: window}
-    made, pace = 0, store.pace(BATCH)
+    made, pace, after = 0, store.pace(BATCH), None
     while True:
         most = pace.size
         with store.write() as connection:
@@ -71,16 +72,18 @@ def join(
             # An event may have followed what is of another slot: one joins at a time.
             attribution.alone(connection)
             with pace.timed():
-                batch = sa.select(_closed(slot.name, now - window, most))
-                closing = connection.execute(batch).all()
+                batch = _closed(slot.name, now - window, most, after)
+                page = connection.execute(sa.select(batch)).all()
+                closing = _first_closed(connection, slot.name, page, now - window)
                 attribution.join_waiting(connection, closing, windows)
                 known = {(row.request_id, row.position) for row in closing}
-                found = connection.execute(_outcomes(slot.name, window, now - window, most))
+                found = connection.execute(_outcomes(batch, window))
                 # What came in between is settled with the next.
                 pending = [row for row in found if (row.request_id, row.position) in known]
                 made += _settle(connection, slot, pending, now)
-        if len(closing) < most:
+        if len(page) < most:
             return made
+        after = page[-1]
         pace.rest()
 
 
@@ -113,7 +116,7 @@ def latest_of_title(
 ) -> list[SettledUnit]:  # fmt: skip
     """Return a title's latest confirmed units in [since, until), the newest first."""
     day = floored(rewards.c.occurred_at, _DAY)
-    cell = sa.case((rewards.c.policy == rollups.IMPORTED, rollups.IMPORTED), else_=rewards.c.cell)
+    cell = rollups.cell_of(rewards)
     columns = [cell if n == "cell" else rewards.c[n] for n in SettledUnit._fields[1:-1]]
     query = (
         sa.select(day, *columns, requests.c.context)
@@ -145,36 +148,47 @@ def of_decision(
     return None if row is None else (row.reward, row.rule)
 
 
-def _closed(slot: str, closed_before: dt.datetime, most: int) -> sa.Subquery:
-    """Return a batch of impressions whose window has closed, the oldest."""
-    earlier = impressions.alias("earlier")
-    same = ("member_id", "title_id", "slot", "period", "confirm")
-    open_unit = sa.exists().where(
-        *(earlier.c[name] == impressions.c[name] for name in same), ~earlier.c.settled,
-        earlier.c.occurred_at <= impressions.c.occurred_at, earlier.c.received_at > closed_before,
-    )  # fmt: skip
-    return (
-        sa.select(impressions)
-        .where(
-            impressions.c.slot == slot,
-            _PENDING,
-            impressions.c.occurred_at <= closed_before,
-            # A device that was offline sends what followed with, or after, its impression.
-            impressions.c.received_at <= closed_before,
-            ~open_unit,
-        )
-        .order_by(impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
-        .limit(most)
-        .subquery("shown")
+def _closed(
+    slot: str, closed_before: dt.datetime, most: int, after: Any | None = None
+) -> sa.Subquery:
+    """Return a batch of impressions whose window has closed, the oldest, or those that come after
+    one in that order."""
+    order = (impressions.c.occurred_at, impressions.c.request_id, impressions.c.position)
+    found = sa.select(impressions).where(
+        impressions.c.slot == slot,
+        _PENDING,
+        impressions.c.occurred_at <= closed_before,
+        # A device that was offline sends what followed with, or after, its impression.
+        impressions.c.received_at <= closed_before,
     )
+    if after is not None:
+        last = (after.occurred_at, after.request_id, after.position)
+        found = found.where(impressions.c.occurred_at >= last[0], sa.tuple_(*order) > last)
+    return found.order_by(*order).limit(most).subquery("shown")
 
 
-def _outcomes(
-    slot: str, window: dt.timedelta, closed_before: dt.datetime, most: int
-) -> sa.Select[Any]:
+def _first_closed(
+    connection: Connection, slot: str, page: Sequence[Any], closed_before: dt.datetime
+) -> Sequence[Any]:
+    """Return a batch without the impressions whose unit was shown earlier, on a device that told of
+    it later: they wait for that one's window to close."""
+    if not page:
+        return page
+    query = sa.select(impressions).where(
+        impressions.c.slot == slot, _PENDING, impressions.c.occurred_at <= page[-1].occurred_at,
+        impressions.c.received_at > closed_before,
+    )  # fmt: skip
+    late: dict[Unit, dt.datetime] = {}
+    for row in connection.execute(query.order_by(impressions.c.occurred_at)):
+        late.setdefault(unit_of(row), row.occurred_at)
+    if not late:
+        return page
+    return [r for r in page if late.get(unit_of(r), r.occurred_at + _MICROSECOND) > r.occurred_at]
+
+
+def _outcomes(shown: sa.Subquery, window: dt.timedelta) -> sa.Select[Any]:
     """Return the query: a batch of closed impressions, oldest first, with what followed."""
-    shown = _closed(slot, closed_before, most)
-    followed = counting.counts(shown, window // counting.MICROSECOND)
+    followed = counting.counts(shown, window // _MICROSECOND)
     counts = [
         sa.func.coalesce(sa.func.sum(sa.case((events.c.type == kind.value, 1), else_=0)), 0).label(
             name

@@ -58,6 +58,13 @@ class Rollup(NamedTuple):
     weighted_plays: float
 
 
+def cell_of(table: sa.Table) -> sa.ColumnElement[str]:
+    """Return the cell that rewards, or impressions, count for: no member of another system was
+    drawn into one of this."""
+    imported = sa.literal_column(f"'{IMPORTED}'", sa.Text)
+    return sa.case((table.c.policy == imported, imported), else_=table.c.cell)
+
+
 def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> None:
     """Count impressions and units that were settled now; those nobody confirmed are left out.
 
@@ -73,7 +80,6 @@ def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> N
         unit = unit_of.get((row["request_id"], row["position"]))
         sums = _CONTINUATION if unit is None else _unit(unit)
         bucket = member_bucket(row["member_id"]) % BUCKETS
-        # No member of another system was drawn into a cell of this one.
         slot, cell = row["slot"], IMPORTED if row["policy"] == IMPORTED else row["cell"]
         hour = microseconds(row["occurred_at"]) // _HOUR
         day = (slot, row["title_id"], hour // 24, row["action_set_id"], cell, row["variant_id"],

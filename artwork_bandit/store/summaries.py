@@ -40,7 +40,8 @@ class Summary:
     reason: str | None = None
     warning: str | None = None
     effects: dict[str, list[float]] | None = None
-    """Variant id -> [lift over the baseline variant, effective rows], of variants known well."""
+    """Variant id -> [effect relative to the title's mean, effective rows], of variants known
+    well."""
 
 
 def sort_named(name: str | None) -> Sort:

@@ -243,7 +243,7 @@ summaries = sa.Table(
     sa.Column("days_left", sa.Float(53)),
     sa.Column("reason", sa.Text),
     sa.Column("warning", sa.Text),
-    # Variant id -> [lift over the baseline variant, effective rows].
+    # Variant id -> [effect relative to the title's mean, effective rows].
     sa.Column("effects", sa.JSON(none_as_null=True)),
     sa.Index("ix_summaries_stale", "slot", "made_at",
              sqlite_where=sa.text("marks <> summed"),
@@ -332,7 +332,7 @@ models = sa.Table(
 
 floors = sa.Table(
     "floors", metadata,
-    # What models of a slot ever spread evenly over the eligible variants.
+    # What models that served a slot ever spread evenly over the eligible variants.
     sa.Column("slot", sa.Text, primary_key=True),
     sa.Column("explored_share", sa.Float(53), primary_key=True),
 )  # fmt: skip

@@ -8,6 +8,7 @@ asked of the events themselves, of the last `DERIVED` unless somebody says since
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Event, EventType
 from artwork_bandit.store import counting
-from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.engine import Connection, chunks
 from artwork_bandit.store.events import event_of
-from artwork_bandit.store.tables import events, impressions, rewards
+from artwork_bandit.store.tables import events, impressions, requests, rewards
 
 WAITS = "waiting"
 """What an event may have followed is not settled yet."""
@@ -30,8 +31,6 @@ REASONS = frozenset({
 """Why an event counts for nothing."""
 DERIVED = dt.timedelta(days=7)
 FIRST = dt.datetime.min.replace(tzinfo=dt.UTC)
-_MISSED = events.c.unjoined.in_(("late", OUTSIDE))
-"""The unit that an event names was settled before it came."""
 
 
 class Asked(NamedTuple):
@@ -91,11 +90,7 @@ def _parts(
     stored = [*client, *within, events.c.unjoined.is_not(None)]
     if asked is None:
         return [(events.c.unjoined, stored)]
-    # Another's unit may have counted it, before or after the one that it names.
-    others = rewards.c.period != events.c.period, rewards.c.settled_at >= events.c.received_at
-    of_others = counting.counted(asked.windows, *others)
-    fallback = events.c.unjoined == "fallback"
-    stored += [~fallback | ~counting.counted(asked.windows), ~_MISSED | ~of_others]
+    stored += [~found for found in _counted_all_the_same(asked.windows)]
     if since is None:
         newest = max(min(until or asked.now, asked.now), FIRST + DERIVED)
         within = [events.c.occurred_at >= newest - DERIVED]
@@ -109,6 +104,35 @@ def _parts(
         ~_pending(events.c.slot), ~counting.counted(asked.windows),
     ]  # fmt: skip
     return [(_stored_reason(asked), stored), (_case(shown, OUTSIDE, NOT_SHOWN), derived)]
+
+
+def counted_all_the_same(
+    connection: Connection, event_ids: Iterable[str], windows: counting.Windows
+) -> set[str]:
+    """Return those of the events that counted, whatever is stored of them: for another unit than
+    that of the decision they name, which was settled before, or drawn of nothing."""
+    found: set[str] = set()
+    for some in chunks(sorted(event_ids)):
+        query = sa.select(events.c.event_id).where(events.c.event_id.in_(some))
+        query = query.where(sa.or_(*_counted_all_the_same(windows)))
+        found |= set(connection.execute(query).scalars())
+    return found
+
+
+def _counted_all_the_same(windows: counting.Windows) -> list[sa.ColumnElement[bool]]:
+    confirm = sa.select(requests.c.confirm).where(requests.c.request_id == events.c.request_id)
+    named = sa.and_(
+        rewards.c.period == events.c.period,
+        rewards.c.confirm == confirm.correlate(events).scalar_subquery(),
+    )
+    in_time = rewards.c.settled_at >= events.c.received_at
+    return [
+        sa.and_(events.c.unjoined == "fallback", counting.counted(windows)),
+        sa.and_(
+            events.c.unjoined.in_(("late", OUTSIDE)),
+            counting.counted(windows, ~named, in_time),
+        ),
+    ]
 
 
 def _stored_reason(asked: Asked) -> sa.ColumnElement[str]:

@@ -341,7 +341,8 @@ def survey(
         contexts = ContextEncoder.learn(members)
         if with_audiences:
             contexts = contexts.with_audiences(audiences.learn(members, contexts, seed))
-        contexts, variants = contexts.with_products(products), VariantEncoder.learn(shown)
+        contexts = contexts.with_products(products, members)
+        variants = VariantEncoder.learn(shown)
     else:
         start = start.aged(start.learned.last if counts.last is None else counts.last)
         contexts, variants = start.model.context_encoder, start.model.variant_encoder

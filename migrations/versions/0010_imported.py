@@ -1,12 +1,13 @@
 """What other systems drew leaves the cells of this one in the sums by day, too; and the smallest
-share that models of a slot ever spread evenly is known.
+share that models which served a slot ever spread evenly is known.
 
 Members of imported logs were drawn into no cell of this system: title pages counted those of a cell
 called `explore` as drawn at random here. What follows from the sums is made again for every title:
 features are compared by lifts over their title's mean from now on, not over its baseline.
 
-Works with the release before, which counts what it imports from then on as before;
-`rollups rebuild` of this release mends that.
+Works with the release before, which counts what it imports from then on as before (`rollups
+rebuild` of this release mends that), and tells of no model that it has serve; it has one served by
+this release as soon as that is promoted or challenges again.
 """
 
 import json
@@ -46,7 +47,11 @@ def upgrade() -> None:
     )
     connection = op.get_bind()
     found = set()
-    for slot, settings in connection.execute(sa.text("SELECT slot, settings FROM models")):
+    served = sa.text(
+        "SELECT slot, settings FROM models WHERE version IN (SELECT model_version FROM promotions)"
+        " OR version IN (SELECT model_version FROM challengers)"
+    )
+    for slot, settings in connection.execute(served):
         told = json.loads(settings) if isinstance(settings, str) else settings
         if (share := told.get("explored_share")) is not None:
             found.add((slot, float(share)))

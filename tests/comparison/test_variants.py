@@ -177,3 +177,14 @@ def test_a_star_needs_all_running_variants_known() -> None:
     stopped = [*known[:2], dataclasses.replace(known[2], status=VariantStatus.PAUSED)]
     (row,) = by_segment(units, sets, stopped, Segments("device"), "t", 0.05)
     assert row.best == 1
+
+
+def test_another_systems_log_is_taken_to_draw_as_it_says() -> None:
+    sets = {1: a_set(1, "abc")}
+    rows = [row._replace(cell="imported") for row in days(0, 7, sets[1], dict.fromkeys("abc", 0.1))]
+    assert drawn.table(rows, sets, list("abc"), 0.05).even_share.tolist() == [1.0]
+    seldom = [row._replace(weight=row.weight * 20, weight2=row.weight2 * 400) for row in rows[:9]]
+    found = drawn.table([*rows, *seldom], sets, list("abc"), 0.05).even_share
+    assert found.tolist() == pytest.approx([0.05])
+    found = drawn.table([*rows, *seldom], sets, list("abc"), 0.2).even_share
+    assert found.tolist() == pytest.approx([0.05])

@@ -42,8 +42,12 @@ def test_what_pays_for_quality_plays_first_is_known_by_its_rule() -> None:
     assert ARTWORK.reward.pays_quality
     assert GRADED.pays_quality
     assert not CLICKS.pays_quality
-    watched = replace(ARTWORK.reward, version="ours-1", watched=3600.0, bounds=(0.0, 3600.0))
-    assert not watched.pays_quality
+    for other in (
+        {"watched": 3600.0, "bounds": (0.0, 3600.0)}, {"click": 0.5, "bounds": (0.0, 0.5)},
+        {"quality": 0.1, "click": 0.09, "thumbs_up": 0.09}, {"quality": 0.1, "abandon": -5.0},
+        {"quality": 0.0},
+    ):  # fmt: skip
+        assert not replace(ARTWORK.reward, version="ours-1", **other).pays_quality, other
 
 
 def worst_of(simulation: Simulation, version: int) -> int:

@@ -119,11 +119,21 @@ def test_a_table_forgets_the_rows_that_were_replaced() -> None:
     assert encoder.encode(table).tolist() == encoder.encode(FeatureTable.of(rows)).tolist()
 
 
-def test_products_of_too_many_columns_are_refused_and_pairs_of_one_field_come_once() -> None:
-    genres = {f"g{i}": 1.0 for i in range(50)}
-    encoder = ContextEncoder.learn([Context(genres=genres)])
-    with pytest.raises(InvalidInput, match="make 1,225 columns"):
-        encoder.with_products(["genre*genre"])
+def test_of_too_many_products_the_largest_are_kept_and_pairs_of_one_field_come_once() -> None:
+    """What clients send must not end training."""
+    rng = np.random.default_rng(1)
+    contexts = [
+        Context(device="tv" if i % 4 else f"odd-{i}", genres={f"g{rng.integers(40)}": 9.0})
+        for i in range(200)
+    ]
+    encoder = ContextEncoder.learn(contexts)
+    made = encoder.with_products(["device*genre"], contexts)
+    asked = (len(encoder.categories)) * len(encoder.genres)
+    assert asked > 1_024 == len(made.products)
+    assert made.products_left_out(["device*genre"]) == asked - 1_024
+    names = set(made.columns)
+    assert all(f"device:tv*genre:{genre}" in names for genre in encoder.genres)
+    assert encoder.with_products(["genre*genre"]).products_left_out(["genre*genre"]) == 0
     few = ContextEncoder.learn([Context(genres={"a": 1.0, "b": 1.0, "c": 1.0})])
     assert few.with_products(["genre*genre"]).columns[3:] == [
         "genre:a*genre:b", "genre:a*genre:c", "genre:b*genre:c",

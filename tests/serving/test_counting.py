@@ -132,6 +132,54 @@ def test_what_another_draw_period_counted_is_not_told_to_count_for_nothing(alike
     settle(alike, later + 2 * DAY)
     assert played(alike) == {"old": 0, "new": 1}
     assert reasons(alike, later + 2 * DAY) == {"outside_window": 1}
+    told = {e.event_id: e.unjoined for e in audit(alike, old).events}
+    assert told == {"p": None, "q": "outside_window"}
+    assert [e.unjoined for e in audit(alike, new).events] == [None]
+
+
+def test_what_the_homepage_counted_is_not_told_to_count_for_nothing_after_an_email(
+    alike: Service,
+) -> None:
+    mailed = decided(alike, "mail", NOW, confirm="server")
+    settle(alike, NOW + 2 * DAY)
+    later = NOW + 3 * DAY
+    home = decided(alike, "home", later)
+    shown(alike, "i", home, later, later)
+    send(alike, event("p", "play", later + HOUR), decision=mailed, now=later + HOUR)
+    settle(alike, later + 2 * DAY)
+    assert played(alike) == {"mail": 0, "home": 1}
+    assert reasons(alike, later + 2 * DAY) == {}
+    assert [e.unjoined for e in audit(alike, mailed).events] == [None]
+
+
+def test_what_is_shown_long_after_it_was_chosen_is_audited_as_it_counts(alike: Service) -> None:
+    """However short the draw period."""
+    alike.settings = replace(alike.settings, period_seconds=600)
+    decision = decided(alike, "home", NOW)
+    shown(alike, "i", decision, NOW + HOUR, NOW + HOUR)
+    send(alike, event("p", "play", NOW + 2 * HOUR), decision=decision, now=NOW + 2 * HOUR)
+    settle(alike, NOW + 3 * DAY)
+    assert played(alike) == {"home": 1}
+    assert [e.unjoined for e in audit(alike, decision).events] == [None]
+
+
+def test_a_join_goes_on_beyond_what_waits_for_an_earlier_showing(
+    alike: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rewards, "BATCH", 2)
+    for i in range(5):  # of two devices each, the first of which tells of it late
+        phone, tv = (
+            ask(alike, f"{kind}{i}", f"m{i}", title_ids=["t0"], now=NOW + at).decision_ids[0]
+            for kind, at in (("phone", 0 * HOUR), ("tv", HOUR))
+        )
+        shown(alike, f"tv{i}", tv, NOW + HOUR, NOW + HOUR)
+        shown(alike, f"phone{i}", phone, NOW, NOW + 10 * HOUR)
+    alone = ask(alike, "alone", "m9", title_ids=["t0"], now=NOW + 2 * HOUR).decision_ids[0]
+    shown(alike, "alone", alone, NOW + 2 * HOUR, NOW + 2 * HOUR)
+    settle(alike, NOW + 27 * HOUR)
+    assert set(played(alike)) == {"alone"}
+    settle(alike, NOW + 40 * HOUR)
+    assert set(played(alike)) == {"alone", *(f"phone{i}" for i in range(5))}
 
 
 def test_a_continuation_of_long_ago_catches_nothing_whatever_the_draw_period(

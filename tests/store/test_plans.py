@@ -15,6 +15,11 @@ from tests.samples import NOW
 
 UNITS = {(f"m{i}", f"t{i}", "artwork", i, "client") for i in range(3)}
 PAIRS = {("m1", "t1"), ("m2", "t2")}
+HOUR = dt.timedelta(hours=1)
+SHOWN = events.Shown(
+    member_id="m", title_id="t", request_id="r", position=0, slot="artwork", period=1,
+    occurred_at=NOW, confirm="client",
+)  # fmt: skip
 ASKED: list[Callable[[Connection], Any]] = [
     lambda c: units.settled_units(c, UNITS),
     lambda c: units.decision_of(c, min(UNITS)),
@@ -23,8 +28,12 @@ ASKED: list[Callable[[Connection], Any]] = [
     lambda c: events.shown_between(c, PAIRS, NOW, NOW),
     lambda c: events.existing(c, ["e1", "e2"]),
     lambda c: c.execute(sa.select(rewards._closed("artwork", NOW, 9))),
-    lambda c: c.execute(rewards._outcomes("artwork", dt.timedelta(hours=1), NOW, 9)),
-    lambda c: unjoined.latest(c, "late", NOW, None, 20),
+    lambda c: c.execute(rewards._outcomes(rewards._closed("artwork", NOW, 9), HOUR)),
+    lambda c: c.execute(sa.select(rewards._closed("artwork", NOW, 9, SHOWN))),
+    lambda c: rewards._first_closed(c, "artwork", [SHOWN], NOW),
+    lambda c: events.firsts(c, [SHOWN]),
+    lambda c: unjoined.latest(c, "late", NOW, None, 20, unjoined.Asked(NOW, {"artwork": HOUR})),
+    lambda c: unjoined.counted_all_the_same(c, ["e1", "e2"], {"artwork": HOUR}),
 ]
 
 

@@ -204,11 +204,17 @@ def test_what_policies_spread_evenly_at_least_is_the_least_there_was(store: Stor
     """Weeks that were drawn with a smaller share are judged by that one, whatever is set today."""
     with store.write() as connection:
         assert registry.least_explored(connection, "artwork", 0.2) == 0.2
-        for share in (0.01, 0.05, 0.01):
+        first, second, third = (
             registry.register(
                 connection, slot="artwork", data=b"", window=(None, None), rows=1, now=NOW,
                 settings={"explored_share": share},
-            )  # fmt: skip
+            )
+            for share in (0.01, 0.05, 1e-6)
+        )  # fmt: skip
+        assert registry.least_explored(connection, "artwork", 0.2) == 0.2  # none has served
+        registry.promote(connection, first, "for the test", NOW)
+        registry.challenge(connection, second, NOW)
+        registry.reject(connection, third, "for the test")
         found = [registry.least_explored(connection, "artwork", s) for s in (0.2, 0.001)]
         assert found == [0.01, 0.001]
         assert registry.least_explored(connection, "trailer", 0.2) == 0.2

@@ -47,7 +47,7 @@ for (const tile of tiles) {
   tile.querySelector(".ask").addEventListener("click", () => explain(tile));
 }
 
-// What is in no log is chosen once more: it comes out the same.
+// What is in no log is chosen once more, and comes out the same unless what serves has changed.
 async function again(tile) {
   const [found] = await bandit.choose([tile.dataset.title], { context, preview, explain: true });
   return found.explanation ? found : null;
@@ -75,7 +75,8 @@ async function explain(tile) {
     for (const reason of found.explanation?.reasons.slice(0, 4) ?? []) {
       say(`${reason.context} \u00d7 ${reason.variant}: ${reason.value > 0 ? "+" : "\u2212"}${Math.abs(reason.value).toFixed(4)}`);
     }
-    if (preview) say("A preview: in no log.");
+    if (preview && found.variant_id !== tile.choice.variant_id) say("Chosen anew just now: what serves has changed.");
+    else if (preview) say("A preview: in no log.");
     else if (found.explanation) say(found.explanation.same ? "Made again from the log: the same." : "Made again from the log: NOT the same.");
     else say(`Not explained: ${found.not_explained}.`);
   }
