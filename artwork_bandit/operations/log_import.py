@@ -82,7 +82,7 @@ def _require_ids(path: Path, block: ReplayBlock) -> None:
         ("member_id", Name, block.member_ids.tolist()),
         ("title_id", Id, [sets[s].title_id for s in block.set_of_row.tolist()]),
         ("action_set", list[Id], [sets[s].variant_ids for s in block.set_of_row.tolist()]),
-        ("cell", Short, [cell or "" for cell in block.cells.tolist()]),
+        ("cell", Short | None, [cell or None for cell in block.cells.tolist()]),
     )
     for column, kind, values in of_rows:
         for value in dict.fromkeys(values):
