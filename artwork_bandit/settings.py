@@ -185,7 +185,7 @@ def _meant(name: str, kinds: Mapping[str, Any]) -> str | None:
 def _convert(name: str, value: Any, kind: type, source: str) -> Any:
     try:
         found = kind(value)
-        if not isinstance(value, str) and (isinstance(value, bool) or found != value):
+        if isinstance(value, bool) or (isinstance(value, int | float) and found != value):
             raise ValueError("it would be taken for another")
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInput(

@@ -35,6 +35,10 @@ def test_whole_numbers_are_fractions_too(tmp_path: Path) -> None:
     assert load(environment={}, file=file) == Settings(read_seconds=1.0, threads=4)
 
 
+def test_a_path_is_a_text_too(tmp_path: Path) -> None:
+    assert load(environment={}, overrides={"media_dir": tmp_path}).media_dir == str(tmp_path)
+
+
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container under any user id."""
 

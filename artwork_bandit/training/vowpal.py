@@ -67,10 +67,10 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
         # Read from a pipe, it has to be named: without `-d` Vowpal Wabbit reads nothing.
         line = _line(asked, files | {"-d": Path("/dev/stdin")})
         done = subprocess.Popen(
-            line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True,
-            pipesize=PIPE,
-        )  # fmt: skip
+            line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, text=True
+        )
         assert done.stdin is not None
+        _widen(done.stdin)
         broken = False
         try:
             yield done.stdin
@@ -90,6 +90,14 @@ def training(model: Path, arguments: str, seed: int, table_bits: int) -> Iterato
         _check(done.returncode, said.read())
         if broken:
             raise BrokenModel("Vowpal Wabbit stopped reading examples before their end")
+
+
+def _widen(pipe: IO[str]) -> None:
+    """Have a pipe hold more, where the host lets it: a user may have too many wide ones."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _require_room(folder: Path) -> None:

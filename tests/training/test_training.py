@@ -356,6 +356,15 @@ def test_priors_are_chosen_on_a_log_from_before_1970_as_on_any_other() -> None:
     assert chosen[0].rows == chosen[1].rows
 
 
+def test_a_host_that_widens_no_pipe_trains_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError("too many wide pipes of this user")
+
+    wide = train.train(InMemory([log(600)]), lookup, ARTWORK, DEFAULT).bundle.encode()
+    monkeypatch.setattr("fcntl.fcntl", refused)
+    assert train.train(InMemory([log(600)]), lookup, ARTWORK, DEFAULT).bundle.encode() == wide
+
+
 def test_recent_rows_weigh_more() -> None:
     old, new = log(1_500, liking=3.0), log(1_500, seed=2, liking=-3.0)
     new = replace(new, occurred_at=new.occurred_at + microseconds(NOW) // 100)
