@@ -1,11 +1,11 @@
 """What cells say: a live model that does worse than one fixed picture, or than chance, must not
 stay; and a model that the gate could not judge goes live, or challenges no more.
 
-Take fractions of what models chose in their cells are compared: the live model's with the baseline
-and the explore cell's since it went live, the challenger's with the live model's since it
-challenges. Members of different cells are different people, so these are plain A/B comparisons,
-clustered by member, at whatever moment the worker looks: the intervals are confidence sequences
-(`estimators.sequence`), or looking every few minutes would demote and promote by chance.
+Mean rewards, by the rule in force, of what models chose in their cells are compared: the live
+model's with the baseline and the explore cell's since it went live, the challenger's with the live
+model's since it challenges. Members of different cells are different people, so these are plain A/B
+comparisons, clustered by member, at whatever moment the worker looks: the intervals are confidence
+sequences (`estimators.sequence`), or looking every few minutes would demote and promote by chance.
 
 Where the log says that what is live has ceased to be true (`operations.changes`), it goes unless
 its cell has done better since than the others: until then next to all rows show what it likes, by
@@ -16,15 +16,17 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Mapping
 
 from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
-from artwork_bandit.estimators.proportion import Proportion, proportion
+from artwork_bandit.estimators.mean import Mean, mean_reward
 from artwork_bandit.estimators.sequence import half_width
 from artwork_bandit.operations import changes
 from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEditor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
+from artwork_bandit.store import rewards as reward_store
 from artwork_bandit.store import changes as change_log
 from artwork_bandit.store.engine import Connection, Store
 
@@ -33,25 +35,21 @@ RIVALS = ("baseline", "explore")
 ALPHA = 0.01
 """Probability that a model no worse than a cell is ever demoted by what that cell says, that a
 challenger no better than the live model ever takes its place, and that one no worse ever ends."""
-FEWEST_PLAYS = 60
-"""Quality plays in the better cell before the first look, and in the other if it were as good: a
-model whose pictures are broken has none."""
+FEWEST_PAID = 60
+"""Units with a reward other than 0 in the better cell before the first look, and in the other if it
+were as good: a model whose pictures are broken has none."""
 FEWEST_SINCE = 20
 """The same since a change that the live model knows nothing of."""
 TIGHTEST = 20_000
 """Units at which the interval is tightest."""
-Z_95 = 1.96
 
 
 def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     """Roll the slot's live model back if its cell is surely below the baseline or the explore cell:
     to the one before it that is no older than the last change that models know of, if there is one.
 
-    Returns the reason, which the registry keeps, or None. Cells are compared by quality plays:
-    where the rule in force pays for something else, what does as it asks may have fewer, and stays.
+    Returns the reason, which the registry keeps, or None.
     """
-    if not slot.reward.pays_quality:
-        return None
     # Counting takes longer than serving waits to write.
     with store.read() as connection:
         live = registry.live(connection, slot.name)
@@ -59,15 +57,13 @@ def demote_if_worse(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         if live is None or last is None:
             return None
         ceased = _ceased(store, slot, connection)
-        since = _since(connection, last.promoted_at, ceased)
+        since = _since(connection, slot, last.promoted_at, ceased)
+        if since is None:
+            return None
         # What the model before chose while this one was trained is not this one's.
         its_own = aggregates.by_cell(connection, slot.name, since, None, live.version)
         others = aggregates.by_cell(connection, slot.name, since, None)
-    none = aggregates.Counts.none()
-    found, *rivals = (
-        proportion(each.units, each.quality_plays)
-        for each in (its_own.get("live", none), *(others.get(cell, none) for cell in RIVALS))
-    )
+    found, *rivals = _mean(its_own, "live"), *(_mean(others, cell) for cell in RIVALS)
     told = (
         surely_worse(found, rival, f"the {cell} cell")
         or _no_better(found, rival, f"the {cell} cell", ceased)
@@ -82,12 +78,9 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
     """Make the slot's challenger the live model if its cell is surely above what is live, or end
     its challenge if it is surely below.
 
-    One that somebody has named is theirs to end, and one that learned another rule's rewards, or
-    under a rule that does not pay for quality plays first, goes live by hand only. Returns the
-    reason, which the registry keeps, or None.
+    One that somebody has named is theirs to end, and one that learned another rule's rewards goes
+    live by hand only. Returns the reason, which the registry keeps, or None.
     """
-    if not slot.reward.pays_quality:
-        return None
     with store.read() as connection:
         challenge = registry.challenged_since(connection, slot.name)
         if challenge is None:
@@ -96,13 +89,13 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
         learned = registry.get(connection, version).settings.get("reward_rule")
         live = registry.live(connection, slot.name)
         last = registry.last_promotion(connection, slot.name)
-        since = _since(connection, since, last and last.promoted_at)
-        its_own = aggregates.by_cell(connection, slot.name, since, None, version)
+        compared = _since(connection, slot, since, last and last.promoted_at)
+        if compared is None:
+            return None
+        its_own = aggregates.by_cell(connection, slot.name, compared, None, version)
         serves = 0 if live is None else live.version
-        others = aggregates.by_cell(connection, slot.name, since, None, serves or None)
-    none = aggregates.Counts.none()
-    counts = its_own.get("challenger", none), others.get("live", none)
-    found, rival = (proportion(each.units, each.quality_plays) for each in counts)
+        others = aggregates.by_cell(connection, slot.name, compared, None, serves or None)
+    found, rival = _mean(its_own, "challenger"), _mean(others, "live")
     against = f"model {serves}" if serves else "uniform choice"
     better = surely_worse(rival, found, "the challenger cell")
     worse = surely_worse(found, rival, "the live cell")
@@ -181,12 +174,20 @@ def _demote(
     return reason
 
 
-def _since(connection: Connection, *moments: dt.datetime | None) -> dt.datetime:
-    """Return from when on cells can be compared: the last of these, and of when members were last
-    moved between them."""
+def _since(connection: Connection, slot: Slot, *moments: dt.datetime | None) -> dt.datetime | None:
+    """Return from when on cells can be compared: the last of these, of when members were last moved
+    between them, and of when the rule came in force; None while it has paid nothing yet."""
+    ruled = reward_store.ruled_since(connection, slot.name, slot.reward.version)
+    if ruled is None:
+        return None
     moved = change_log.last(connection, CELLS_SET)
-    known = [at for at in moments if at is not None]
-    return max(known if moved is None else [*known, moved.changed_at])
+    known = (*moments, ruled, None if moved is None else moved.changed_at)
+    return max(at for at in known if at is not None)
+
+
+def _mean(counts: Mapping[str, aggregates.Counts], cell: str) -> Mean:
+    found = counts.get(cell) or aggregates.Counts.none()
+    return mean_reward(found.units, found.paid, found.reward, found.reward2)
 
 
 def _ceased(store: Store, slot: Slot, connection: Connection) -> dt.datetime | None:
@@ -196,45 +197,34 @@ def _ceased(store: Store, slot: Slot, connection: Connection) -> dt.datetime | N
     return None if changes.live(models) is None else changes.unlearned(models)
 
 
-def surely_worse(
-    live: Proportion, baseline: Proportion, where: str = "the baseline cell"
-) -> str | None:
+def surely_worse(live: Mean, baseline: Mean, where: str = "the baseline cell") -> str | None:
     """Return why the live cell is surely below the baseline cell, or another, or None if it is
     not."""
-    if live.rate is None or baseline.rate is None:
+    if live.mean is None or baseline.mean is None:
         return None
-    if min(baseline.successes, live.count * baseline.rate) < FEWEST_PLAYS:
+    if min(1, live.count / baseline.count) * baseline.paid < FEWEST_PAID:
         return None
-    difference = live.rate - baseline.rate
-    # Next to no plays say next to nothing of how much they vary: as the baseline's do, at least.
-    as_baseline = _error(baseline) * math.sqrt(baseline.count / live.count)
-    error = math.hypot(max(_error(live), as_baseline), _error(baseline))
+    difference = live.mean - baseline.mean
+    # Next to no rewards say next to nothing of how much they vary: as the baseline's do, at least.
+    as_baseline = baseline.standard_error * math.sqrt(baseline.count / live.count)
+    error = math.hypot(max(live.standard_error, as_baseline), baseline.standard_error)
     upper = difference + half_width(error, live.count + baseline.count, 2 * ALPHA, TIGHTEST)
     if upper >= 0:
         return None
     return (
-        f"take fraction {live.rate:.4f} against {baseline.rate:.4f} in {where}; at any "
+        f"mean reward {live.mean:.4f} against {baseline.mean:.4f} in {where}; at any "
         f"look the difference is below {upper:+.4f} with {1 - ALPHA:.0%} confidence"
     )
 
 
-def _no_better(
-    live: Proportion, rival: Proportion, where: str, ceased: dt.datetime | None
-) -> str | None:
+def _no_better(live: Mean, rival: Mean, where: str, ceased: dt.datetime | None) -> str | None:
     """Return why a model that has ceased to be true is to go: its cell has done no better since.
     The log says that it tells nothing; what cells could say against that is that it earns more."""
-    if ceased is None or live.rate is None or rival.rate is None:
+    if ceased is None or live.mean is None or rival.mean is None:
         return None
-    if rival.successes < FEWEST_SINCE or live.rate > rival.rate:
+    if rival.paid < FEWEST_SINCE or live.mean > rival.mean:
         return None
     return (
         f"what it had learned ceased to be true at {ceased:%Y-%m-%d %H:%M}Z, and since then its "
-        f"take fraction is {live.rate:.4f}, against {rival.rate:.4f} in {where}"
+        f"mean reward is {live.mean:.4f}, against {rival.mean:.4f} in {where}"
     )
-
-
-def _error(rate: Proportion) -> float:
-    """Return the standard error of a rate, from its interval."""
-    assert rate.lower is not None, "a rate that was counted"
-    assert rate.upper is not None, "a rate that was counted"
-    return (rate.upper - rate.lower) / (2 * Z_95)

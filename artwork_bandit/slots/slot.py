@@ -65,16 +65,6 @@ class RewardRule:
         share, minutes = f"{self.quality_share:.0%}", f"{self.quality_seconds / 60:g}"
         return f"{share} of the title or {minutes} minutes watched"
 
-    @property
-    def pays_quality(self) -> bool:
-        """Whether a quality play earns more than anything else does, and as much as all else
-        together, within the bounds; and being abandoned loses no more than that."""
-        shades = (
-            self.watched, self.click, self.rewatch, self.abandon, self.thumbs_up, self.thumbs_down
-        )  # fmt: skip
-        played, rest = min(self.quality, self.bounds[1]), [max(x, 0.0) for x in shades]
-        return played > max(rest) and played >= round(sum(rest), 9) and played >= -self.abandon
-
     def quality_plays(self, outcomes: Outcomes) -> npt.NDArray[np.bool_]:
         """Return, per impression, whether it led to a play worth having.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,29 @@ _CELL = cell_of(rewards).label("of_cell")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Counts:
-    """Settled units and quality plays per bucket of members."""
+    """Sums over settled units, per bucket of members."""
 
     units: Floats
     quality_plays: Floats
+    paid: Floats
+    """Units whose reward is not 0."""
+    reward: Floats
+    reward2: Floats
+    """Of squares."""
 
     @staticmethod
     def none() -> Counts:
-        return Counts(units=np.zeros(BUCKETS), quality_plays=np.zeros(BUCKETS))
+        return Counts(**{f.name: np.zeros(BUCKETS) for f in fields(Counts)})
+
+    def add(self, bucket: int, sums: Sequence[float]) -> None:
+        """Add the sums of a bucket, in the order of the fields."""
+        for name, value in zip(_NAMES, sums, strict=True):
+            getattr(self, name)[bucket] += value
+
+
+_NAMES = [f.name for f in fields(Counts)]
+_SUMMED = ("units", "plays", "paid", "reward", "reward2")
+"""The columns of `cell_rollups` that these are."""
 
 
 def by_cell(
@@ -41,10 +56,8 @@ def by_cell(
     for query, table in _spans(slot, since, until):
         if model is not None:
             query = query.where(table.model_version == model)
-        for cell, bucket, units, plays in connection.execute(query).all():
-            counts = found.setdefault(cell, Counts.none())
-            counts.units[bucket] += units
-            counts.quality_plays[bucket] += plays
+        for cell, bucket, *sums in connection.execute(query).all():
+            found.setdefault(cell, Counts.none()).add(bucket, sums)
     return found
 
 
@@ -52,20 +65,19 @@ def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str
     """Return the settled units of each (day, cell) from a day on, days counted from 1970."""
     day = (cell_rollups.c.hour // sa.literal_column("24", sa.Integer)).label("day")
     query = (
-        sa.select(
-            day, cell_rollups.c.cell, cell_rollups.c.bucket,
-            sa.func.sum(cell_rollups.c.units), sa.func.sum(cell_rollups.c.plays),
-        )
+        sa.select(day, cell_rollups.c.cell, cell_rollups.c.bucket, *_summed())
         .where(cell_rollups.c.slot == slot, cell_rollups.c.hour >= since * 24)
         .group_by(day, cell_rollups.c.cell, cell_rollups.c.bucket)
         .order_by(day)
-    )  # fmt: skip
+    )
     found: dict[tuple[int, str], Counts] = {}
-    for at, cell, bucket, units, plays in connection.execute(query):
-        counts = found.setdefault((int(at), cell), Counts.none())
-        counts.units[bucket] = units
-        counts.quality_plays[bucket] = plays
+    for at, cell, bucket, *sums in connection.execute(query):
+        found.setdefault((int(at), cell), Counts.none()).add(bucket, sums)
     return found
+
+
+def _summed() -> list[sa.ColumnElement[Any]]:
+    return [sa.func.sum(cell_rollups.c[name]) for name in _SUMMED]
 
 
 def members_by_cell(
@@ -95,7 +107,7 @@ def impressions(connection: Connection, slot: str) -> int:
 def _spans(
     slot: str, since: dt.datetime | None, until: dt.datetime | None
 ) -> Iterator[tuple[sa.Select[Any], Any]]:
-    """Yield queries of (cell, bucket, units, plays), each with the columns it is of: whole hours
+    """Yield queries of (cell, bucket, *sums), each with the columns it is of: whole hours
     are summed already, the begun ones at the ends are summed from the rewards."""
     first = None if since is None else -(-microseconds(since) // HOUR_MICROSECONDS)
     last = None if until is None else microseconds(until) // HOUR_MICROSECONDS
@@ -104,7 +116,7 @@ def _spans(
         return
     table = cell_rollups.c
     whole = (
-        sa.select(table.cell, table.bucket, sa.func.sum(table.units), sa.func.sum(table.plays))
+        sa.select(table.cell, table.bucket, *_summed())
         .where(table.slot == slot)
         .group_by(table.cell, table.bucket)
     )
@@ -120,10 +132,14 @@ def _spans(
 def _exact(slot: str, since: dt.datetime | None, until: dt.datetime | None) -> sa.Select[Any]:
     bucket = (rewards.c.member_bucket % sa.literal_column(str(BUCKETS), sa.Integer)).label("few")
     query = (
-        sa.select(_CELL, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play))
+        sa.select(
+            _CELL, bucket, sa.func.count(), sa.func.sum(rewards.c.quality_play),
+            sa.func.sum(sa.case((rewards.c.reward != 0, 1), else_=0)),
+            sa.func.sum(rewards.c.reward), sa.func.sum(rewards.c.reward * rewards.c.reward),
+        )
         .where(rewards.c.slot == slot, rewards.c.confirm == "client")
         .group_by(_CELL, bucket)
-    )
+    )  # fmt: skip
     if since is not None:
         query = query.where(rewards.c.occurred_at >= since)
     if until is not None:

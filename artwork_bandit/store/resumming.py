@@ -19,8 +19,8 @@ from artwork_bandit.store.tables import (
 from artwork_bandit.store.units import UNIT
 
 DAY, HOUR = 86_400_000_000, 3_600_000_000
-_EXACT = ("impressions", "units", "plays", "drawn", "drawn_plays")
-"""Counts; sums of weights may differ in their last digits."""
+_EXACT = ("impressions", "units", "plays", "drawn", "drawn_plays", "paid")
+"""Counts; sums of weights and rewards may differ in their last digits."""
 
 
 def rebuild(connection: Connection) -> None:
@@ -82,7 +82,10 @@ def _by_day() -> sa.Select[Any]:
 
 def _by_hour() -> sa.Select[Any]:
     keys = ("slot", "hour", "cell", "model_version", "bucket")
-    return _summed(keys, HOUR, rewards, {"plays": rewards.c.quality_play})
+    reward = rewards.c.reward
+    paid = sa.case((reward != 0, 1), else_=0)
+    sums = {"paid": paid, "reward": reward, "reward2": reward * reward}
+    return _summed(keys, HOUR, rewards, {"plays": rewards.c.quality_play, **sums})
 
 
 def _summed(
@@ -105,7 +108,7 @@ def _summed(
         .where(rewards.c.confirm == "client"),
         sa.select(
             *_keys(impressions, keys, length), sa.literal_column("1"), sa.literal_column("0"),
-            *(sa.literal_column("0.0" if "weight" in name else "0") for name in sums),
+            *(sa.literal_column("0" if name in _EXACT else "0.0") for name in sums),
         ).select_from(impressions.join(rewards, of_unit))
         .where(impressions.c.settled, impressions.c.confirm == "client"),
     ]  # fmt: skip

@@ -32,7 +32,7 @@ _CELL_KEY = ("slot", "hour", "cell", "model_version", "bucket")
 _SUMS = (
     "impressions", "units", "plays", "drawn", "drawn_plays", "weight", "weight2", "weighted_plays",
 )  # fmt: skip
-_CELL_SUMS = _SUMS[:3]
+_CELL_SUMS = (*_SUMS[:3], "paid", "reward", "reward2")
 
 
 class Rollup(NamedTuple):
@@ -79,13 +79,14 @@ def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> N
             continue
         unit = unit_of.get((row["request_id"], row["position"]))
         sums = _CONTINUATION if unit is None else _unit(unit)
+        paid = (0, 0.0, 0.0) if unit is None else _paid(unit["reward"])
         bucket = member_bucket(row["member_id"]) % BUCKETS
         slot, cell = row["slot"], IMPORTED if row["policy"] == IMPORTED else row["cell"]
         hour = microseconds(row["occurred_at"]) // _HOUR
         day = (slot, row["title_id"], hour // 24, row["action_set_id"], cell, row["variant_id"],
                bucket)  # fmt: skip
         _count(by_day, day, sums)
-        _count(by_hour, (slot, hour, cell, row["model_version"] or 0, bucket), sums[:3])
+        _count(by_hour, (slot, hour, cell, row["model_version"] or 0, bucket), sums[:3] + paid)
     upsert_adding(connection, rollups, _rows(_KEY, _SUMS, by_day), _SUMS)
     upsert_adding(connection, cell_rollups, _rows(_CELL_KEY, _CELL_SUMS, by_hour), _CELL_SUMS)
     summaries.mark(connection, {(key[0], key[1]) for key in by_day})
@@ -101,6 +102,10 @@ def _unit(row: Row) -> tuple[float, ...]:
         return (1, 1, played, 0, 0, 0.0, 0.0, 0.0)
     weight = 1 / propensity
     return (1, 1, played, 1, played, weight, weight * weight, played * weight)
+
+
+def _paid(reward: float) -> tuple[float, ...]:
+    return (int(reward != 0), reward, reward * reward)
 
 
 def _count(

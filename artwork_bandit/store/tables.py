@@ -219,7 +219,19 @@ cell_rollups = sa.Table(
     sa.Column("impressions", sa.Integer, nullable=False),
     sa.Column("units", sa.Integer, nullable=False),
     sa.Column("plays", sa.Integer, nullable=False),
+    # Units whose reward is not 0, and the sums of all rewards and their squares.
+    sa.Column("paid", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("reward", sa.Float(53), nullable=False, server_default="0"),
+    sa.Column("reward2", sa.Float(53), nullable=False, server_default="0"),
     sqlite_with_rowid=False,
+)  # fmt: skip
+
+rules = sa.Table(
+    "rules", metadata,
+    # What was shown since then is settled under the rule.
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("since", Instant, primary_key=True),
+    sa.Column("rule", sa.Text, nullable=False),
 )  # fmt: skip
 
 summaries = sa.Table(

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from artwork_bandit.errors import Conflict
-from artwork_bandit.estimators.proportion import proportion
+from artwork_bandit.estimators.mean import Mean, mean_reward
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.guard import (
     demote_if_damaged,
@@ -28,8 +28,8 @@ from artwork_bandit.operations.worker import Worker
 from artwork_bandit.policies import bundle
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.slots.slot import CLICKS, GRADED
-from artwork_bandit.store import aggregates, cells, changes, registry
+from artwork_bandit.slots.slot import CLICKS
+from artwork_bandit.store import aggregates, cells, changes, registry, rewards
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
 from artwork_bandit.store.tables import models
@@ -38,16 +38,9 @@ from tests.simulated import Simulation
 ARTWORK = SLOTS["artwork"]
 
 
-def test_what_pays_for_quality_plays_first_is_known_by_its_rule() -> None:
-    assert ARTWORK.reward.pays_quality
-    assert GRADED.pays_quality
-    assert not CLICKS.pays_quality
-    for other in (
-        {"watched": 3600.0, "bounds": (0.0, 3600.0)}, {"click": 0.5, "bounds": (0.0, 0.5)},
-        {"quality": 0.1, "click": 0.09, "thumbs_up": 0.09}, {"quality": 0.1, "abandon": -5.0},
-        {"quality": 0.0},
-    ):  # fmt: skip
-        assert not replace(ARTWORK.reward, version="ours-1", **other).pays_quality, other
+def played(units: np.ndarray, plays: np.ndarray) -> Mean:
+    """Return the mean reward where plays pay 1, and nothing else does."""
+    return mean_reward(units, plays, plays, plays)
 
 
 def worst_of(simulation: Simulation, version: int) -> int:
@@ -88,7 +81,7 @@ def test_a_model_worse_than_the_baseline_is_demoted(
     for _ in range(10):
         simulation.visits(250)
         join_rewards(store, ARTWORK, simulation.settings, simulation.later())
-        # Cells are compared by quality plays, for which that rule does not pay.
+        # Nothing was paid by that rule.
         assert demote_if_worse(store, ARTWORK.under(CLICKS), simulation.later()) is None
         if reason := demote_if_worse(store, ARTWORK, simulation.later()):
             break
@@ -102,6 +95,42 @@ def test_a_model_worse_than_the_baseline_is_demoted(
     with store.write() as connection:
         registry.promote(connection, version, "once more", later)
     assert demote_if_worse(store, ARTWORK, later) is None  # judged by what it chooses from now on
+
+
+def test_cells_are_compared_by_what_the_rule_in_force_pays(simulation: Simulation) -> None:
+    """Where clicks pay, and quality plays cost: the model that wins plays goes. Not before units of
+    both cells are settled under that rule, and by these alone."""
+    store = simulation.service.store
+    good, _ = two_models(simulation)
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        cells.set_shares(connection, {"baseline": 0.5, "live": 0.5})
+        registry.promote(connection, good, "for the test", simulation.now)
+    simulation.service.state.refresh()
+    simulation.visits(2500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    rule = replace(
+        CLICKS, version="plays-cost", quality=-1.0, click=0.1, bounds=(-1.0, 1.0)
+    )  # fmt: skip
+    other = ARTWORK.under(rule)
+    assert demote_if_worse(store, other, simulation.later()) is None
+    simulation.now += dt.timedelta(days=15)
+    simulation.visits(60)
+    join_rewards(store, other, simulation.settings, simulation.later())
+    with store.read() as connection:
+        since = rewards.ruled_since(connection, "artwork", "plays-cost")
+        assert rewards.ruled_since(connection, "artwork", ARTWORK.reward.version) is None
+    assert since is not None
+    assert simulation.now - dt.timedelta(days=16) < since < simulation.now
+    assert demote_if_worse(store, other, simulation.later()) is None  # what was before says naught
+    assert demote_if_worse(store, ARTWORK, simulation.later()) is None
+    reason = None
+    for _ in range(10):
+        simulation.visits(250)
+        join_rewards(store, other, simulation.settings, simulation.later())
+        if reason := demote_if_worse(store, other, simulation.later()):
+            break
+    assert f"model {good} demoted: mean reward -0." in str(reason)
 
 
 def test_the_guard_leaves_alone_what_somebody_has_changed_while_it_counted(
@@ -169,7 +198,7 @@ def test_a_model_that_has_ceased_to_be_true_goes_unless_its_cell_does_better(
     said = str(demote_if_worse(store, ARTWORK, simulation.later()))
     assert said.startswith(
         f"model {bad} demoted: what it had learned ceased to be true at "
-        f"{changed_at:%Y-%m-%d %H:%M}Z, and since then its take fraction is 0."
+        f"{changed_at:%Y-%m-%d %H:%M}Z, and since then its mean reward is 0."
     )
     assert said.endswith(f" in the {cell} cell")
     assert serve(store) == (None, None)  # neither of those before it knows of the change
@@ -248,7 +277,7 @@ def test_a_challenger_whose_cell_is_surely_better_goes_live(simulation: Simulati
     assert told(simulation, looks=0) is None
     assert end_challenge(store, ARTWORK, simulation.later()) is None  # nobody has been counted
     said = told(simulation)
-    assert str(said).startswith(f"model {good} did better than model {bad}: take fraction 0.")
+    assert str(said).startswith(f"model {good} did better than model {bad}: mean reward 0.")
     assert "in the challenger cell" in str(said)
     assert serve(store) == (good, None)
     with store.read() as connection:
@@ -264,7 +293,7 @@ def test_a_challenger_whose_cell_is_surely_worse_ends_and_may_be_brought_back(
     good, bad = two_models(simulation)
     tried(simulation, live=good, challenger=bad)
     said = told(simulation)
-    assert str(said).startswith(f"model {bad} challenges no more: take fraction 0.")
+    assert str(said).startswith(f"model {bad} challenges no more: mean reward 0.")
     assert serve(store) == (good, None)
     with store.write() as connection:
         record = registry.get(connection, bad)
@@ -299,7 +328,7 @@ def test_while_no_model_is_live_the_challenger_is_compared_with_uniform_choice(
         registry.roll_back(connection, "artwork", "for the test", simulation.now, challenged=True)
     assert serve(store) == (None, bad)
     simulation.service.state.refresh()
-    assert str(told(simulation, looks=20)).startswith(f"model {bad} challenges no more: take ")
+    assert str(told(simulation, looks=20)).startswith(f"model {bad} challenges no more: mean ")
 
 
 def test_of_models_that_are_the_same_none_goes_live_or_ends() -> None:
@@ -314,7 +343,7 @@ def test_of_models_that_are_the_same_none_goes_live_or_ends() -> None:
             for cell, share in enumerate((0.9, 0.1)):
                 units = rng.multinomial(int(per_look * share), np.full(buckets, 1 / buckets))
                 counts[cell] += units, rng.binomial(units, 0.09)
-            live, challenger = (proportion(*of) for of in counts)
+            live, challenger = (played(*of) for of in counts)
             both = surely_worse(live, challenger), surely_worse(challenger, live)
             ended |= any(both)
         told.append(ended)
@@ -323,23 +352,23 @@ def test_of_models_that_are_the_same_none_goes_live_or_ends() -> None:
 
 def test_a_better_cell_is_never_demoted_and_few_plays_never_judged() -> None:
     units, many, few = np.full(256, 100.0), np.full(256, 12.0), np.full(256, 8.0)
-    assert surely_worse(proportion(units, many), proportion(units, few)) is None
-    assert surely_worse(proportion(units, few), proportion(units, many)) is not None
+    assert surely_worse(played(units, many), played(units, few)) is None
+    assert surely_worse(played(units, few), played(units, many)) is not None
     scarce = np.zeros(256)
     scarce[:10] = 1
-    assert surely_worse(proportion(units, scarce), proportion(units, scarce * 5)) is None
-    assert surely_worse(proportion(units / 60, scarce), proportion(units, many)) is None
+    assert surely_worse(played(units, scarce), played(units, scarce * 5)) is None
+    assert surely_worse(played(units / 60, scarce), played(units, many)) is None
 
 
 @pytest.mark.parametrize("plays", [0.0, 0.1])
 def test_a_model_whose_pictures_nobody_plays_is_demoted(plays: float) -> None:
     units, many = np.full(256, 100.0), np.full(256, 12.0)
-    broken = surely_worse(proportion(units, np.full(256, plays)), proportion(units, many))
+    broken = surely_worse(played(units, np.full(256, plays)), played(units, many))
     assert broken is not None
     # As soon as plays were to be expected, and not of chance alone.
     soon, before = (np.full(256, n) for n in (5.0, 1.5))
-    assert surely_worse(proportion(soon, 0 * soon), proportion(units, many)) is not None
-    assert surely_worse(proportion(before, 0 * before), proportion(units, many)) is None
+    assert surely_worse(played(soon, 0 * soon), played(units, many)) is not None
+    assert surely_worse(played(before, 0 * before), played(units, many)) is None
 
 
 def test_cells_are_compared_since_members_were_last_moved_between_them(
@@ -474,7 +503,7 @@ def test_a_challenger_that_is_better_takes_the_place_of_what_goes(
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     with store.read() as connection:
         others = aggregates.by_cell(connection, "artwork", simulation.now - dt.timedelta(9), None)
-    live, baseline = (proportion(others[c].units, others[c].quality_plays)
+    live, baseline = (played(others[c].units, others[c].quality_plays)
                       for c in ("live", "baseline"))  # fmt: skip
     assert surely_worse(live, baseline) is not None
     simulation.visits(1)
