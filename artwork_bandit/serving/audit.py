@@ -82,16 +82,18 @@ def audit(service: Service, decision_id: str) -> Audited:
         reward, rule = settled if settled is not None else (None, None)
         all_windows = windows(service.settings.attribution_window_seconds)
         window = all_windows[decisions.slot]
-        holder = decision_of(connection, _unit_of(decisions, position))
+        settled_for = decision_of(connection, _unit_of(decisions, position))
         slot = slot_named(decisions.slot)
         period = max(slot.draw_period(service.settings.period_seconds), slot.period)
         shown = _shown_near(connection, decisions, position, 2 * period + window)
         first, counted = _firsts(shown).get(_unit_of(decisions, position)), None
-        if first is not None and (first.request_id, first.position) == (request_id, position):
+        of_first = None if first is None else (first.request_id, first.position)
+        if first is not None and of_first == (request_id, position):
             counted = (first.occurred_at, first.occurred_at + window)
         found = _events(
-            connection, decisions, position, counted, all_windows, settled=holder is not None
+            connection, decisions, position, counted, all_windows, settled=settled_for is not None
         )
+        holder = settled_for or (None if of_first == (request_id, position) else of_first)
         stored = [event.event_id for event in found if event.unjoined is not None]
         counted_then = unjoined.counted_all_the_same(connection, stored, all_windows)
         found = [
@@ -109,7 +111,7 @@ def audit(service: Service, decision_id: str) -> Audited:
             reward=reward,
             reward_rule=rule,
             why_no_reward=None if reward is not None
-            else _why_no_reward(choice, shown_at, window, holder is not None),
+            else _why_no_reward(choice, first, shown_at, window, settled_for is not None),
             counts_for=None if holder is None or reward is not None or shown_at is None
             else service.decision_ids.make(holder[0], holder[1] + 1)[holder[1]],
         )  # fmt: skip
@@ -157,7 +159,8 @@ def _firsts(shown: Sequence[Shown]) -> dict[Unit, Shown]:
 
 
 def _why_no_reward(
-    choice: Choice, shown_at: dt.datetime | None, window: dt.timedelta, settled: bool
+    choice: Choice, first: Shown | None, shown_at: dt.datetime | None, window: dt.timedelta,
+    settled: bool,
 ) -> str:  # fmt: skip
     if choice.propensity is None:
         return "a fallback: nothing was drawn"
@@ -165,7 +168,11 @@ def _why_no_reward(
         return "no impression has come: nobody is known to have seen it"
     if settled:
         return "it was shown again within the draw period: an earlier decision has the reward"
-    return f"what follows counts until {shown_at + window:%Y-%m-%d %H:%M:%S}Z, and is joined then"
+    begun = shown_at if first is None else first.occurred_at
+    counts = f"what follows counts until {begun + window:%Y-%m-%d %H:%M:%S}Z, and is joined then"
+    if begun == shown_at:
+        return counts
+    return f"it was shown before within the draw period, and {counts}, for that decision"
 
 
 def _told(

@@ -22,6 +22,7 @@ from tests.serving.test_service import TITLES, ask, event, send, units
 from tests.simulated import Simulation
 
 HOUR = dt.timedelta(hours=1)
+DAY = 24 * HOUR
 
 
 @pytest.fixture
@@ -136,6 +137,12 @@ def test_why_there_is_no_reward_is_said(service: Service) -> None:
     assert {e.event_id: e.unjoined for e in audit(service, unseen).events} == {"e5": None}
     told = {e.event_id: e.unjoined for e in audit(service, first).events}
     assert told == {"e0": None, "e5": None, "e3": "outside_window"}
+    found = audit(service, again)
+    assert (found.reward, found.counts_for) == (None, first)
+    assert (
+        f"shown before within the draw period, and what follows counts until {NOW + DAY:%F %T}Z"
+        in (found.why_no_reward or "")
+    )
     units(service, NOW + 50 * HOUR)
     assert (audit(service, first).reward, audit(service, first).counts_for) == (1.0, None)
     found = audit(service, again)
