@@ -54,7 +54,9 @@ EVENTS_AT_ONCE = 5_000
 DRAINED_AT_ONCE = 1_000
 """Kilobytes of the spool that one transaction brings in at most."""
 AGAIN_SECONDS = 2.0
-"""An event whose decision is still in another spool is tried again after this long."""
+"""An event whose decision is still in another spool is tried again after this long ..."""
+AGAIN_SHARE = 0.05
+"""... or after this share of the time it has waited: its host may have been lost with its spool."""
 PUT_OFF_SECONDS = 60.0
 """An entry that fails for a reason nobody has thought of is tried again after this long."""
 LONGEST_WAIT = dt.timedelta(days=2)
@@ -219,15 +221,18 @@ class Journal:
         """Commit rows, unless they have been `abandoned` meanwhile: their members saw defaults."""
 
         def insert(connection: Connection) -> set[str]:
+            whole = not one_statement()
             new = self._insert_rows(connection, rows)
-            if abandoned.is_set() and not one_statement:
+            if abandoned.is_set() and whole:
                 raise StoreUnavailable("the rows were given up")
             return new
 
-        one_statement = all(r.decisions.confirm == "client" for r in rows) and all(
-            s.action_set_id in self._known_sets for r in rows for s in r.action_sets
-        )
-        return self._written(self._for_rows, insert, one_statement=one_statement)
+        def one_statement() -> bool:
+            return all(r.decisions.confirm == "client" for r in rows) and all(
+                s.action_set_id in self._known_sets for r in rows for s in r.action_sets
+            )
+
+        return self._written(self._for_rows, insert, one_statement)
 
     def _insert_rows(
         self, connection: Connection, rows: Sequence[Row], drained_at: dt.datetime | None = None
@@ -270,17 +275,21 @@ class Journal:
         )
 
     def _written(
-        self, held: Held, work: Callable[[Connection], T], one_statement: bool = False
-    ) -> T:
+        self, held: Held, work: Callable[[Connection], T],
+        one_statement: Callable[[], bool] = lambda: False,
+    ) -> T:  # fmt: skip
         try:
-            return held.write(work, one_statement=one_statement)
+            return held.write(work, one_statement=one_statement())
         except StoreUnavailable:
+            # A server may have taken over that lacks the last commits.
+            self._known_sets.clear()
             # A connection that broke while it was idle says nothing about the database.
             if not self.up:
                 raise
-        return held.write(work, one_statement=one_statement)
+        return held.write(work, one_statement=one_statement())
 
     def _lost(self, error: Exception) -> None:
+        self._known_sets.clear()
         if self.up:
             self.up = False
             log.error("database_lost", extra={"error": str(error)})
@@ -377,7 +386,9 @@ class Journal:
         for batch, report in zip(batches, reports, strict=True):
             if report.waiting:
                 entry = _entry(EVENTS, replace(batch, events=report.waiting))
-                again.append(replace(entry, not_before=time.time() + AGAIN_SECONDS))
+                waited = (now - batch.now).total_seconds()
+                later = time.time() + max(AGAIN_SECONDS, AGAIN_SHARE * waited)
+                again.append(replace(entry, not_before=later))
             sent = {incoming.index: incoming for incoming in batch.events}
             for rejected in report.rejected:
                 alone = replace(batch, events=[sent[rejected.index]])

@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS entries (
     spooled_at REAL NOT NULL,
     not_before REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS entries_by_time ON entries (not_before, entry_id);
 CREATE TABLE IF NOT EXISTS refused (
     entry_id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
@@ -99,15 +100,15 @@ class Spool:
         return None if row is None else bytes(row[0])
 
     def next(self, most: int) -> list[Entry]:
-        """Return the oldest entries that may be tried now: as many as fit into `most` bytes, at
-        least one if there is any."""
+        """Return entries that may be tried now, the oldest first and then those that are tried
+        again: as many as fit into `most` bytes, at least one if there is any."""
         if not self.path.exists():
             return []
         found: list[Entry] = []
         with self._using() as connection:
             rows = connection.execute(
                 "SELECT entry_id, kind, key, payload FROM entries WHERE not_before <= ? "
-                "ORDER BY entry_id",
+                "ORDER BY not_before, entry_id",
                 (time.time(),),
             )
             with contextlib.closing(rows):

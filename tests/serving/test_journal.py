@@ -23,7 +23,7 @@ from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Held, Store
 from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry
-from artwork_bandit.store.tables import events, requests
+from artwork_bandit.store.tables import action_sets, events, requests
 from artwork_bandit.store.tables import rewards as rewards_table
 from tests.samples import NOW
 from tests.serving.test_service import ask, event, only_explore, send
@@ -286,6 +286,53 @@ def test_a_connection_that_broke_while_idle_is_made_anew(store: Store) -> None:
         held.read(lambda c: c.exec_driver_sql("SELECT 1").scalar())
     assert held.read(lambda c: c.exec_driver_sql("SELECT 1").scalar()) == 1
     held.close()
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_what_a_server_that_took_over_lacks_is_written_again(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch, once: bool
+) -> None:
+    """The action sets of commits that were lost with the server before: whether the database came
+    back at once, or was away for a while."""
+    ask(quiet, "r1")
+    with quiet.store.write() as connection:
+        lost = connection.execute(sa.delete(action_sets)).rowcount
+    assert lost > 0
+    write, calls = Held.write, []
+
+    def breaks(held: Held, work: object, **how: object) -> object:
+        calls.append(work)
+        if len(calls) <= (1 if once else 2):
+            raise StoreUnavailable("the connection is broken")
+        return write(held, work, **how)
+
+    monkeypatch.setattr(Held, "write", breaks)
+    ask(quiet, "r2")
+    assert quiet.journal.up == once
+    quiet.journal._drain()
+    ask(quiet, "r3")
+    with quiet.store.read() as connection:
+        assert (
+            connection.execute(sa.select(sa.func.count()).select_from(action_sets)).scalar() == lost
+        )
+    assert sorted(rows(quiet)) == ["r1", "r2", "r3"]
+
+
+def test_an_event_whose_host_is_lost_is_tried_less_and_less_often(
+    quiet: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = "artwork_bandit.serving.journal.LONGEST_WAIT"
+    monkeypatch.setattr(wait, dt.timedelta(days=36_500))
+    lost = quiet.decision_ids.make("never-arrives", 1)[0]
+    now = dt.datetime.now(dt.UTC) - dt.timedelta(hours=10)
+    send(quiet, event("e1", "play", now), decision=lost, now=now)
+    quiet.journal._drain()
+    assert (quiet.spool.next(1_000_000), quiet.spool.depth()) == ([], 1)
+    for later, tried in ((25 * 60, False), (35 * 60, True)):
+        clock = time.time() + later
+        with monkeypatch.context() as patched:
+            patched.setattr("artwork_bandit.store.spool.time.time", lambda at=clock: at)
+            assert bool(quiet.spool.next(1_000_000)) == tried
 
 
 def test_a_call_that_hangs_is_given_up_once() -> None:
