@@ -17,7 +17,9 @@ def render_item(kind: str, item: object, _autogen: object) -> str | bool:
 
 def run(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET lock_timeout = '5s'; SET statement_timeout = '15min'")
+        connection.exec_driver_sql(
+            "SET LOCAL lock_timeout = '5s'; SET LOCAL statement_timeout = '15min'"
+        )
     context.configure(
         connection=connection,
         target_metadata=metadata,

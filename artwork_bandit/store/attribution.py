@@ -23,7 +23,7 @@ from artwork_bandit.store import counting, merges
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.counting import Windows
-from artwork_bandit.store.engine import Connection, wait_for_turn
+from artwork_bandit.store.engine import PATIENCE, Connection, wait_for_turn
 from artwork_bandit.store.events import Shown
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
@@ -77,7 +77,7 @@ def share(connection: Connection) -> None:
 
 def alone(connection: Connection) -> None:
     """Let nobody take in events or settle units until this transaction has ended."""
-    wait_for_turn(connection, TURN)
+    wait_for_turn(connection, TURN, patience=PATIENCE)
 
 
 def taken_in(connection: Connection, found: Sequence[Attributed], windows: Windows) -> list[Event]:

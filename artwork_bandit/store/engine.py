@@ -30,11 +30,25 @@ ALIVE = {
     "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }  # fmt: skip
-"""Of a PostgreSQL connection: a server that vanished without a word is found out within some ten
-seconds, where the system's own keepalives take hours. The other host's system answers them, however
-long a statement takes."""
+"""Of a PostgreSQL connection, at both its ends: a host that vanished without a word is found out
+within some ten seconds, where the system's own keepalives take hours, for which what its
+transactions had locked would stay so. The other host's system answers them, however long a
+statement takes."""
+IDLE_SECONDS = 60
+"""How long a write transaction may be idle on PostgreSQL before the server ends it: a process that
+was stopped in one must not hold up all others."""
+PATIENCE = 5
+"""Seconds that whoever asks for a turn alone waits for it, where others share it: those that come
+later queue behind."""
+_SERVER_ALIVE = "; ".join(
+    f"SET {name if name.startswith('tcp_') else f'tcp_{name}'} = {value}"
+    for name, value in ALIVE.items()
+)
 SQL_VARIABLES = 500
 """Most values in one IN list; SQLite's own limit is far higher, its planner is happier here."""
+
+
+_NOT_IDLE = f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
 
 
 class Store:
@@ -71,6 +85,8 @@ class Store:
         with _translated(), self._turn, self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                connection.exec_driver_sql(_NOT_IDLE)
             try:
                 yield connection
             except BaseException:
@@ -115,7 +131,7 @@ class Held:
         if one_statement and not sqlite:
             return self.read(work)
         with _translated(), self._store._turn, self._kept() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else "BEGIN")
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else f"BEGIN; {_NOT_IDLE}")
             try:
                 done = work(connection)
                 connection.exec_driver_sql("COMMIT")
@@ -190,16 +206,23 @@ def driver_cursor(connection: sa.Connection) -> Iterator[Any]:
         cursor.close()
 
 
-def wait_for_turn(connection: Connection, name: str, *, shared: bool = False) -> None:
+def wait_for_turn(
+    connection: Connection, name: str, *, shared: bool = False, patience: float | None = None
+) -> None:
     """Let no other transaction that asks for the same name go on until this one has ended; those
     that share go on together.
 
-    On SQLite every writer is alone anyway.
+    On SQLite every writer is alone anyway. Raises StoreUnavailable after `patience`, in seconds.
     """
-    if connection.dialect.name == "postgresql":
-        key = stable_hash("turn", name) >> 1
-        lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-        connection.execute(sa.select(lock(key)))
+    if connection.dialect.name != "postgresql":
+        return
+    key = stable_hash("turn", name) >> 1
+    lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
+    if patience is not None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{patience:g}s'")
+    connection.execute(sa.select(lock(key)))
+    if patience is not None:
+        connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
@@ -361,8 +384,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    """An acknowledged commit survives a power cut, whatever the role's default is."""
+    """An acknowledged commit survives a power cut, whatever the role's default is; the server finds
+    out that this host has vanished."""
     with connection.cursor() as cursor:
+        cursor.execute(_SERVER_ALIVE)
         cursor.execute("SHOW synchronous_commit")
         if cursor.fetchone()[0] == "off":
             cursor.execute("SET synchronous_commit = on")

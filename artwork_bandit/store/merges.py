@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.store.engine import Connection, chunks, wait_for_turn
+from artwork_bandit.store.engine import PATIENCE, Connection, chunks, wait_for_turn
 from artwork_bandit.store.tables import merges
 
 TURN = "merges"
@@ -26,7 +26,7 @@ def share(connection: Connection) -> None:
 
 def alone(connection: Connection) -> None:
     """Let no profile be changed by others until this transaction has ended."""
-    wait_for_turn(connection, TURN)
+    wait_for_turn(connection, TURN, patience=PATIENCE)
 
 
 def members_of(connection: Connection, ids: Iterable[str]) -> dict[str, str]:
