@@ -8,8 +8,8 @@ comparisons, clustered by member, at whatever moment the worker looks: the inter
 sequences (`estimators.sequence`), or looking every few minutes would demote and promote by chance.
 
 Where the log says that what is live has ceased to be true (`operations.changes`), it goes unless
-its cell has done better since than the others: until then next to all rows show what it likes, by
-which no better model can be judged.
+its cell has done clearly better since than the others: until then next to all rows show what it
+likes, by which no better model can be judged.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEdito
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
-from artwork_bandit.store import rewards as reward_store
 from artwork_bandit.store import changes as change_log
+from artwork_bandit.store import rewards as reward_store
 from artwork_bandit.store.engine import Connection, Store
 
 RIVALS = ("baseline", "explore")
@@ -40,6 +40,9 @@ FEWEST_PAID = 60
 were as good: a model whose pictures are broken has none."""
 FEWEST_SINCE = 20
 """The same since a change that the live model knows nothing of."""
+AHEAD = 1.0
+"""Standard errors that the cell of such a model must be ahead of the others, or it goes: half of
+those that are worth nothing are ahead by chance."""
 TIGHTEST = 20_000
 """Units at which the interval is tightest."""
 
@@ -218,11 +221,14 @@ def surely_worse(live: Mean, baseline: Mean, where: str = "the baseline cell") -
 
 
 def _no_better(live: Mean, rival: Mean, where: str, ceased: dt.datetime | None) -> str | None:
-    """Return why a model that has ceased to be true is to go: its cell has done no better since.
-    The log says that it tells nothing; what cells could say against that is that it earns more."""
+    """Return why a model that has ceased to be true is to go: its cell has done little better
+    since, if at all. The log says that it tells nothing; what cells could say against that is that
+    it earns more."""
     if ceased is None or live.mean is None or rival.mean is None:
         return None
-    if rival.paid < FEWEST_SINCE or live.mean > rival.mean:
+    ahead = live.mean - rival.mean
+    by_chance = math.hypot(live.standard_error, rival.standard_error)
+    if rival.paid < FEWEST_SINCE or ahead > AHEAD * by_chance:
         return None
     return (
         f"what it had learned ceased to be true at {ceased:%Y-%m-%d %H:%M}Z, and since then its "
