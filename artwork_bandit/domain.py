@@ -192,6 +192,8 @@ class Event:
     type: EventType
     occurred_at: dt.datetime
     member_id: str | None = None
+    sender_id: str | None = None
+    """Who did it; `member_id` is of what it followed, if that was shown to the same person."""
     title_id: str | None = None
     slot: str | None = None
     request_id: str | None = None
@@ -210,10 +212,8 @@ class Event:
     """Of a merge: who turned out to be the member."""
     source: str = "client"
     unjoined: str | None = None
-    """Why the event counts for no reward (yet): `no_impression`, `no_title`, `other_member` (its
-    decision was somebody else's), `late` or `outside_window` (its unit was settled before),
-    `fallback` (nothing was drawn), `not_logged` (a preview, or a default while none could be),
-    `no_decision` (the server that made it never brought its log), `history`; None if it may."""
+    """Why the event counts for no reward (yet): `not_logged` (a preview, or a default while none
+    could be), `history`, or what `store.attribution` and `store.unjoined` say; None if it may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,6 @@ from artwork_bandit.domain import Event, EventType, Title, stable_hash
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.operations.catalog_forms import Name, Short, Text, explained
 from artwork_bandit.operations.imports import AHEAD, MOST_ROWS, Changes
-from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.store import catalog, merges, profiles
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store.engine import Store
@@ -92,6 +91,7 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         type=kind,
         occurred_at=occurred_at,
         member_id=str(cells["member_id"]),
+        sender_id=str(cells["member_id"]),
         title_id=str(cells["title_id"]),
         query=None if "query" not in cells else str(cells["query"]),
         device=None if "device" not in cells else str(cells["device"]),
@@ -138,14 +138,9 @@ def import_history(
                 merges.share(connection)
                 batch = event_store.with_lengths(connection, batch)
                 new = event_store.insert(connection, batch, now)
-                fresh_ids = set(new)
-                signs: dict[str, list[Sign]] = {}
-                for event in batch:
-                    sign = sign_of(event, known_genres[event.title_id or ""])
-                    if event.event_id in fresh_ids and sign and event.member_id:
-                        signs.setdefault(event.member_id, []).append(sign)
-                    fresh_ids.discard(event.event_id)  # the file may have it again
-                profiles.add(connection, signs, half_life)
+                first = {e.event_id: e for e in reversed(batch)}  # the file may have it again
+                told = [event for event_id, event in first.items() if event_id in new]
+                profiles.learn(connection, told, known_genres, half_life)
             fresh = len(new)
             pace.rest()
         changes.events_new += fresh
@@ -190,6 +185,7 @@ def _movielens_events(path: Path, now: dt.datetime) -> Iterator[Event]:
             type=EventType.PLAY,
             occurred_at=now - dt.timedelta(seconds=age),
             member_id=f"ml-{row['userId']}",
+            sender_id=f"ml-{row['userId']}",
             title_id=f"ml-{row['movieId']}",
             seconds_watched=share * MOVIELENS_MINUTES * 60,
             duration_seconds=MOVIELENS_MINUTES * 60,

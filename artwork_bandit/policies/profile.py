@@ -8,6 +8,9 @@ titles watched those of the latest moments are kept, each with its latest play. 
 whatever order events come, up to rounding: a title can only be dropped for later ones, and only
 return by a later play of its own; a device only for ones that are never dropped for it.
 
+A viewing is all that one person does with one title on one day: a player may tell of it every
+minute, or say at the end how long it was, and it counts once, by the event that tells of most.
+
 Habits are the genre weights of what was watched on some occasions: on a device, in a part of the
 day, on working days or at the weekend.
 """
@@ -15,25 +18,27 @@ day, on working days or at the weekend.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import NamedTuple
 
 from artwork_bandit.domain import HOURS, SATURDAY, Event, EventType, microseconds, stable_hash
 
 GAINS: Mapping[EventType, float] = {
     EventType.IMPRESSION: -0.01,
     EventType.CLICK: 0.11,
-    EventType.PLAY: 1.0,
     EventType.PAUSE: 0.02,
-    EventType.REWATCH: 1.0,
     EventType.ABANDON: -0.5,
     EventType.SEARCH: 0.5,
     EventType.THUMBS_UP: 1.0,
     EventType.THUMBS_DOWN: -1.0,
 }
-"""Plays that an event adds to each genre of its title. What was shown and not clicked says a
-hundredth of a play against it; who pauses has at least begun; who searches for a title wants it."""
+"""Plays that an event adds to each genre of its title, besides the viewing that it tells of. What
+was shown and not clicked says a hundredth of a play against it; who pauses has at least begun; who
+searches for a title wants it."""
+VIEWING = (EventType.PLAY, EventType.REWATCH, EventType.PAUSE, EventType.ABANDON)
+"""What tells of a viewing."""
 
 SECONDS = 1200.0
 """Watched of a title whose length nobody says, from which on it was watched to the end."""
@@ -55,17 +60,31 @@ Play = tuple[int, float]
 """Moment, microseconds since 1970 UTC, and watched share, in (0, 1]."""
 
 
+class Viewing(NamedTuple):
+    """What events tell of together."""
+
+    sender_id: str
+    title_id: str
+    day: int
+    """UTC, counted from 1970."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """What one event says about its member's taste."""
+    """What an event, or a viewing, says about its member's taste."""
 
     moment: dt.datetime
     genres: Mapping[str, float] = field(default_factory=dict)
     """Gain per genre, in plays."""
     played: Mapping[str, float] = field(default_factory=dict)
-    """Title -> watched share, for a play."""
+    """Title -> watched share, for what tells of it."""
     occasions: tuple[str, ...] = ()
-    """On which it was watched, for a play."""
+    """On which it was watched, for a viewing."""
+
+    def taken_back(self) -> Sign:
+        """Return what makes this sign unsaid."""
+        unsaid = {genre: -gain for genre, gain in self.genres.items()}
+        return replace(self, genres=unsaid, played={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,25 +168,65 @@ class Profile:
 
 
 def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
-    """Return what an event says, its title having these genres; None if it says nothing.
-
-    A play counts by its watched share; where nobody says how long the title is, by the seconds of
-    which `SECONDS` are as good as all.
-    """
+    """Return what an event says besides the viewing that it tells of, its title having these
+    genres; None if it says nothing."""
     gain = GAINS.get(event.type, 0.0)
-    played: dict[str, float] = {}
-    if event.type in (EventType.PLAY, EventType.REWATCH):
-        share = 1.0
-        if event.seconds_watched is not None:
-            share = min(1.0, event.seconds_watched / (event.duration_seconds or SECONDS))
-        gain *= share
-        if event.title_id and share > 0:
-            played = {event.title_id: share}
     gains = dict.fromkeys(genres, gain) if gain else {}
+    played: dict[str, float] = {}
+    share = _share(event)
+    if share is None and event.type in _PLAYS:
+        share = 1.0
+    if event.title_id and share:
+        played = {event.title_id: share}
     if not gains and not played:
         return None
-    on = occasions(event.device, event.hour, event.weekday) if played and gains else ()
-    return Sign(moment=event.occurred_at, genres=gains, played=played, occasions=on)
+    return Sign(moment=event.occurred_at, genres=gains, played=played)
+
+
+def viewing_of(event: Event) -> Viewing | None:
+    """Return the viewing that an event tells of, if it does."""
+    if event.type not in VIEWING or event.sender_id is None or event.title_id is None:
+        return None
+    return Viewing(event.sender_id, event.title_id, microseconds(event.occurred_at) // _DAY)
+
+
+def signs_of_viewing(events: Sequence[Event], genres: Iterable[str]) -> list[Sign]:
+    """Return what a viewing says of which these are all events: a play, by its watched share, and
+    another where it was watched again.
+
+    The share is the largest that is told; where nobody says how long the title is, of `SECONDS`.
+    Where no share is told, all was watched, unless it was abandoned.
+    """
+    genres, found = list(genres), []
+    for again in (False, True):
+        some = [e for e in events if (e.type is EventType.REWATCH) == again]
+        shares = [share for e in some if (share := _share(e)) is not None]
+        kinds = {e.type for e in some}
+        if shares:
+            share = max(shares)
+        else:
+            share = float(not kinds.isdisjoint(_PLAYS) and EventType.ABANDON not in kinds)
+        if not share or not genres:
+            continue
+        first = min(some, key=lambda e: (e.occurred_at, e.event_id))
+        found.append(
+            Sign(
+                moment=max(e.occurred_at for e in some), genres=dict.fromkeys(genres, share),
+                occasions=occasions(first.device, first.hour, first.weekday),
+            )
+        )  # fmt: skip
+    return found
+
+
+_PLAYS = (EventType.PLAY, EventType.REWATCH)
+_DAY = dt.timedelta(days=1) // dt.timedelta(microseconds=1)
+
+
+def _share(event: Event) -> float | None:
+    """Return the watched share that an event tells of, if it tells of any."""
+    if event.type not in VIEWING or event.seconds_watched is None:
+        return None
+    return min(1.0, event.seconds_watched / (event.duration_seconds or SECONDS))
 
 
 def occasions(device: str | None, hour: int | None, weekday: int | None) -> tuple[str, ...]:

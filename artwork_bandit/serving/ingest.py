@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies.profile import Sign, sign_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.store import attribution, merges, profiles
 from artwork_bandit.store import catalog as catalog_store
@@ -126,15 +125,9 @@ def check_alone(decision_ids: DecisionIds, batch: Batch) -> Report:
 
 
 def update_profiles(connection: Connection, events: list[Event], half_life: dt.timedelta) -> None:
-    """Add what events say about tastes to their members' profiles."""
-    telling = [e for e in events if e.member_id and e.title_id]
-    genres = catalog_store.title_genres(connection, {e.title_id for e in telling if e.title_id})
-    signs: dict[str, list[Sign]] = {}
-    for event in telling:
-        sign = sign_of(event, genres.get(event.title_id or "", ()))
-        if sign is not None and event.member_id:
-            signs.setdefault(event.member_id, []).append(sign)
-    profiles.add(connection, signs, half_life)
+    """Add what new events say about tastes to their members' profiles."""
+    genres = catalog_store.title_genres(connection, {e.title_id for e in events if e.title_id})
+    profiles.learn(connection, events, genres, half_life)
 
 
 def _merge(
@@ -191,6 +184,7 @@ def _checked(
             event, decision, unit = incoming.event, None, None
             if event.type is EventType.MERGE:
                 continue
+            event = replace(event, sender_id=event.member_id)
             if event.event_id in seen:
                 report.duplicates += 1
                 continue

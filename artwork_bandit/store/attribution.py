@@ -47,6 +47,7 @@ def of_decision(
     context = decision.context
     event = replace(
         event,
+        sender_id=event.member_id or member,
         title_id=title_id,
         request_id=decision.request_id,
         position=position,
@@ -54,7 +55,7 @@ def of_decision(
         hour=context.hour if event.hour is None else event.hour,
         weekday=context.weekday if event.weekday is None else event.weekday,
     )
-    sender = event.member_id or member
+    sender = event.sender_id or member
     same = members.get(sender, sender) == members.get(member, member)
     if not same and event.type is not EventType.IMPRESSION:  # whoever says so, it was shown
         return Attributed(replace(event, unjoined="other_member"), None)

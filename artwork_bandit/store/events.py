@@ -9,13 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Decisions, Event, EventType
+from artwork_bandit.domain import Decisions, Event, EventType, instant
+from artwork_bandit.policies.profile import Viewing, viewing_of
 from artwork_bandit.store import catalog
 from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
-from artwork_bandit.store.tables import events, impressions
+from artwork_bandit.store.tables import OF_VIEWING, events, impressions
 from artwork_bandit.store.units import UNIT, Unit, unit_of
 
 ROWS_AT_ONCE = 5_000
+DAY = dt.timedelta(days=1) // dt.timedelta(microseconds=1)
 MEMBERS_AT_ONCE = 50
 """Whose titles are looked up by one statement, each member with each of their titles."""
 WAITING = ("no_impression", "other_member")
@@ -60,7 +62,8 @@ def insert(connection: Connection, values: Sequence[Event], received_at: dt.date
         rows = [
             {
                 "event_id": e.event_id, "type": e.type.value, "occurred_at": e.occurred_at,
-                "received_at": received_at, "member_id": e.member_id, "title_id": e.title_id,
+                "received_at": received_at, "member_id": e.member_id, "sender_id": e.sender_id,
+                "title_id": e.title_id,
                 "slot": e.slot, "request_id": e.request_id, "position": e.position,
                 "period": e.period, "seconds_watched": e.seconds_watched,
                 "duration_seconds": e.duration_seconds, "query": e.query,
@@ -158,6 +161,22 @@ def waiting_for(
     return found
 
 
+def of_viewings(connection: Connection, viewings: Iterable[Viewing]) -> dict[Viewing, list[Event]]:
+    """Return the events that are stored of each of these viewings."""
+    wanted = set(viewings)
+    found: dict[Viewing, list[Event]] = {viewing: [] for viewing in wanted}
+    days = [viewing.day for viewing in wanted]
+    for senders, titles, _ in _by_members({(sender, title) for sender, title, _ in wanted}):
+        query = sa.select(events).where(
+            OF_VIEWING, events.c.sender_id.in_(senders), events.c.title_id.in_(titles),
+            events.c.occurred_at.between(instant(min(days) * DAY), instant((max(days) + 1) * DAY)),
+        )  # fmt: skip
+        for event in map(event_of, connection.execute(query)):
+            if (viewing := viewing_of(event)) in found and viewing is not None:
+                found[viewing].append(event)
+    return found
+
+
 def _by_members(
     pairs: Iterable[tuple[str, str]],
 ) -> Iterator[tuple[list[str], list[str], set[tuple[str, str]]]]:
@@ -213,7 +232,7 @@ def event_of(row: Any) -> Event:
     """Return an event of its row."""
     return Event(
         event_id=row.event_id, type=EventType(row.type), occurred_at=row.occurred_at,
-        member_id=row.member_id, title_id=row.title_id, slot=row.slot,
+        member_id=row.member_id, sender_id=row.sender_id, title_id=row.title_id, slot=row.slot,
         request_id=row.request_id, position=row.position, period=row.period,
         seconds_watched=row.seconds_watched, duration_seconds=row.duration_seconds,
         query=row.query, device=row.device, hour=row.hour, weekday=row.weekday,

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from artwork_bandit.domain import instant
-from artwork_bandit.policies.profile import Play, Profile, Sign
+from artwork_bandit.domain import Event, instant
+from artwork_bandit.policies.profile import (
+    Play,
+    Profile,
+    Sign,
+    Viewing,
+    sign_of,
+    signs_of_viewing,
+    viewing_of,
+)
+from artwork_bandit.store import events as event_store
 from artwork_bandit.store import merges
 from artwork_bandit.store.engine import Connection, chunks, driver_cursor, insert_ignoring, upsert
 from artwork_bandit.store.tables import profiles
@@ -73,22 +82,65 @@ def read(connection: Connection, member_ids: Iterable[str]) -> dict[str, Profile
         }
 
 
+def learn(
+    connection: Connection, events: Iterable[Event], genres: Mapping[str, Iterable[str]],
+    half_life: dt.timedelta,
+) -> None:  # fmt: skip
+    """Add what new events say to their members' profiles, in any order and from any number of
+    writers: to those of the members whom visitors turned out to be. Whoever calls has stored the
+    events in this transaction, and shares `merges`; titles have these genres."""
+    telling = [e for e in events if e.member_id and e.title_id]
+    merged = merges.members_of(connection, {e.member_id for e in telling if e.member_id})
+    of_member: dict[str, list[Event]] = {}
+    for event in telling:
+        member = event.member_id or ""
+        of_member.setdefault(merged.get(member, member), []).append(event)
+
+    def told() -> Signs:
+        # Of viewings that others tell of at this moment nobody knows before they have ended.
+        viewings = {viewing for e in telling if (viewing := viewing_of(e)) is not None}
+        stored = event_store.of_viewings(connection, viewings)
+        return {member: _signs(some, stored, genres) for member, some in of_member.items()}
+
+    _add(connection, of_member, told, half_life)
+
+
+def _signs(
+    events: Sequence[Event], stored: Mapping[Viewing, Sequence[Event]],
+    genres: Mapping[str, Iterable[str]],
+) -> list[Sign]:  # fmt: skip
+    """Return what new events say: each by itself, and what the viewings are by now, beside what
+    they were."""
+    found, new = [], {event.event_id for event in events}
+    for event in events:
+        if (sign := sign_of(event, genres.get(event.title_id or "", ()))) is not None:
+            found.append(sign)
+    for viewing in sorted({v for event in events if (v := viewing_of(event)) is not None}):
+        now, of = stored[viewing], genres.get(viewing.title_id, ())
+        before = [event for event in now if event.event_id not in new]
+        found += signs_of_viewing(now, of)
+        found += [sign.taken_back() for sign in signs_of_viewing(before, of)]
+    return found
+
+
 def add(connection: Connection, signs: Signs, half_life: dt.timedelta) -> None:
-    """Add signs to members' profiles, in any order and from any number of writers: those of a
-    visitor to the member it was merged into. Whoever calls shares `merges`."""
-    merged = merges.members_of(connection, signs)
-    if merged:
-        of_member: dict[str, list[Sign]] = {}
-        for member, some in signs.items():
-            of_member.setdefault(merged.get(member, member), []).extend(some)
-        signs = of_member
-    members = sorted(member for member, some in signs.items() if some)
+    """Add signs to members' profiles, as they are."""
+    _add(connection, signs, lambda: signs, half_life)
+
+
+def _add(
+    connection: Connection, wanted: Iterable[str], told: Callable[[], Signs],
+    half_life: dt.timedelta,
+) -> None:  # fmt: skip
+    """Add signs to members' profiles; they are asked for when nobody else can add any."""
+    members = sorted(wanted)
     if connection.dialect.name == "postgresql":
         # Rows must exist to be locked.
         blank = {"as_of": dt.datetime(1970, 1, 1, tzinfo=dt.UTC), "genres": "{}"}
         insert_ignoring(connection, profiles, [{"member_id": m} | blank for m in members])
-    before = get_many(connection, members, for_update=True)
-    rows = [_row(m, before.get(m, Profile()).add(signs[m], half_life)) for m in members]
+    before, signs = get_many(connection, members, for_update=True), told()
+    changed = {m: before.get(m, Profile()).add(signs[m], half_life) for m in members if signs[m]}
+    rows = [_row(member, profile) for member, profile in changed.items()]
     upsert(connection, profiles, rows, "member_id")
 
 

@@ -14,6 +14,9 @@ import sqlalchemy as sa
 from artwork_bandit import domain
 from artwork_bandit.store.columns import Identity64, Instant, metadata, one_of
 
+OF_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon')")
+"""As an index says it: asked otherwise, SQLite does not use it."""
+
 titles = sa.Table(
     "titles", metadata,
     sa.Column("title_id", sa.Text, primary_key=True),
@@ -139,6 +142,10 @@ events = sa.Table(
     sa.Column("weekday", sa.Integer),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("unjoined", sa.Text),
+    # Who did it, as far as the sender knew: `member_id` is of what it followed, once it is joined.
+    sa.Column("sender_id", sa.Text),
+    sa.Index("ix_events_viewing", "sender_id", "title_id", "occurred_at",
+             sqlite_where=OF_VIEWING, postgresql_where=OF_VIEWING),
     sa.Index("ix_events_outcome", "member_id", "title_id", "slot", "occurred_at",
              sqlite_where=sa.text("type <> 'impression'"),
              postgresql_where=sa.text("type <> 'impression'")),

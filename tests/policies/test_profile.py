@@ -12,10 +12,12 @@ from artwork_bandit.domain import Event, EventType
 from artwork_bandit.policies.profile import (
     MOST_DEVICES,
     MOST_PLAYED,
+    VIEWING,
     Profile,
     Sign,
     occasions,
     sign_of,
+    signs_of_viewing,
 )
 
 DAY = dt.timedelta(days=1)
@@ -62,8 +64,7 @@ def test_habits_are_what_is_watched_on_such_occasions() -> None:
             event_id="e", type=EventType.PLAY, occurred_at=START, title_id="t", device=device,
             hour=hour, weekday=weekday,
         )  # fmt: skip
-        sign = sign_of(event, [genre])
-        assert sign is not None
+        (sign,) = signs_of_viewing([event], [genre])
         return sign
 
     profile = Profile().add([play("kids", "tablet", 9, 5), play("horror", "tv", 23, 5)], 30 * DAY)
@@ -122,12 +123,11 @@ def test_a_play_of_a_title_whose_length_nobody_says_counts_by_its_seconds(
     play = Event(
         event_id="e", type=EventType.PLAY, occurred_at=START, title_id="t", seconds_watched=seconds
     )
-    sign = sign_of(play, ["a"])
+    (viewing,), sign = signs_of_viewing([play], ["a"]), sign_of(play, ["a"])
     assert sign is not None
-    assert sign.genres == pytest.approx({"a": share})
+    assert viewing.genres == pytest.approx({"a": share})
     assert sign.played == pytest.approx({"t": share})
-    unknown = sign_of(replace(play, seconds_watched=None), ["a"])
-    assert unknown is not None
+    (unknown,) = signs_of_viewing([replace(play, seconds_watched=None)], ["a"])
     assert unknown.genres == {"a": 1.0}
 
 
@@ -136,10 +136,12 @@ def test_a_play_counts_by_its_watched_share() -> None:
         event_id="e", type=EventType.PLAY, occurred_at=START, seconds_watched=30,
         duration_seconds=120,
     )  # fmt: skip
-    assert sign_of(play, ["a", "b"]) == Sign(moment=START, genres={"a": 0.25, "b": 0.25})
+    (viewing,) = signs_of_viewing([play], ["a", "b"])
+    assert viewing == Sign(moment=START, genres={"a": 0.25, "b": 0.25})
     for duration in (0.0, None):
         nothing = replace(play, seconds_watched=0.0, duration_seconds=duration)
         assert sign_of(nothing, ["a"]) is None
+        assert signs_of_viewing([nothing], ["a"]) == []
 
 
 def test_a_title_is_remembered_with_its_latest_play_and_fades() -> None:
@@ -160,9 +162,9 @@ def test_a_title_is_remembered_with_its_latest_play_and_fades() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in EventType if kind is not EventType.MERGE])
 def test_every_type_of_event_says_something(kind: EventType) -> None:
-    sign = sign_of(Event(event_id="e", type=kind, occurred_at=START, title_id="t"), ["a"])
-    assert sign is not None
-    assert sign.genres["a"] != 0
+    event = Event(event_id="e", type=kind, occurred_at=START, title_id="t")
+    signs = [sign_of(event, ["a"]), *signs_of_viewing([event] * (kind in VIEWING), ["a"])]
+    assert any(sign is not None and sign.genres.get("a") for sign in signs)
 
 
 def test_a_title_without_genres_says_nothing_until_it_is_played() -> None:

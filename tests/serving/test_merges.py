@@ -235,7 +235,7 @@ def test_signing_in_while_events_come_loses_none(service: Service) -> None:
     def watch(of: int) -> None:
         try:
             for i in range(20):
-                send(service, event(f"e{of}-{i}", "play", member_id="v", title_id="t0"))
+                send(service, event(f"e{of}-{i}", "thumbs_up", member_id="v", title_id="t0"))
         except BaseException as error:
             errors.append(error)
 

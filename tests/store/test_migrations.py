@@ -116,7 +116,7 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
             "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
         )
         connection.exec_driver_sql("INSERT INTO profiles VALUES ('m', 0, '{\"a\": 2.0}')")
-    assert migrate.migrate(store) == ("0001", "0011")
+    assert migrate.migrate(store) == ("0001", "0012")
     migrate.check(store)
     with store.read() as connection:
         assert profiles.get(connection, "m").genres == {"a": 2.0}
