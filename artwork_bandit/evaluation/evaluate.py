@@ -358,7 +358,8 @@ def require_within(reward: Floats, bounds: tuple[float, float]) -> None:
 
 def can_judge(block: ReplayBlock, target: Target) -> npt.NDArray[np.bool_]:
     """Return which rows can judge the target. What was eligible alone says nothing of one variant:
-    where a title's exploration is paused that is what a model likes for this very member."""
+    where a title's exploration is paused, that is what a model likes for this very member in logs
+    of earlier releases."""
     kept = np.ones(len(block), bool)
     if target.after is not None:
         kept &= block.occurred_at > target.after

@@ -51,9 +51,10 @@ class Explanation:
 
 def explain(
     policy: Policy, context: Context, action_set: ActionSet, variants: Sequence[Variant],
-    member_key: int,
+    member_key: int, *, certain: bool = False,
 ) -> Explanation:  # fmt: skip
-    """Make a choice again. `variants` are the action set's, with the features of that time."""
+    """Make a choice again. `variants` are the action set's, with the features of that time; it was
+    `certain` where it was not drawn, as exploration was paused."""
     as_then = [
         replace(v, is_default=i == action_set.default and action_set.default is not None)
         for i, v in enumerate(variants)
@@ -65,6 +66,9 @@ def explain(
     pmf = bound.pmf([context], none, rows, offsets)
     exploration.check(pmf, offsets, bound.floor_share)
     index = int(draw(pmf, gumbel_noise(member_key, columns.keys), offsets)[0])
+    if certain:
+        index = exploration.likeliest(pmf, columns.is_default)
+        pmf = np.eye(len(pmf))[index]
     scores = None
     reasons: list[Reason] = []
     if isinstance(bound, BoundModel):

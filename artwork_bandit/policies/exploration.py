@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.errors import InvalidInput
@@ -32,6 +33,13 @@ HALVINGS = 40
 SCORE_GRID = 2.0**20
 """Scores are rounded to multiples of 1/SCORE_GRID, so that a page and a single title, whose
 matrix products may differ in the last bit, give the same answer."""
+
+
+def likeliest(pmf: Floats, is_default: npt.NDArray[np.bool_]) -> int:
+    """Return the place of the likeliest variant of a title, the default where several are."""
+    best = np.flatnonzero(pmf == pmf.max())
+    defaults = best[is_default[best]]
+    return int(defaults[0] if len(defaults) else best[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -248,7 +248,10 @@ class _Again:
             return None
         action_set = self.sets[choice.action_set_id or -1]
         variants = [self.revisions[r] for r in action_set.revision_ids]
-        again = explain(self.policy, self.decisions.context, action_set, variants, self.member_key)
+        again = explain(
+            self.policy, self.decisions.context, action_set, variants, self.member_key,
+            certain=choice.propensity == 1,
+        )  # fmt: skip
         same = again.index == choice.index and choice.propensity is not None
         same = same and abs(again.pmf[again.index] - (choice.propensity or 0.0)) <= TOLERANCE
         return Derived(explanation=again, action_set=action_set, same=same)

@@ -18,6 +18,7 @@ import numpy as np
 from artwork_bandit.domain import ActionSet, Choice, Context, Decisions, Floats, Ints
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.policies import exploration, ragged
+from artwork_bandit.policies.exploration import likeliest
 from artwork_bandit.policies.policy import BoundPolicy, Policy
 from artwork_bandit.policies.rendezvous import draw, gumbel_noise, member_key, period_start
 from artwork_bandit.serving.catalog import Catalog, Eligible, View
@@ -252,11 +253,10 @@ def _choices(
     ):
         row, action_set = drawn.rows[i], eligible.action_set
         index, propensity = drawn.index[i], drawn.propensity[i]
-        if title_id in still:
+        if title_id in still:  # certain, though others were eligible: it tells nothing of them
             pmf = drawn.pmf[drawn.offsets[i] : drawn.offsets[i + 1]]
-            at = _best(pmf, catalog.columns.is_default[eligible.rows])
-            row, index, propensity = int(eligible.rows[at]), 0, 1.0
-            action_set = catalog.narrowed(title_id, eligible.rows[at : at + 1]).action_set
+            index = likeliest(pmf, catalog.columns.is_default[eligible.rows])
+            row, propensity = int(eligible.rows[index]), 1.0
         variant = variants[row]
         sets.append(action_set)
         # By position: names would take as long as all else of a title.
@@ -264,13 +264,6 @@ def _choices(
             title_id, variant.variant_id, variant.uri, propensity, action_set.action_set_id, index
         )
     return choices, sets
-
-
-def _best(pmf: Floats, is_default: np.ndarray) -> int:
-    """Return the place of the likeliest variant, the default where several are."""
-    best = np.flatnonzero(pmf == pmf.max())
-    defaults = best[is_default[best]]
-    return int(defaults[0] if len(defaults) else best[0])
 
 
 def require_forced(question: Question, catalog: Catalog) -> None:

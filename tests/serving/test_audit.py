@@ -287,7 +287,7 @@ def test_a_title_whose_exploration_is_paused_is_not_drawn_for(service: Service) 
         others.add(answer.decisions.choices[0].variant_id)
         found = audit(service, answer.decision_ids[1])
         assert found.action_set is not None
-        assert found.action_set.variant_ids == ("t1-a0",)
+        assert len(found.action_set.variant_ids) == 4
         assert found.derived is not None
         assert found.derived.same
     assert len(others) == 4

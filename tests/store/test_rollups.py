@@ -13,10 +13,10 @@ from alembic import command
 
 from artwork_bandit.comparison import cells as cell_comparison
 from artwork_bandit.comparison import variants as comparison
-from artwork_bandit.evaluation.evaluate import can_judge
-from artwork_bandit.evaluation.targets import Target
+from artwork_bandit.domain import ReplayBlock
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.log_import import import_log
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.summing import sum_up
@@ -112,7 +112,7 @@ def live_on_without_exploring(simulation: Simulation, store: Store, visits: int)
 
 
 def test_what_was_shown_while_exploration_was_paused_compares_nothing(
-    simulation: Simulation, store: Store
+    simulation: Simulation, store: Store, tmp_path: Path
 ) -> None:
     """Each member was shown what suits them: that is not what others would make of it."""
     slot = SLOTS["artwork"]
@@ -141,12 +141,27 @@ def test_what_was_shown_while_exploration_was_paused_compares_nothing(
     assert even == sum(row.drawn for row in rows if row.cell == "explore")
     source = ReplaySource.of(store, None, "artwork", since=simulation.now - dt.timedelta(days=15))
     (block,) = source.blocks()
-    target = Target(name="variant:t1-a1", policy=Fixed("t1-a1"), variant_id="t1-a1")
     of_title = np.array([s.title_id == "t1" for s in block.action_sets])[block.set_of_row]
-    paused = of_title & (block.sizes == 1)
+    paused = of_title & (block.propensity == 1) & (block.cells != "baseline")
     assert paused.any()
-    assert not can_judge(block, target)[paused].any()
+    assert np.all(block.sizes > 1)
+    (whole,) = ReplaySource.of(store, None, "artwork").blocks()
+    found, drawn = (
+        judge(ReplaySource.of(store, log, "artwork"), ["uniform"])[0]
+        for log in (None, without(whole, whole.certain, tmp_path))
+    )
+    assert found.certain_share > drawn.certain_share == 0
+    judged = [report.targets["uniform"].estimators["dr"].estimate for report in (found, drawn)]
+    assert judged[0] is not None
+    assert judged[0] == judged[1]
     simulation.service.close()
+
+
+def without(block: ReplayBlock, left_out: np.ndarray, folder: Path) -> Path:
+    """Write a log that lacks some rows; return its file."""
+    path = folder / "others.parquet"
+    parquet.write(path, [block.take(~left_out)])
+    return path
 
 
 def test_sums_of_the_release_before_are_mended_and_what_follows_is_made_again(
