@@ -18,7 +18,7 @@ from artwork_bandit.operations.replay_source import Readable, ReplaySource
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.policies.communities import Communities
 from artwork_bandit.slots import RewardRule, slot_named
-from artwork_bandit.store import events, registry, replay
+from artwork_bandit.store import events, registry, replay, rules
 from artwork_bandit.store.engine import Store
 
 
@@ -71,13 +71,20 @@ class DatabaseSource(ReplaySource):
         return self if since is None else self.narrowed(since, self.window.until)
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
+        self._require_same_rule()
         yield from replay.blocks(self._database, self.window, detail=detail)
 
     @contextmanager
     def again(self, *, with_contexts: bool) -> Iterator[Readable]:
+        self._require_same_rule()
         copied = replay.Copy(self._database, self.window, with_contexts=with_contexts)
         with closing(copied) as copy:
             yield copy
+
+    def _require_same_rule(self) -> None:
+        if self.window.rule is not None:
+            with self._database.read() as connection:
+                rules.require_same(connection, self.window.slot, self.window.rule)
 
     def imported(self) -> list[Check]:
         with self._database.read() as connection:

@@ -25,9 +25,8 @@ from artwork_bandit.operations import changes
 from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEditor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
-from artwork_bandit.store import aggregates, registry
+from artwork_bandit.store import aggregates, registry, rules
 from artwork_bandit.store import changes as change_log
-from artwork_bandit.store import rewards as reward_store
 from artwork_bandit.store.engine import Connection, Store
 
 RIVALS = ("baseline", "explore")
@@ -180,7 +179,7 @@ def _demote(
 def _since(connection: Connection, slot: Slot, *moments: dt.datetime | None) -> dt.datetime | None:
     """Return from when on cells can be compared: the last of these, of when members were last moved
     between them, and of when the rule came in force; None while it has paid nothing yet."""
-    ruled = reward_store.ruled_since(connection, slot.name, slot.reward.version)
+    ruled = rules.since(connection, slot.name, slot.reward)
     if ruled is None:
         return None
     moved = change_log.last(connection, CELLS_SET)

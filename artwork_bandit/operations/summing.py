@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from artwork_bandit.comparison import drawn
@@ -20,6 +21,8 @@ from artwork_bandit.store.summaries import Summary
 log = logging.getLogger(__name__)
 
 TITLES_AT_ONCE = 100
+MOST_ROWS = 100_000
+"""Sums by day of some titles that are held in memory at once, or those of one."""
 CALLED = (Word.WINNER, Word.LIKELY)
 
 
@@ -33,7 +36,8 @@ def sum_up(
     begun, done = time.monotonic(), 0
     while True:
         with store.read() as connection:
-            waiting = summaries.stale(connection, slot, TITLES_AT_ONCE, now)
+            stale = summaries.stale(connection, slot, TITLES_AT_ONCE, now)
+            waiting = _first(stale, rollups.count(connection, slot, stale))
             before = summaries.get(connection, slot, list(waiting))
             rows = dict(rollups.of_titles(connection, slot, waiting))
             ids = {row.action_set_id for some in rows.values() for row in some}
@@ -55,8 +59,20 @@ def sum_up(
             with store.write() as connection:
                 summaries.put(connection, made, waiting)
         done += len(made)
-        if len(waiting) < TITLES_AT_ONCE or time.monotonic() - begun > most_seconds:
+        if len(waiting) == len(stale) < TITLES_AT_ONCE or time.monotonic() - begun > most_seconds:
             return done
+
+
+def _first(stale: Mapping[str, int], rows: Mapping[str, int]) -> dict[str, int]:
+    """Return the first titles, as many as have together few enough rows, at least one."""
+    first: dict[str, int] = {}
+    left = MOST_ROWS
+    for title, mark in stale.items():
+        left -= rows.get(title, 0)
+        if first and left < 0:
+            break
+        first[title] = mark
+    return first
 
 
 def effects_of(found: comparison.Comparison) -> dict[str, list[float]] | None:

@@ -23,10 +23,10 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Context, EventType, instant, member_bucket
+from artwork_bandit.domain import Context, EventType, member_bucket
 from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots import windows as windows_of_slots
-from artwork_bandit.store import attribution, counting, rollups
+from artwork_bandit.store import attribution, counting, rollups, rules
 from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import (
     Connection,
@@ -35,7 +35,7 @@ from artwork_bandit.store.engine import (
     insert_ignoring,
     wait_for_turn,
 )
-from artwork_bandit.store.tables import events, impressions, requests, rewards, rules
+from artwork_bandit.store.tables import events, impressions, requests, rewards
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 _PENDING = sa.text("NOT impressions.settled")
@@ -108,18 +108,6 @@ class SettledUnit(NamedTuple):
     propensity: float
     quality_play: int
     context: Context
-
-
-def ruled_since(connection: Connection, slot: str, rule: str) -> dt.datetime | None:
-    """Return from when on all of a slot's units are settled under a rule; None if none is yet."""
-    since, known = _last_ruled(connection, slot)
-    return since if known == rule else None
-
-
-def _last_ruled(connection: Connection, slot: str) -> tuple[dt.datetime | None, str | None]:
-    query = sa.select(rules.c.since, rules.c.rule).where(rules.c.slot == slot)
-    row = connection.execute(query.order_by(rules.c.since.desc()).limit(1)).first()
-    return (None, None) if row is None else (row.since, row.rule)
 
 
 def latest_of_title(
@@ -237,7 +225,7 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
             "member_bucket": member_bucket(row["member_id"]), "quality_play": int(played),
             "reward": float(reward), "rule": slot.reward.version, "settled_at": now,
         }  # fmt: skip
-    _under_rule(connection, slot)
+    rules.settle_under(connection, slot.name, slot.reward)
     insert_ignoring(connection, rewards, rows)
     rollups.add(connection, [row._mapping for row in pending], rows)
     connection.execute(
@@ -250,29 +238,6 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
         [{"request": row.request_id, "at": row.position} for row in pending],
     )
     return len(rows)
-
-
-def _under_rule(connection: Connection, slot: Slot) -> None:
-    """Remember that units are settled under another rule from now on: those shown after all that
-    were settled so far."""
-    since, known = _last_ruled(connection, slot.name)
-    if known == slot.reward.version:
-        return
-    query = (
-        sa.select(rewards.c.occurred_at)
-        .where(
-            rewards.c.slot == slot.name, rewards.c.confirm == "client",
-            rewards.c.policy != rollups.IMPORTED,
-        )
-        .order_by(rewards.c.occurred_at.desc())
-        .limit(1)
-    )  # fmt: skip
-    last = connection.execute(query).scalar()
-    begins = instant(0) if last is None else last + _MICROSECOND
-    if since is not None and begins <= since:
-        begins = since + _MICROSECOND
-    row = {"slot": slot.name, "since": begins, "rule": slot.reward.version}
-    connection.execute(sa.insert(rules), row)
 
 
 def under(

@@ -152,6 +152,16 @@ def of_titles(
     yield from kept.items()
 
 
+def count(connection: Connection, slot: str, title_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many rows the sums of some hundred titles have, of those that have any."""
+    query = (
+        sa.select(rollups.c.title_id, sa.func.count())
+        .where(rollups.c.slot == slot, rollups.c.title_id.in_(list(title_ids)))
+        .group_by(rollups.c.title_id)
+    )
+    return {title: int(rows) for title, rows in connection.execute(query)}
+
+
 def day_of(moment: dt.datetime) -> int:
     """Return the UTC day of an instant, counted from 1970."""
     return microseconds(moment) // (DAY // dt.timedelta(microseconds=1))

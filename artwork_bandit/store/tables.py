@@ -239,6 +239,8 @@ rules = sa.Table(
     sa.Column("slot", sa.Text, primary_key=True),
     sa.Column("since", Instant, primary_key=True),
     sa.Column("rule", sa.Text, nullable=False),
+    # All that it pays, as JSON; NULL of units that a release before settled.
+    sa.Column("formula", sa.Text),
 )  # fmt: skip
 
 summaries = sa.Table(

@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("slot", sa.Text(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
         sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("formula", sa.Text()),
         sa.PrimaryKeyConstraint("slot", "since", name="pk_rules"),
     )
     since: dict[str, int] = {}

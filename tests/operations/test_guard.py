@@ -29,7 +29,7 @@ from artwork_bandit.policies import bundle
 from artwork_bandit.serving.state import LiveState
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import CLICKS
-from artwork_bandit.store import aggregates, cells, changes, registry, rewards
+from artwork_bandit.store import aggregates, cells, changes, registry, rules
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.model_files import ModelFiles
 from artwork_bandit.store.tables import models
@@ -118,8 +118,8 @@ def test_cells_are_compared_by_what_the_rule_in_force_pays(simulation: Simulatio
     simulation.visits(60)
     join_rewards(store, other, simulation.settings, simulation.later())
     with store.read() as connection:
-        since = rewards.ruled_since(connection, "artwork", "plays-cost")
-        assert rewards.ruled_since(connection, "artwork", ARTWORK.reward.version) is None
+        since = rules.since(connection, "artwork", rule)
+        assert rules.since(connection, "artwork", ARTWORK.reward) is None
     assert since is not None
     assert simulation.now - dt.timedelta(days=16) < since < simulation.now
     assert demote_if_worse(store, other, simulation.later()) is None  # what was before says naught

@@ -10,6 +10,7 @@ from artwork_bandit.errors import InvalidInput, NotFound
 from artwork_bandit.operations import log_import
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
@@ -170,3 +171,22 @@ def test_a_rule_of_a_file(tmp_path: Path) -> None:
             slot_of(Settings(), "artwork", str(path))
     with pytest.raises(InvalidInput, match="known are"):
         slot_of(Settings(), "artwork", "unheard-of")
+
+
+def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Simulation) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    rule = replace(OWN.reward, version="ours-1", quality=1.0)
+    changed = replace(rule, quality=0.5)
+    simulation.visits(30)
+    assert join_rewards(store, OWN.under(rule), settings, simulation.later()) > 0
+    simulation.visits(30)
+    with pytest.raises(InvalidInput, match=r"'ours-1' pays otherwise .* version of its own"):
+        join_rewards(store, OWN.under(changed), settings, simulation.later())
+    for read in (lambda log: log.blocks(), lambda log: log.again(with_contexts=False).__enter__()):
+        with pytest.raises(InvalidInput, match="'ours-1' pays otherwise"):
+            list(read(ReplaySource.of(store, None, "artwork", rule=changed)))
+    other = replace(changed, version="ours-2")
+    assert join_rewards(store, OWN.under(other), settings, simulation.later()) > 0
+    assert set(rewards_of(store, other).values()) == {0.0, 0.5}
+    simulation.visits(30)
+    assert join_rewards(store, OWN.under(rule), settings, simulation.later()) > 0

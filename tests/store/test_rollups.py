@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +37,7 @@ from artwork_bandit.store import (
     rollups,
     summaries,
 )
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.tables import cell_rollups, impressions
 from artwork_bandit.store.tables import rewards as rewards_table
 from artwork_bandit.store.tables import rollups as rollups_table
@@ -360,6 +361,25 @@ def test_cells_over_any_span_are_exact(simulation: Simulation, store: Store) -> 
         row[6] for row in all_rows(store, cell_rollups)
     )
     simulation.service.close()
+
+
+def test_titles_with_many_sums_are_summed_up_one_by_one(
+    simulation: Simulation, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewards.join(store, SLOTS["artwork"], WINDOW, simulation.later())
+    monkeypatch.setattr("artwork_bandit.operations.summing.MOST_ROWS", 10)
+    asked = []
+    of_titles = rollups.of_titles
+
+    def ask(connection: Connection, slot: str, titles: Iterable[str]) -> Iterator[object]:
+        asked.append(len(list(titles)))
+        return of_titles(connection, slot, titles)
+
+    monkeypatch.setattr(rollups, "of_titles", ask)
+    assert sum_up(store, "artwork", simulation.settings, simulation.later()) == 3
+    assert asked == [1, 1, 1]
+    with store.read() as connection:
+        assert not summaries.stale(connection, "artwork", 10)
 
 
 def test_a_title_that_cannot_be_summed_up_keeps_no_other_from_its_turn(
