@@ -57,6 +57,9 @@ class _Sums:
     segments: dict[str, Evidence] = field(default_factory=dict)
     always_one: bool = True
     uniform_log: bool = True
+    smallest: int = 2**62
+    largest: int = 0
+    """Sizes of the action sets: of smaller ones uniform choices match more often."""
     left_out: int = 0
 
     def __iadd__(self, other: _Sums) -> _Sums:
@@ -66,6 +69,8 @@ class _Sums:
             mine += evidence
         self.always_one &= other.always_one
         self.uniform_log &= other.uniform_log
+        self.smallest = min(self.smallest, other.smallest)
+        self.largest = max(self.largest, other.largest)
         self.left_out += other.left_out
         return self
 
@@ -142,6 +147,9 @@ class Evaluation:
             flat = np.repeat(judging, block.sizes)
             sums.always_one = bool(np.all(np.minimum(pmf, 1 - pmf)[flat] <= 1e-5))
         sums.uniform_log &= uniform_log
+        sizes = block.sizes[judging]
+        sums.smallest = min(sums.smallest, int(sizes.min()))
+        sums.largest = max(sums.largest, int(sizes.max()))
 
     def report(self, known: Sequence[Check] = ()) -> Report:
         """Return verdicts and, where the log supports them, estimates; `known` is what has been
@@ -176,7 +184,7 @@ class Evaluation:
         found = {name: Estimate(estimate=None, reason=f"refused: {refusal}") for name in names}
         difference = Estimate(estimate=None, reason=f"refused: {refusal}")
         if refusal is None:
-            rejection = sums.uniform_log and sums.always_one
+            rejection = sums.uniform_log and sums.always_one and sums.smallest == sums.largest
             found = evidence.estimates(method, with_rejection=rejection)
             if target.name == self.question.against:
                 difference = Estimate(

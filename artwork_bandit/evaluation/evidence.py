@@ -26,7 +26,10 @@ from artwork_bandit.estimators.ips import IPS
 from artwork_bandit.evaluation.reach import Odds, Range, Reach, Rival
 
 Interval = Literal["cressie-read", "delta", "bootstrap", "anytime"]
-NEEDS_UNIFORM = "valid only for a uniform log and a target that always shows one variant"
+NEEDS_UNIFORM = (
+    "valid only for a uniform log of action sets of one size and a target that always shows one "
+    "variant"
+)
 DAY = 24 * 3600 * 1_000_000
 TIGHTEST = 20_000
 """Rows at which an anytime-valid interval is tightest: said before anything is looked at."""

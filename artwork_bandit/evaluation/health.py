@@ -231,19 +231,25 @@ def _fingerprint(ids: Hashes, block: ReplayBlock) -> npt.NDArray[np.uint64]:
     return lanes
 
 
-def imported_checks(rows: Mapping[str, int], rule: str) -> list[Check]:
-    """Return how many rows keep the reward they were imported with, of another rule than this
-    one; `rows` are those of each rule."""
+def imported_checks(rows: Mapping[str, int], rule: str, left_out: int = 0) -> list[Check]:
+    """Return how many rows keep the reward they were imported with, of another rule than this one,
+    `rows` being those of each rule; and how many were `left_out` for rewards that it cannot give.
+    """
     others = {version: count for version, count in rows.items() if version != rule}
-    if not others:
-        return []
     count, named = sum(others.values()), " and ".join(map(repr, sorted(others)))
+    found = [
+        ("imported_rewards", count,
+         f"imported rows keep the reward they came with: by rule {named}, not {rule!r}"),
+        ("imported_left_out", left_out,
+         f"imported rows are left out: they came with rewards that rule {rule!r} never gives"),
+    ]  # fmt: skip
     return [
         Check(
-            name="imported_rewards", value=float(count), limit=math.inf, status=Verdict.CAUTION,
-            message=f"{count:,} imported rows keep the reward they came with: by rule {named}, not "
-            f"{rule!r}",
+            name=name, value=float(value), limit=math.inf, status=Verdict.CAUTION,
+            message=f"{value:,} {what}",
         )
+        for name, value, what in found
+        if value
     ]  # fmt: skip
 
 

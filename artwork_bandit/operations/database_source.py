@@ -88,7 +88,9 @@ class DatabaseSource(ReplaySource):
 
     def imported(self) -> list[Check]:
         with self._database.read() as connection:
-            return imported_checks(replay.imported_rows(connection, self.window), self.rule)
+            left_out = replay.imported_left_out(connection, self.window)
+            rows = replay.imported_rows(connection, self.window)
+        return imported_checks(rows, self.rule, left_out)
 
     def checks(self) -> list[Check]:
         window = self.window

@@ -18,6 +18,10 @@ from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.store import parquet
 
+SPANS = 65_536
+SORTED = 1_000_000
+"""Times that are sorted at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource(ReplaySource):
@@ -57,14 +61,34 @@ class FileSource(ReplaySource):
         return Span(min(s.first for s in ends), max(s.last for s in ends)) if ends else Span()
 
     def quantile(self, share: float) -> dt.datetime | None:
-        times = np.sort(np.concatenate([np.empty(0, np.int64), *self._times()]))
-        return instant(int(times[int(len(times) * share)])) if len(times) else None
+        rows = self.rows()
+        return instant(self._time_of(int(rows * share))) if rows else None
 
     def newest(self, rows: int) -> Self:
-        times = np.concatenate([np.empty(0, np.int64), *self._times()])
-        if len(times) <= rows:
+        before = self.rows() - rows
+        if before <= 0:
             return self
-        return self.narrowed(instant(int(np.partition(times, -rows)[-rows])), self.window.until)
+        return self.narrowed(instant(self._time_of(before)), self.window.until)
+
+    def _time_of(self, place: int) -> int:
+        """Return when the row happened that has so many before it, in microseconds: counted in
+        ever narrower spans of time, as a log's times may not fit into memory."""
+        span = self.span()
+        low, high = span.first, span.last
+        while True:
+            width = -(-(high - low + 1) // SPANS)
+            counts = np.zeros(SPANS, np.int64)
+            for times in self._times():
+                inside = times[(times >= low) & (times <= high)]
+                counts += np.bincount((inside - low) // width, minlength=SPANS)
+            at = int(np.searchsorted(np.cumsum(counts), place, side="right"))
+            place -= int(counts[:at].sum())
+            low, high = low + at * width, min(low + (at + 1) * width - 1, high)
+            if width == 1:
+                return low
+            if counts[at] <= SORTED:
+                inside = np.concatenate([t[(t >= low) & (t <= high)] for t in self._times()])
+                return int(np.partition(inside, place)[place])
 
     def blocks(self, detail: Detail = "all") -> Iterable[ReplayBlock]:
         of = None if self.part is None else [self.part]

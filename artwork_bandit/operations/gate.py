@@ -4,11 +4,14 @@ What serves now is the live model, or uniform before there is one; both are valu
 candidate has not seen, by the paired doubly robust difference clustered by member:
 
     rejected    if the log does not support the comparison (verdict REFUSE), if the estimated
-                difference is below -margin x the incumbent's value, or if it is surely not above 0
-    live        if the difference is above 0 and its 95% interval above -margin x the incumbent's
-                value (non-inferiority)
+                difference is below -margin x what the incumbent earns, or if it is surely not
+                above 0
+    live        if the difference is above 0 and its 95% interval above -margin x what the incumbent
+                earns (non-inferiority)
     challenger  otherwise: it may be better, and the challenger cell can tell, if it has members
                 (`guard.end_challenge`)
+
+What the incumbent earns is its value above the least reward that the rule gives.
 """
 
 from __future__ import annotations
@@ -27,10 +30,11 @@ rows, from going live (`simulations.loop`)."""
 
 
 def gate(
-    candidate: Judged, incumbent: Judged, incumbent_name: str, log: Sequence[Check] = ()
-) -> tuple[str, str, dict[str, Any]]:
+    candidate: Judged, incumbent: Judged, incumbent_name: str, log: Sequence[Check] = (),
+    least: float = 0.0,
+) -> tuple[str, str, dict[str, Any]]:  # fmt: skip
     """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on); `log` is
-    what was found about the log itself."""
+    what was found about the log itself, `least` the smallest reward there can be."""
     value = candidate.estimators["dr"]
     before = incumbent.estimators["dr"].estimate
     difference = candidate.difference
@@ -56,7 +60,7 @@ def gate(
             f"the held-out log cannot judge it: {because or difference.reason}",
             metrics,
         )
-    margin = -MARGIN * abs(before or 0.0)
+    margin = -MARGIN * max((before or 0.0) - least, 0.0)
     seen = (
         f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
         f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"

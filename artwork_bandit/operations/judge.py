@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -32,16 +32,19 @@ def judge(
     source: ReplaySource, names: Sequence[str], against: str = LOGGING,
     method: Method | None = None, cluster: Cluster = "member_id", by: str | None = None,
     progress: Progress = silent, scheduler: str | None = None,
+    known: Mapping[str, Target] | None = None,
 ) -> tuple[Report, list[int]]:  # fmt: skip
     """Return the report and the versions of the models in it; raises InvalidInput, NotFound.
 
-    `method` says how intervals are made, by default with the bounds of the slot's reward rule;
-    `progress` is told the rows read so far; `scheduler` is who reads the parts (`reading`).
+    `known` are targets that have been made already, by name; `method` says how intervals are made,
+    by default with the bounds of the slot's reward rule; `progress` is told the rows read so far;
+    `scheduler` is who reads the parts (`reading`).
     """
     if method is None:
         rule = source.window.rule or slot_named(source.window.slot).reward
         method = Method(bounds=rule.bounds)
-    targets, lookup = resolve(source, [*names, *([] if against == LOGGING else [against])])
+    asked = [*names, *([] if against == LOGGING else [against])]
+    targets, lookup = resolve(source, asked, known)
     communities = None
     if source.apart is not None and by == "cell":
         raise InvalidInput(
@@ -77,11 +80,14 @@ def answer(
     return replace(found, reward_rule=source.rule, apart=source.apart, of_today=of_today)
 
 
-def resolve(source: ReplaySource, names: Sequence[str]) -> tuple[list[Target], Lookup]:
-    """Return the targets of these names, each once, and where their variants are found."""
-    wanted = list(dict.fromkeys(names))
+def resolve(
+    source: ReplaySource, names: Sequence[str], known: Mapping[str, Target] | None = None
+) -> tuple[list[Target], Lookup]:
+    """Return the targets of these names, each once, and where their variants are found; those that
+    are `known` as they are."""
+    wanted, made = list(dict.fromkeys(names)), dict(known or {})
     lookup = source.lookup if any(needs_database(name) for name in wanted) else names_only
-    return [_target(source, name) for name in wanted], lookup
+    return [made.get(name) or _target(source, name) for name in wanted], lookup
 
 
 def _target(source: ReplaySource, name: str) -> Target:

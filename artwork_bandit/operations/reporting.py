@@ -8,10 +8,12 @@ from collections.abc import Sequence
 
 import msgspec
 
+from artwork_bandit.domain import microseconds
 from artwork_bandit.errors import InvalidInput, NotEnoughData, NotFound
 from artwork_bandit.evaluation import report as reporting
 from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.results import Report
+from artwork_bandit.evaluation.targets import best_single
 from artwork_bandit.operations.planning import HELD_OUT_SHARE
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.together import judged
@@ -21,6 +23,9 @@ from artwork_bandit.store.engine import Store
 
 log = logging.getLogger(__name__)
 AUTHOR = "worker"
+CHOSEN_ON = 1_000_000
+"""Newest rows before those that judge, on which each title's best single variant is chosen: models
+have learned from them, too."""
 
 
 def keep(
@@ -45,8 +50,8 @@ def keep(
 
 
 def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
-    """Judge random, best single, live and challenger on the end of the log, of which the gate holds
-    out as much, and keep the report; None if there is nothing to judge yet."""
+    """Judge random, best single, live and challenger on the same end of the log, of which the gate
+    holds out as much, and keep the report; None if there is nothing to judge yet."""
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
     split = source.quantile(1 - HELD_OUT_SHARE)
     if split is None:
@@ -57,8 +62,12 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     names = ["uniform", "best-single"]
     names += ["live"] if live is not None else []
     names += ["challenger"] if challenger is not None else []
+    earlier = source.narrowed(None, split).newest(CHOSEN_ON)
+    best = best_single(earlier.blocks("plain"), microseconds(split) - 1)
     try:
-        found, versions = judged(source.narrowed(split, None), names)
+        found, versions = judged(
+            source.narrowed(split, None), names, known={"best-single": best}
+        )  # fmt: skip
     except (NotEnoughData, NotFound, InvalidInput) as error:
         log.warning("not_reported", extra={"slot": slot.name, "error": str(error)})
         return None

@@ -195,7 +195,9 @@ def _judged(
     def judged(held_out: ReplaySource) -> tuple[str, str, dict[str, Any]]:
         report = judge.answer(held_out, question, scheduler=scheduler)
         targets = report.targets
-        return gate(targets["candidate"], targets["incumbent"], name, report.checks)
+        return gate(
+            targets["candidate"], targets["incumbent"], name, report.checks, bounds[0]
+        )  # fmt: skip
 
     held_out = planned.source.narrowed(planned.split, None)
     # After a change other rows may show next to nothing of what the candidate likes: each of the

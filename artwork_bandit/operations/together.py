@@ -32,6 +32,7 @@ import numpy.typing as npt
 from artwork_bandit.domain import Floats, Ints, ReplayBlock, microseconds
 from artwork_bandit.errors import BrokenModel, InvalidInput
 from artwork_bandit.evaluation.results import LOGGING, Report
+from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.database_source import DatabaseSource
 from artwork_bandit.operations.judge import judge
@@ -211,16 +212,18 @@ def together_if_told(source: ReplaySource) -> ReplaySource:
 
 
 def judged(
-    source: ReplaySource, names: Sequence[str], against: str = LOGGING
-) -> tuple[Report, list[int]]:
+    source: ReplaySource, names: Sequence[str], against: str = LOGGING,
+    known: Mapping[str, Target] | None = None,
+) -> tuple[Report, list[int]]:  # fmt: skip
     """Return the report, and the versions of the models in it, as both cells' rows tell together,
     or each row alone where that is possible and leaves fewer targets refused: a young log may lie
     within an hour after a promotion."""
     both = together_if_told(source)
-    found = judge(both, names, against)
+    found = judge(both, names, against, known=known)
     if both is source or not _refused(found[0]):
         return found
-    return min(found, judge(source, names, against), key=lambda each: _refused(each[0]))
+    alone = judge(source, names, against, known=known)
+    return min(found, alone, key=lambda each: _refused(each[0]))
 
 
 def _refused(report: Report) -> int:

@@ -46,7 +46,7 @@ from artwork_bandit.policies.features import (
     indicators,
     numeric,
 )
-from artwork_bandit.policies.flattened import flatten
+from artwork_bandit.policies.flattened import LARGEST, flatten
 
 PRIOR_PLAYS = 5.0
 """k: plays of an average member that a profile is shrunk towards."""
@@ -86,10 +86,10 @@ class ContextEncoder(msgspec.Struct, frozen=True):
         shares: defaultdict[str, float] = defaultdict(float)
         seen: Counter[str] = Counter()
         for context in contexts:
-            weight = sum(w for w in context.genres.values() if w > 0)
-            for genre, plays in context.genres.items():
-                if plays > 0:
-                    shares[genre] += plays / weight
+            liked = {g: min(plays, LARGEST) for g, plays in context.genres.items() if plays > 0}
+            weight = sum(liked.values())
+            for genre, plays in liked.items():
+                shares[genre] += plays / weight
             seen.update(_categories(context))
         common = dict(sorted(sorted(shares.items(), key=lambda s: -s[1])[:MOST_GENRES]))
         total = sum(common.values()) or 1.0

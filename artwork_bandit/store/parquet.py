@@ -133,7 +133,8 @@ def parts(path: Path) -> list[Part]:
             for group in range(metadata.num_row_groups):
                 groups.append(group)
                 rows += metadata.row_group(group).num_rows
-                if rows >= PART_ROWS or group + 1 == metadata.num_row_groups:
+                last = group + 1 == metadata.num_row_groups
+                if rows >= PART_ROWS or (last and rows):  # an empty file has no part of it
                     found.append(Part(file, tuple(groups), start, rows))
                     start += rows
                     groups, rows = [], 0

@@ -7,6 +7,7 @@ import marshal
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple, overload
 
 import msgspec
@@ -45,7 +46,13 @@ def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:
         conditions.append(rewards.c.policy == window.policy)
     if window.settled_by is not None:
         conditions.append(rewards.c.settled_at <= window.settled_by)
+    if window.rule is not None:
+        conditions.append(~_imported() | _within(window.rule))
     return conditions
+
+
+def _within(rule: RewardRule) -> sa.ColumnElement[bool]:
+    return rewards.c.reward.between(*rule.bounds)
 
 
 def span(connection: Connection, window: Window) -> tuple[int, dt.datetime, dt.datetime] | None:
@@ -70,6 +77,17 @@ def imported_rows(connection: Connection, window: Window) -> dict[str, int]:
     rule = sa.case((rewards.c.rule == imported.POLICY, _own(window)), else_=rewards.c.rule)
     query = sa.select(rule, sa.func.count()).where(*of_window).group_by(rule)
     return {version: int(count) for version, count in connection.execute(query)}
+
+
+def imported_left_out(connection: Connection, window: Window) -> int:
+    """Return how many imported rows are none of the window's, as they came with rewards that its
+    rule does not give."""
+    if window.rule is None:
+        return 0
+    outside = (_imported(), ~_within(window.rule))
+    query = sa.select(sa.func.count()).select_from(rewards)
+    query = query.where(*_conditions(replace(window, rule=None)), *outside)
+    return int(connection.execute(query).scalar_one())
 
 
 def _own(window: Window) -> sa.ColumnElement[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from artwork_bandit.domain import Context, Contexts, ReplayBlock
+from artwork_bandit.domain import ActionSet, Context, Contexts, ReplayBlock
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.estimators import Estimate
 from artwork_bandit.evaluation.distinct import hashed
@@ -247,6 +247,39 @@ def test_a_long_time_without_rows_is_a_caution() -> None:
         report = evaluate([replace(block, occurred_at=at)], [TARGET], names_only)
         check = next(c for c in report.checks if c.name == "gaps")
         assert check.status == status
+
+
+def test_rejection_needs_action_sets_of_one_size() -> None:
+    """Of smaller ones uniform choices match more often."""
+    rng, rows = np.random.default_rng(11), 4_000
+    blocks = []
+    for size in (2, 10):
+        sets = (ActionSet(
+            action_set_id=size, title_id=f"t{size}", slot="artwork",
+            revision_ids=tuple(range(size)),
+            variant_ids=tuple(f"t{size}-{v}" for v in range(size)),
+        ),)  # fmt: skip
+        names = [np.array([f"{x}{size}-{i}" for i in range(rows)], object) for x in "dm"]
+        first = np.zeros((rows, size))
+        first[:, 0] = 1.0
+        blocks.append(
+            ReplayBlock(
+                decision_ids=names[0], occurred_at=np.arange(rows) * 60_000_000,
+                member_ids=names[1], action_sets=sets, set_of_row=np.zeros(rows, np.int64),
+                chosen=rng.integers(size, size=rows), propensity=np.full(rows, 1 / size),
+                reward=(rng.random(rows) < 0.04 * size).astype(float),
+                contexts=Contexts.unknown(rows), targets={"target": first.ravel()},
+                cells=np.full(rows, "explore", object),
+            )
+        )  # fmt: skip
+    whole, alone = (
+        evaluate(some, [TARGET], names_only).targets[TARGET.name].estimators
+        for some in (blocks, blocks[1:])
+    )
+    assert whole["rejection"].estimate is None
+    assert "one size" in whole["rejection"].reason
+    assert whole["snips"].lower < 0.24 < whole["snips"].upper
+    assert alone["rejection"].estimate == pytest.approx(alone["snips"].estimate)
 
 
 def logged(rows: int, propensity: float, likeliest: float) -> ReplayBlock:

@@ -22,7 +22,9 @@ from artwork_bandit.operations.history_import import (
 )
 from artwork_bandit.operations.imports import Changes
 from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.log_import import import_log
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import GRADED
@@ -183,6 +185,29 @@ def test_contexts_that_no_client_could_send_are_refused(
     store, settings = simulation.service.store, simulation.settings
     with pytest.raises(InvalidInput, match=f"decision 'x5': context: .*({said})"):
         import_log(store, path, settings, simulation.later(), dry_run=False)
+
+
+def test_imported_rewards_that_the_rule_in_force_never_gives_are_left_out(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    path = log_of(simulation, tmp_path / "log.parquet")
+    (block,) = parquet.read(path)
+    names = [np.array([f"{x}{i}" for i in range(len(block))], object) for x in "dm"]
+    reward = np.where(np.arange(len(block)) % 4, block.reward, -1.0)
+    others = replace(block, decision_ids=names[0], member_ids=names[1], reward=reward)
+    parquet.write(path, [others])
+    wide = tmp_path / "wide.toml"
+    wide.write_text('version = "wide-1"\nabandon = -1.0\nbounds = [-1.0, 1.0]\n')
+    store, settings = simulation.service.store, simulation.settings
+    with_wide = replace(settings, reward_rule=str(wide))
+    import_log(store, path, with_wide, simulation.later(), dry_run=False)
+    outside = int((reward < 0).sum())
+    report, _ = judge(ReplaySource.of(store, None, "artwork", rule=ARTWORK.reward), ["uniform"])
+    said = {check.name: check.message for check in report.checks}
+    assert said["imported_left_out"].startswith(f"{outside:,} imported rows are left out")
+    assert report.rows == 2 * len(block) - outside
+    made = retrain(store, ARTWORK, settings, simulation.later())
+    assert f"{outside:,} imported rows are left out" in made.reason
 
 
 def test_one_odd_context_keeps_nobody_from_training(simulation: Simulation, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from artwork_bandit.comparison.cells import compare
 from artwork_bandit.domain import Context, ReplayBlock
 from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.evaluation.verdict import Check, Verdict
-from artwork_bandit.operations import log_import
+from artwork_bandit.operations import log_import, reporting
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.joining import join_rewards
@@ -154,6 +154,12 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     assert judged(-0.02, -0.011, 0.001)[0] == "rejected"
     assert judged(-0.009, -0.004, -0.001)[0] == "rejected"
     assert judged(-0.5, 0.0, 0.5)[1] == "it earns on every held-out row what model 1 does"
+    # Rewards from -1 on: what is earned is counted from there.
+    value = Estimate(estimate=0.0, lower=-0.01, upper=0.01)
+    difference = Estimate(estimate=0.03, lower=-0.02, upper=0.08)
+    candidate = replace(sound, estimators={"dr": value}, difference=difference)
+    assert gate(candidate, candidate, "model 1", least=-1.0)[0] == "live"
+    assert gate(candidate, candidate, "model 1")[0] == "challenger"
     refused = replace(sound, verdict=Verdict.REFUSE)
     why = [Check(name="rows", status=Verdict.REFUSE, value=0, limit=1, message="why not")]
     assert gate(refused, sound, "uniform", why)[:2] == (
@@ -449,3 +455,19 @@ def test_recent_rows_weigh_more(simulation: Simulation) -> None:
         )
         values[days] = simulation.true_value(made.bundle.policy(None))
     assert values[5] > values[10_000]
+
+
+def test_reports_judge_the_best_single_variant_on_the_rows_that_judge_the_others(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is chosen on the rows that models have learned from."""
+    store, kept = simulation.service.store, []
+    simulation.visits(1500)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    keep = reporting.keep
+    monkeypatch.setattr(reporting, "keep", lambda *told: kept.append(told) or keep(*told))
+    assert reporting.keep_latest(store, ARTWORK, simulation.later()) is not None
+    report = kept[0][3]
+    uniform, best = (report.targets[name] for name in ("uniform", "best-single"))
+    assert best.support.rows == uniform.support.rows == report.rows
+    assert not [check for check in report.checks if check.name == "different_rows"]

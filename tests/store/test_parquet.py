@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from artwork_bandit.domain import ReplayBlock
+from artwork_bandit.domain import ReplayBlock, microseconds
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.store import parquet
 
 ROWS = 40_000
@@ -64,6 +65,37 @@ def test_a_log_is_read_as_it_was_written(
         (title, tuple(some), len(some) - 1)
         for title, some in zip(table["title_id"].to_pylist(), lists, strict=True)
     ]
+
+
+def test_empty_part_files_are_no_parts(tmp_path: Path) -> None:
+    table = log(3)
+    pq.write_table(table, tmp_path / "b.parquet")
+    for name in "ac":
+        pq.write_table(table.slice(0, 0), tmp_path / f"{name}.parquet")
+    (part,) = parquet.parts(tmp_path)
+    assert (part.file.name, part.start, part.rows) == ("b.parquet", 0, ROWS)
+    assert sum(len(block) for block in parquet.read(tmp_path)) == ROWS
+    with pytest.raises(InvalidInput, match="holds no rows"):
+        list(parquet.read(tmp_path / "a.parquet"))
+
+
+@pytest.mark.parametrize("sorted_at_once", [1_000_000, 10])
+@pytest.mark.parametrize("spread", [1, 1_000, 10**10])
+def test_when_a_share_of_a_log_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sorted_at_once: int, spread: int
+) -> None:
+    """Found with few times in memory, as if all were sorted."""
+    monkeypatch.setattr("artwork_bandit.operations.file_source.SORTED", sorted_at_once)
+    times = np.random.default_rng(1).integers(spread, size=ROWS) + 1_700_000_000_000_000
+    column = pa.array(times, pa.timestamp("us", "UTC"))
+    table = log(3).set_column(1, "occurred_at", column)
+    pq.write_table(table, tmp_path / "log.parquet", row_group_size=9_999)
+    source, in_order = ReplaySource.of(None, tmp_path, "artwork"), np.sort(times)
+    for share in (0.0, 0.1, 0.75, 0.99999):
+        assert microseconds(source.quantile(share)) == in_order[int(ROWS * share)]
+    newest = source.newest(1_000)
+    assert newest.rows() == int((times >= in_order[-1_000]).sum())
+    assert source.newest(ROWS) is source
 
 
 def test_of_two_who_write_the_same_file_one_is_there_whole(tmp_path: Path) -> None:
