@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -16,8 +17,8 @@ Lookup = Callable[[Sequence[ActionSet]], Sequence[Sequence[Variant]]]
 """From action sets to their variants, in order, with the features they had when shown."""
 
 
-MOST_VARIANTS = 200_000
-"""In one table; it then begins anew."""
+MOST_VARIANTS, MOST_SETS = 200_000, 50_000
+"""In one table, and action sets whose variants it remembers; it then begins anew."""
 
 
 def names_only(action_sets: Sequence[ActionSet]) -> Sequence[Sequence[Variant]]:
@@ -83,35 +84,51 @@ class Actions:
         return bound.pmf(contexts, of_row, self.rows, self.offsets)
 
 
+def _as_then(variant: Variant) -> tuple[object, ...]:
+    """Return what tells a variant, with the content and as the default that it was, from others."""
+    content = variant.revision_id or (variant.slot, variant.title_id, variant.variant_id)
+    return content, variant.is_default
+
+
 class ActionTable:
-    """The variants of a log's action sets, in columns that grow as new sets are met: most sets of a
-    block were met before, and a policy is bound anew only when the columns have grown."""
+    """The variants of a log's action sets, each once, in columns that grow as new ones are met:
+    clients' own lists and countries' rights make many sets of few variants, and a policy is bound
+    anew only when the columns have grown."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self._columns = VariantColumns.of([])
-        self._places: dict[ActionSet, tuple[int, int]] = {}
-        """Action set -> where its variants begin among the columns, and their number."""
+        self._row_of: dict[tuple[object, ...], int] = {}
+        """Variant, as it was then -> its row among the columns."""
+        self._rows: dict[ActionSet, list[int]] = {}
         self._bound: dict[int, tuple[VariantColumns, Policy, BoundPolicy]] = {}
 
     def of(self, block: ReplayBlock) -> Actions:
         """Return the block's variants."""
         if len(self._columns.keys) > MOST_VARIANTS:
-            self._columns, self._places = VariantColumns.of([]), {}
-        if new := [s for s in block.action_sets if s not in self._places]:
+            self._columns, self._row_of, self._rows = VariantColumns.of([]), {}, {}
+        if len(self._rows) > MOST_SETS:
+            self._rows = {}
+        if new := [s for s in block.action_sets if s not in self._rows]:
             self._take_in(new)
-        places = [self._places[s] for s in block.action_sets]
-        starts, sizes = np.array(places, np.int64).reshape(-1, 2).T
-        rows = ranges(starts[block.set_of_row], sizes[block.set_of_row])
+        of_sets = [self._rows[s] for s in block.action_sets]
+        sizes = np.fromiter(map(len, of_sets), np.int64, len(of_sets))
+        flat = np.fromiter(chain.from_iterable(of_sets), np.int64, int(sizes.sum()))
+        starts = np.cumsum(sizes) - sizes
+        rows = flat[ranges(starts[block.set_of_row], sizes[block.set_of_row])]
         return Actions(self._columns, block.offsets, rows)
 
     def _take_in(self, action_sets: Sequence[ActionSet]) -> None:
-        start = len(self._columns.keys)
         added: list[Variant] = []
         for action_set, variants in zip(action_sets, self._lookup(action_sets), strict=True):
-            self._places[action_set] = (start + len(added), len(variants))
-            added += variants
-        self._columns = self._columns.changed(np.empty(0, np.int64), added)
+            rows = self._rows[action_set] = []
+            for variant in variants:
+                row = self._row_of.setdefault(_as_then(variant), len(self._row_of))
+                if row == len(self._columns.keys) + len(added):
+                    added.append(variant)
+                rows.append(row)
+        if added:
+            self._columns = self._columns.changed(np.empty(0, np.int64), added)
 
     def pmf(self, policy: Policy, block: ReplayBlock) -> Floats:
         """Return the policy's flat pmf for every row of the block."""
