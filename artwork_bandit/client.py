@@ -36,8 +36,12 @@ log = logging.getLogger(__name__)
 UNREACHABLE = "unreachable"
 """Reason of a default picture that the client itself gave."""
 LARGEST_BATCH = 5_000
-LARGEST_BYTES = 2_000_000
-"""The service takes 4 MiB."""
+LARGEST_BYTES = 900_000
+"""The service takes 4 MiB, proxies often no more than 1."""
+REFUSALS = (400, 409, 413, 422)
+"""How the service says that what it was sent breaks a rule; other answers are a gateway's, or of a
+service that is not there yet."""
+TOO_LARGE = 413
 LONGEST_PAUSE = 30.0
 EVENTS_SECONDS = 15.0
 LAST_SECONDS = 2.0
@@ -147,6 +151,8 @@ class Client:
         self._on_rejected = on_rejected or _log_rejected
         self._waiting: queue.Queue[tuple[dict[str, Any], int]] = queue.Queue(most_waiting)
         """Events and their size as JSON."""
+        self._held: tuple[dict[str, Any], int] | None = None
+        """An event that did not fit into the batch before."""
         self._stopped = threading.Event()
         self._unsent = 0
         self.dropped = 0
@@ -286,12 +292,16 @@ class Client:
         batch: list[dict[str, Any]] = []
         size = 0
         with contextlib.suppress(queue.Empty):
-            event, size = self._waiting.get(timeout=0.1)
+            event, size = self._held or self._waiting.get(timeout=0.1)
+            self._held = None
             batch.append(event)
             deadline = time.monotonic() + self._flush_seconds
-            while len(batch) < LARGEST_BATCH and size < LARGEST_BYTES:
+            while len(batch) < LARGEST_BATCH:
                 left = max(0.0, deadline - time.monotonic())
                 event, more = self._waiting.get(timeout=left)
+                if size + more > LARGEST_BYTES:
+                    self._held = (event, more)
+                    break
                 batch.append(event)
                 size += more
         return batch
@@ -307,6 +317,6 @@ class Client:
             return answer
         said = answer.get("detail", "") if isinstance(answer, dict) else ""
         detail = f"POST {path} answered {status}: {said}"
-        if status >= 500 or status in (408, 429):
-            raise Unavailable(detail, float(after) if after.isdigit() else None)
-        raise Refused(detail)
+        if status == TOO_LARGE or (status in REFUSALS and said):
+            raise Refused(detail)
+        raise Unavailable(detail, float(after) if after.isdigit() else None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http
 import http.client
 import io
 import json
@@ -25,7 +26,7 @@ class Answer(NamedTuple):
     status: int
     retry_after: str
     body: Any
-    """JSON."""
+    """JSON; None where an answer other than 200 is none, as a proxy's page."""
 
 
 class Transport:
@@ -48,8 +49,8 @@ class Transport:
         return self._idle.qsize()
 
     def post(self, path: str, data: str, deadline: float) -> Answer:
-        """Return what comes back until a `time.monotonic` moment; raises OSError, HTTPException and
-        ValueError if nothing does, or no JSON.
+        """Return what comes back until a `time.monotonic` moment; raises OSError and HTTPException
+        if nothing does, ValueError if it is a 200 without JSON.
 
         A connection that was idle may have been closed by the other side, and all others with it:
         then a new one asks once more. That must do no harm.
@@ -82,7 +83,7 @@ class Transport:
             connection.response_class = functools.partial(_response, deadline)  # type: ignore[assignment]
             response = connection.getresponse()
             after = response.headers.get("Retry-After", "")
-            answer = Answer(response.status, after, json.loads(response.read()))
+            answer = Answer(response.status, after, _json(response.status, response.read()))
         except BaseException:
             connection.close()
             raise
@@ -98,6 +99,15 @@ class Transport:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
+
+
+def _json(status: int, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        if status == http.HTTPStatus.OK:
+            raise
+        return None
 
 
 class _Timed(io.RawIOBase):

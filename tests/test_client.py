@@ -31,6 +31,8 @@ class Flaky(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     failures: list[Any] = []  # noqa: RUF012
     seen: list[list[str]] = []  # noqa: RUF012
+    largest: int = 0
+    """Bytes that a proxy in front lets through; 0: any number."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -45,6 +47,10 @@ class Flaky(http.server.BaseHTTPRequestHandler):
         if isinstance(failure, int):
             status, answer = failure, {"detail": "no"}
         data = json.dumps(answer).encode()
+        if isinstance(failure, tuple):  # a gateway's
+            status, data = failure
+        if Flaky.largest and int(self.headers["Content-Length"]) > Flaky.largest:
+            status, data = 413, b"<html>Request Entity Too Large</html>"
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         if status == 503:
@@ -58,7 +64,7 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def flaky() -> Iterator[str]:
-    Flaky.failures, Flaky.seen = [], []
+    Flaky.failures, Flaky.seen, Flaky.largest = [], [], 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -266,6 +272,44 @@ def test_an_event_that_has_its_batch_refused_is_found(flaky: str) -> None:
     assert sizes == [4, 2, 1, 1, 2]
     assert [t["event_id"] for t in told] == ["e1"]
     assert (client.rejected, client.dropped) == (1, 0)
+    client.close()
+
+
+def test_what_a_gateway_answers_is_no_refusal_of_the_service(flaky: str) -> None:
+    not_there = (404, b'{"message": "no Route matched with those values"}')
+    Flaky.failures = [not_there] * 2
+    client = Client(flaky, flush_seconds=0.05)
+    assert client.choose("m1", ["a"]).pictures[0].reason == UNREACHABLE
+    for failure in (not_there, (403, b"<html>"), (502, b"<html>"), (400, b"<html>")):
+        Flaky.failures = [failure]
+        client.report({"event_id": "e1", "type": "play"})
+        assert client.flush(10)
+        assert Flaky.seen[-2:] == [["e1"], ["e1"]]
+    assert (client.rejected, client.dropped) == (0, 0)
+    client.close()
+
+
+def test_a_proxy_that_takes_less_is_sent_less(flaky: str) -> None:
+    Flaky.largest = 100_000
+    told: list[dict[str, Any]] = []
+    client = Client(flaky, flush_seconds=0.3, on_rejected=told.extend)
+    for i in range(1_000):
+        client.report({"event_id": f"e{i}", "type": "play", "decision_id": "d" * 200})
+    client.report({"event_id": "large", "type": "search", "query": "q" * 200_000})
+    assert client.flush(20)
+    assert [t["event_id"] for t in told] == ["large"]
+    assert client.dropped == 0
+    client.close()
+
+
+def test_batches_are_such_as_proxies_take(flaky: str) -> None:
+    Flaky.largest = 1_000_000
+    client = Client(flaky, flush_seconds=0.3)
+    for i in range(6_000):
+        client.report({"event_id": f"e{i}", "type": "impression", "decision_id": "d" * 200})
+    assert client.flush(20)
+    sizes = [len(batch) for batch in Flaky.seen]
+    assert sum(sizes) == 6_000  # none was sent twice
     client.close()
 
 

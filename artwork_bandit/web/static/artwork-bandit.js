@@ -14,6 +14,8 @@
 const LARGEST_BYTES = 50000; // browsers refuse beacons and keepalive bodies of over 64 kB
 const MOST_WAITING = 5000;
 const LONGEST_PAUSE = 30000;
+// How the service says that what it was sent breaks a rule; other answers are a gateway's.
+const REFUSALS = [400, 409, 413, 422];
 
 const newId = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
@@ -44,7 +46,7 @@ export class ArtworkBandit {
       try {
         const response = await this.#post("/v1/choices", body, { signal });
         if (response.ok) return (await response.json()).choices;
-        if (response.status < 500) {
+        if (REFUSALS.includes(response.status)) {
           console.error("artwork-bandit:", (await response.json()).detail);
           break;
         }
@@ -103,9 +105,7 @@ export class ArtworkBandit {
     const batch = this.#batch();
     try {
       const response = await this.#post("/v1/events", { events: batch }, { keepalive: true });
-      if (!response.ok && (response.status >= 500 || response.status === 429 || response.status === 408)) {
-        throw new Error(`answered ${response.status}`);
-      }
+      if (!response.ok && !REFUSALS.includes(response.status)) throw new Error(`answered ${response.status}`);
       const report = await response.json();
       for (const { index, reason } of report.rejected ?? []) {
         console.warn("artwork-bandit: rejected", batch[index]?.type, reason);
