@@ -134,6 +134,8 @@ def load(
             raise InvalidInput(f"{name} is no setting; {PREFIX}{near.upper()} is")
     for name in kinds:
         if (text := environment.get(PREFIX + name.upper())) is not None:
+            if name == "port" and "://" in text:
+                continue  # Kubernetes says so of a service that is named artwork-bandit
             merged[name] = _convert(name, text, kinds[name], "environment")
     for name, value in (overrides or {}).items():
         if value is not None:

@@ -501,6 +501,15 @@ def test_catalogue_import_says_first_what_would_change(tmp_path: Path, sqlite_ur
         assert "starts_at is not before ends_at" in report["problems"][3]
         assert "'v6' is given twice" in report["problems"][4]
         assert "v8 and v9 are both is_default" in report["problems"][2]
+    numbered = [
+        {"title_id": t, "name": t, "variants": [variant | {"variant_id": "01"}]} for t in ("a", "b")
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*numbered, numbered[0]]))
+    said = run("catalog", "import", str(path), "--json", "--dry-run", database=sqlite_url, code=1)
+    report = json.loads(said)
+    assert (report["titles_new"], report["variants_new"], report["rejected"]) == (1, 1, 2)
+    assert "variant '01' is in line 1 already: no two titles share" in report["problems"][0]
+    assert "title 'a' is in line 1 already: a title is one line" in report["problems"][1]
     path.write_text(json.dumps(title | {"variants": [variant | {"uri": "/new.svg"}]}) + "\n")
     report = json.loads(run("catalog", "import", str(path), "--json", database=sqlite_url))
     assert (report["titles_same"], report["variants_revised"]) == (1, 1)

@@ -21,6 +21,11 @@ def test_a_variable_much_like_a_setting_is_refused(name: str, meant: str) -> Non
         load(environment={f"ARTWORK_BANDIT_{name}": "x"})
 
 
+def test_what_kubernetes_says_of_a_service_of_that_name_is_no_port() -> None:
+    told = {"ARTWORK_BANDIT_PORT": "tcp://10.0.0.1:8800", "ARTWORK_BANDIT_SERVICE_HOST": "10.0.0.1"}
+    assert load(environment=told).port == Settings().port
+
+
 @pytest.mark.parametrize("line", ["workers = inf", "threads = 2.9", "port = true", "threads = 'x'"])
 def test_a_value_of_another_kind_is_refused(tmp_path: Path, line: str) -> None:
     file = tmp_path / "ours.toml"

@@ -20,6 +20,7 @@ from artwork_bandit.cli.options import (
     print_json,
     utc_now,
 )
+from artwork_bandit.errors import StoreUnavailable
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def serve(
     chosen = load(host=host, port=port, workers=workers)
     for name in SLOTS:
         slot_of(chosen, name)  # its reward rule is one, or who joins rewards would find out later
-    open_store(chosen).close()
+    try:
+        open_store(chosen).close()
+    except StoreUnavailable as error:  # it may be back before anybody asks
+        click.echo(f"questions are answered with 503 as long as {error}", err=True)
     run(chosen)
 
 

@@ -16,6 +16,8 @@ from artwork_bandit.operations.imports import Changes
 from artwork_bandit.store import catalog, generations
 from artwork_bandit.store.engine import Store
 
+TITLE, VARIANT = "title", "variant"
+
 TRIES = 5
 """To import a catalogue that others change meanwhile."""
 
@@ -107,6 +109,7 @@ def read_catalog(
     variants: list[Variant] = []
     lines = enumerate(text.splitlines(), start=1)
     numbered = [(number, line) for number, line in lines if line.strip()]
+    line_of: dict[tuple[str, str], int] = {}
     if numbered and not any(_is_object(line) for _, line in numbered):
         raise InvalidInput(
             f"{name} is not JSON Lines: each title must be one line, "
@@ -120,12 +123,28 @@ def read_catalog(
                 for v in form.variants
             ]
             _require_no_doubt(own)
+            _require_first(form.title_id, own, line_of)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidInput) as error:
             changes.reject(f"{name}, line {number}", explained(error))
             continue
         titles.append(form.to_domain(form.title_id))
         variants += own
+        line_of[TITLE, form.title_id] = number
+        line_of |= {(VARIANT, v.variant_id): number for v in own}
     return titles, variants
+
+
+def _require_first(
+    title_id: str, variants: Iterable[Variant], line_of: Mapping[tuple[str, str], int]
+) -> None:
+    """Raise InvalidInput if a line before has the title or one of the variants: whichever was read
+    last would take the place of the other."""
+    for kind, name in [(TITLE, title_id), *((VARIANT, v.variant_id) for v in variants)]:
+        if (number := line_of.get((kind, name))) is not None:
+            raise InvalidInput(
+                f"{kind} {name!r} is in line {number} already: "
+                + ("a title is one line" if kind == TITLE else "no two titles share a variant_id")
+            )
 
 
 def _is_object(line: bytes) -> bool:

@@ -28,7 +28,7 @@ EMPTY_BOX = 16
 LARGEST_DRAWING = 2 * 2**20
 MOST_ELEMENTS = 20_000
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([^"']*)["']""", re.IGNORECASE)
-_OUTSIDE = re.compile(r"url\(\s*['\"]?(?!#)|@import", re.IGNORECASE)
+_OUTSIDE = re.compile(r"url\(\s*+['\"]?+(?!#)|@import", re.IGNORECASE)
 
 
 def save(media_dir: str, data: bytes) -> str:

@@ -336,8 +336,7 @@ def openapi_document() -> Response:
 
 def _editor(connection: Connection) -> Editor:
     """Return who changes things by the API: whom a proxy says, or a program."""
-    header = service().settings.user_header
-    author = (header and request.headers.get(header, "")[:200]) or "API"
+    author = bodies.user(service().settings.user_header)[:200] or "API"
     return Editor(connection=connection, author=author, now=now())
 
 

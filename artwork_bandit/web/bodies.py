@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
 from flask import Response, request
@@ -24,7 +25,9 @@ from artwork_bandit.web.schema import Problem
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-TOO_LARGE = RequestEntityTooLarge("the body is larger than may be sent here; send less at once")
+TOO_LARGE = RequestEntityTooLarge(
+    "what was sent is larger than may be sent here (a file: 32 MiB); send less at once"
+)
 TOO_SLOW = RequestTimeout("the body did not arrive in time; send it again")
 RETRY_AFTER_SECONDS = 2
 LONGEST_DETAIL = 300
@@ -52,6 +55,12 @@ def decode(data: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise InvalidInput(explained(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"the body is not JSON: {error}") from error
+
+
+def user(header: str) -> str:
+    """Return whom the proxy in front names in a header, percent-encoded or as it is; empty if it
+    has none to, or names nobody who can be read."""
+    return unquote(request.headers.get(header, "")) if header else ""
 
 
 def write(value: Any, status: int = 200) -> Response:

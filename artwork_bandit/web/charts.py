@@ -107,7 +107,7 @@ def _line(number: int, line: Line, x_of: Place, y_of: Place) -> str:
                 for i, h in zip(run, halves, strict=True)
             ]
             low = [
-                f"{x_of(i):.1f},{y_of(max((line.values[i] or 0) - h, 0)):.1f}"
+                f"{x_of(i):.1f},{y_of(_low(line.values[i] or 0.0, h)):.1f}"
                 for i, h in zip(run, halves, strict=True)
             ]
             parts.append(
@@ -123,6 +123,11 @@ def _line(number: int, line: Line, x_of: Place, y_of: Place) -> str:
                 f'stroke-dasharray="{dash}" points="{" ".join(points)}"/>'
             )
     return "".join(parts)
+
+
+def _low(value: float, half: float) -> float:
+    """Return a band's lower edge: not below 0 where the value is not."""
+    return max(value - half, 0.0) if value >= 0 else value - half
 
 
 def _names(drawn: Sequence[Line], y_of: Place, x: float, width: int) -> list[str]:

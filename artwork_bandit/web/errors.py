@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 from flask import Flask, Response, render_template, request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from artwork_bandit.web import bodies
 from artwork_bandit.web.schema import Problem
@@ -12,14 +14,21 @@ FOR_PROGRAMS = ("/v1/", "/openapi.json", "/metrics", "/livez", "/readyz", "/vers
 
 
 def install(app: Flask) -> None:
-    app.register_error_handler(Exception, _answer)
+    app.register_error_handler(Exception, answer)
 
 
-def _answer(error: Exception) -> Response:
+def for_people(path: str, accept: str) -> bool:
+    """Tell whether a page is wanted; a program takes anything."""
+    accepted = parse_accept_header(accept, MIMEAccept)
+    return (
+        not path.startswith(FOR_PROGRAMS) and accepted.accept_html and accepted.best != "*/*"
+    )  # fmt: skip
+
+
+def answer(error: Exception) -> Response:
+    """Return what became of the request that is being answered."""
     found = bodies.refusal(error, request.path)
-    if request.path.startswith(FOR_PROGRAMS) or not request.accept_mimetypes.accept_html:
-        return found
-    if request.accept_mimetypes.best == "*/*":  # a program that takes anything
+    if not for_people(request.path, request.headers.get("Accept", "")):
         return found
     problem = msgspec.json.decode(found.get_data(), type=Problem)
     page = render_template("error.html", problem=problem, slot=None)

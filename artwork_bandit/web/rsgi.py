@@ -32,7 +32,7 @@ from artwork_bandit import settings
 from artwork_bandit.errors import Overloaded, StoreUnavailable
 from artwork_bandit.serving.batcher import Job
 from artwork_bandit.serving.service import Asking, Chosen
-from artwork_bandit.web import bodies, wsgi
+from artwork_bandit.web import bodies, errors, wsgi
 from artwork_bandit.web.app import CHOICES, CORS, LARGEST_BODY_BYTES, SECURITY_HEADERS, largest_body
 from artwork_bandit.web.choices import PATH, Choices
 
@@ -132,7 +132,7 @@ class Application:
         except Overloaded:
             answer = self._refusal
         except Exception as error:  # every failure is an answer
-            answer = _written(bodies.refusal(error, scope.path))
+            answer = await self._refused(scope, error)
         status, headers, data = answer
         headers = self._with_cors(headers, scope.headers.get("origin"))
         if isinstance(data, bytes):
@@ -160,6 +160,19 @@ class Application:
             return called
         finally:
             self._in_flask -= 1
+
+    async def _refused(self, scope: Any, error: Exception) -> Answer:
+        """Return what a program is told of a failure, or a person."""
+        flask, accepted = self._flask, scope.headers.get("accept") or ""
+        if flask is None or not errors.for_people(scope.path, accepted):
+            return _written(bodies.refusal(error, scope.path))
+
+        def page() -> Answer:
+            with flask.request_context(_environ(scope, b"")):
+                return _written(errors.answer(error))
+
+        shown: Answer = await self._in_thread(page)
+        return shown
 
     async def _choose(self, choices: Choices, body: bytes) -> bytes:
         begun = time.perf_counter()
@@ -198,12 +211,12 @@ async def _body(scope: Any, protocol: Any) -> bytes:
         async with asyncio.timeout(BODY_SECONDS * most / LARGEST_BODY_BYTES):
             if length is not None:
                 return bytes(await protocol())
-            parts: list[bytes] = []
+            whole = bytearray()
             async for part in protocol:
-                parts.append(part)
-                if sum(map(len, parts)) > most:
+                whole += part
+                if len(whole) > most:
                     raise bodies.TOO_LARGE
-            return b"".join(parts)
+            return bytes(whole)
     except TimeoutError:
         raise bodies.TOO_SLOW from None
 

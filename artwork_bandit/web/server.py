@@ -34,17 +34,17 @@ def serve(settings: Settings) -> None:
     """
     os.environ.update(as_environment(settings))
     with (
-        _held(settings.host, settings.port),
+        _held(settings.host, settings.port) as address,
         tempfile.TemporaryDirectory(prefix="artwork-bandit-metrics-") as folder,
     ):
         os.environ[METRICS_FOLDER] = folder
-        _run(settings)
+        _run(settings, address)
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, address: str) -> None:
     Granian(
         "artwork_bandit.web.rsgi:app",
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.RSGI,
         workers=workers(settings),
@@ -59,9 +59,10 @@ def _run(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def _held(host: str, port: int) -> Iterator[None]:
-    """Hold a port that nobody else has or is about to listen on: granian shares its port with any
-    other granian, and two services would answer by turns."""
+def _held(host: str, port: int) -> Iterator[str]:
+    """Give the host's numeric address, and hold a port there that nobody else has or is about to
+    listen on: granian shares its port with any other granian, and two services would answer by
+    turns."""
     user, where = getattr(os, "getuid", lambda: 0)(), re.sub(r"[^\w.]", "-", host)
     lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{where}-{port}.lock"
     with contextlib.ExitStack() as stack:
@@ -71,11 +72,11 @@ def _held(host: str, port: int) -> Iterator[None]:
                     f"cannot listen on {host}:{port}: another artwork-bandit has it, "
                     "or is about to; choose another --host or --port"
                 )
-        _require_free(host, port)
-        yield
+        yield _free(host, port)
 
 
-def _require_free(host: str, port: int) -> None:
+def _free(host: str, port: int) -> str:
+    """Return the host's numeric address; raises InvalidInput if the port is taken there."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -83,6 +84,7 @@ def _require_free(host: str, port: int) -> None:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
+        return str(address[0])
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"

@@ -19,6 +19,7 @@ from artwork_bandit.operations import catalog_forms
 from artwork_bandit.slots import slot_named
 from artwork_bandit.store import changes, rollups
 from artwork_bandit.store.engine import Connection
+from artwork_bandit.web import bodies
 from artwork_bandit.web.api import service
 
 AUTHOR_COOKIE = "artwork_bandit_author"
@@ -103,9 +104,12 @@ def author() -> str:
     typed in; raises InvalidInput if there is none."""
     header = service().settings.user_header
     if header:
-        name = request.headers.get(header, "")
+        name = bodies.user(header)
         if not name:
-            raise InvalidInput(f"the proxy in front must say who you are, in the header {header}")
+            raise InvalidInput(
+                f"the proxy in front must say who you are, in the header {header}: "
+                "percent-encoded, where the name is not ASCII"
+            )
     else:
         name = request.form.get("author", "").strip()
     try:

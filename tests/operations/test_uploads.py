@@ -112,3 +112,18 @@ def test_looking_at_pictures_leaves_warnings_alone() -> None:
     for thread in threads:
         thread.join()
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize(
+    "reference", ["url(#g)", "url('#g')", 'url("#g")', "url( #g )", "url( '#g')"]
+)
+def test_what_a_drawing_refers_to_within_itself_is_no_harm(reference: str) -> None:
+    quote = "'" if '"' in reference else '"'
+    text = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="99" height="99">'
+        f'<linearGradient id="g"/><rect width="9" height="9" fill={quote}{reference}{quote}/></svg>'
+    )
+    assert uploads.kind_of(text.encode()) == "svg"
+    for outside in ("//evil.example/x", "https://evil.example/x#g"):
+        with pytest.raises(InvalidInput, match="outside"):
+            uploads.kind_of(text.replace("#g", outside).encode())

@@ -101,16 +101,16 @@ def test_what_was_acknowledged_survives_kill_9(
         logged = set(connection.execute(sa.select(requests.c.request_id)).scalars())
         stored = set(connection.execute(sa.select(events.c.event_id)).scalars())
         shown = connection.execute(sa.select(sa.func.count()).select_from(impressions)).scalar()
-        plays = connection.execute(
-            sa.select(sa.func.count()).select_from(events).where(events.c.type == "play")
-        ).scalar()
+        played = [events.c[name] for name in ("sender_id", "title_id", "occurred_at")]
+        plays = connection.execute(sa.select(*played).where(events.c.type == "play")).all()
         genres = connection.execute(sa.select(profiles.c.genres)).scalars().all()
     assert set(done["requests"]) <= logged
     assert set(done["events"]) <= stored
-    assert shown == plays  # a batch is whole or absent
+    assert shown == len(plays)  # a batch is whole or absent
     total = sum(json.loads(each)["TV Horror"] for each in genres)
-    # Profiles hold exactly the stored plays and impressions.
-    expected = plays * GAINS[EventType.PLAY] + shown * GAINS[EventType.IMPRESSION]
+    # Profiles hold exactly what is stored of viewings and impressions.
+    viewings = {(sender, title, at.date()) for sender, title, at in plays}
+    expected = len(viewings) + shown * GAINS[EventType.IMPRESSION]
     assert total == pytest.approx(expected, rel=1e-3)
 
 
@@ -157,18 +157,85 @@ def test_a_server_is_ready_for_all_who_ask_at_once_and_believes_no_header_in_dis
         assert {c.author for c in changes.latest(connection)} == {"alice"}
 
 
+def test_people_have_names_of_any_letters_and_hosts_names_at_all(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = replace(settings, user_header="X-User", host="localhost")
+    with serving(settings, tmp_path / "log"):
+        connection = http.client.HTTPConnection("localhost", settings.port, timeout=10)
+        form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "text/html"}
+        day = datetime.now(UTC).date()
+        body = f"day={day}&text=hello&slot=artwork&back=/policies"
+        connection.request("POST", "/notes", body, form | {"X-User": "J%C3%BCrgen"})
+        assert connection.getresponse().read() is not None
+        connection.request("POST", "/notes", body, form | {"X-User": "J\u00fcrgen"})
+        refused = connection.getresponse()
+        assert (refused.status, "percent-encoded" in refused.read().decode()) == (422, True)
+        connection.request("GET", "/changes", headers={"Accept": "text/html"})
+        assert "J\u00fcrgen" in connection.getresponse().read().decode()
+        connection.close()
+
+
+def test_a_file_that_is_too_large_is_said_to_be_on_a_page(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with serving(settings, tmp_path / "log"):
+        connection = http.client.HTTPConnection(settings.host, settings.port, timeout=10)
+        for accept, kind in (("text/html", "text/html"), ("*/*", "application/problem+json")):
+            connection.putrequest("POST", "/titles/t0/variants/t0-a0")
+            for name, value in (("Content-Length", str(40 * 2**20)), ("Accept", accept)):
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            assert answer.status == 413
+            assert answer.headers["Content-Type"].startswith(kind)
+            assert "32 MiB" in answer.read().decode()
+            connection.close()
+
+
+def test_a_server_that_starts_before_its_database_serves_when_it_is_there(tmp_path: Path) -> None:
+    port = free_port(0)
+    away = Settings(
+        database_url="postgresql://u@127.0.0.1:1/x", port=port, local_dir=str(tmp_path)
+    )  # fmt: skip
+    arguments, environment = command(away, "serve")
+    with subprocess.Popen(
+        arguments, env=environment, stderr=subprocess.PIPE, text=True
+    ) as server:  # fmt: skip
+        try:
+            assert server.stderr is not None
+            assert (
+                "answered with 503 as long as the database cannot answer"
+                in server.stderr.readline()
+            )
+            for _ in range(100):
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    connection.request("POST", "/v1/choices", "{}")
+                    assert connection.getresponse().status == 503
+                    connection.close()
+                    break
+                connection.close()
+                time.sleep(0.1)
+            else:
+                pytest.fail("no answer")
+        finally:
+            server.terminate()
+            server.communicate(timeout=20)
+
+
 def test_a_server_may_listen_where_only_ipv6_is() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError:
         pytest.skip("no IPv6 on this machine")
-    server._require_free("::1", 0)
+    server._free("::1", 0)
 
 
 def test_an_address_that_is_taken_is_not_free() -> None:
     told = pytest.raises(InvalidInput, match="choose another")
     with socket.create_server(("127.0.0.1", 0)) as taken, told:
-        server._require_free("127.0.0.1", taken.getsockname()[1])
+        server._free("127.0.0.1", taken.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_refused(sqlite_url: str, tmp_path: Path) -> None:

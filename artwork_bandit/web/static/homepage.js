@@ -12,6 +12,10 @@ let bandit = null;
 
 async function show() {
   bandit?.close();
+  if (!tiles.length || !member.value.trim()) {
+    said.textContent = tiles.length ? "Say whose homepage it is." : "";
+    return;
+  }
   bandit = new ArtworkBandit({ member: member.value, timeout: 3000 });
   const here = bandit;
   const titles = [...new Set(tiles.map((tile) => tile.dataset.title))];
@@ -29,8 +33,8 @@ async function show() {
     tile.classList.remove("played");
     if (!preview) here.observe(tile.querySelector(".play"), choice);
   }
-  const fallbacks = choices.filter((choice) => choice.fallback).length;
-  said.textContent = fallbacks === choices.length ? "The service did not answer: default pictures."
+  const unanswered = choices.every((choice) => choice.reason === "unreachable");
+  said.textContent = unanswered ? "The service did not answer: default pictures."
     : `${choices.length} pictures chosen in ${Math.round(performance.now() - begun)} ms.`;
 }
 
