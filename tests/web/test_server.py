@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import werkzeug.test
 
 from artwork_bandit.domain import EventType
 from artwork_bandit.errors import InvalidInput
@@ -26,7 +27,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.store import cells, changes
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import events, impressions, profiles, requests
-from artwork_bandit.web import server
+from artwork_bandit.web import server, wsgi
 from tests.samples import fill
 
 
@@ -268,3 +269,17 @@ def test_of_two_servers_that_start_together_one_has_the_port() -> None:
             pass
     with server._held("127.0.0.1", port):  # it is given back
         pass
+
+
+def test_any_wsgi_server_answers_503_until_there_is_a_database(
+    monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setattr(wsgi, "_made", [])
+    monkeypatch.setenv("ARTWORK_BANDIT_DATABASE_URL", "postgresql://u@127.0.0.1:1/x")
+    client = werkzeug.test.Client(wsgi.app)
+    answer = client.post("/v1/choices", json={})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json["title"]
+    monkeypatch.setenv("ARTWORK_BANDIT_DATABASE_URL", database_url)
+    assert client.get("/livez").status_code == 200
+    wsgi.ready().extensions["artwork_bandit"].service.close()
