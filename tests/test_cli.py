@@ -736,3 +736,14 @@ def test_the_spool_is_shown_and_what_was_refused_tried_again(sqlite_url: str) ->
     assert "events, 8 bytes" in said
     assert "1 entries wait again" in run("spool", "retry", database=database)
     spool.close()
+
+
+def test_arguments_that_nobody_can_keep_are_refused_in_words(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    run("migrate", database=sqlite_url)
+    said = run("pause", "--reason", os.fsdecode(b"a\xff"), database=sqlite_url, code=2)
+    assert said.strip().endswith("an argument is not UTF-8, and no database keeps it")
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file" in run("demo", "--folder", str(file), code=2)

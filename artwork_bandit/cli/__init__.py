@@ -51,5 +51,10 @@ def main() -> None:
     except ArtworkBanditError as error:
         click.echo(f"artwork-bandit: {error}", err=True)
         sys.exit(2 if isinstance(error, InvalidInput) else 1)
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        click.echo("artwork-bandit: an argument is not UTF-8, and no database keeps it", err=True)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -36,6 +36,7 @@ rule_option = click.option(
 )
 dry_run_flag = click.option("--dry-run", is_flag=True, help="Only say what would change.")
 PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 VERSION = click.IntRange(1, 2**31 - 1)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from artwork_bandit.cli.options import (
-    PATH,
+    FOLDER,
     SEED,
     editor_at,
     json_flag,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--once", is_flag=True, help="Run bounded, without a terminal; exit 0 if it learned.")
-@click.option("--folder", type=PATH, help="Keep the database and pictures here.")
+@click.option("--folder", type=FOLDER, help="Keep the database and pictures here.")
 @click.option("--port", type=int, help="Port of the web page.  [default: 8800 or the next free]")
 @click.option("--seed", type=SEED, default=1, show_default=True)
 def demo(once: bool, folder: Path | None, port: int | None, seed: int) -> None:
