@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
-from artwork_bandit.domain import Decisions, Event, EventType, instant
+from artwork_bandit.domain import Decisions, Event, EventType
 from artwork_bandit.policies.profile import Viewing, viewing_of
 from artwork_bandit.store import catalog
 from artwork_bandit.store.engine import Connection, chunks, insert_least, insert_returning
@@ -163,18 +164,44 @@ def waiting_for(
 
 def of_viewings(connection: Connection, viewings: Iterable[Viewing]) -> dict[Viewing, list[Event]]:
     """Return the events that are stored of each of these viewings."""
-    wanted = set(viewings)
-    found: dict[Viewing, list[Event]] = {viewing: [] for viewing in wanted}
-    days = [viewing.day for viewing in wanted]
-    for senders, titles, _ in _by_members({(sender, title) for sender, title, _ in wanted}):
-        query = sa.select(events).where(
-            OF_VIEWING, events.c.sender_id.in_(senders), events.c.title_id.in_(titles),
-            events.c.occurred_at.between(instant(min(days) * DAY), instant((max(days) + 1) * DAY)),
-        )  # fmt: skip
-        for event in map(event_of, connection.execute(query)):
-            if (viewing := viewing_of(event)) in found and viewing is not None:
-                found[viewing].append(event)
+    found: dict[Viewing, list[Event]] = {viewing: [] for viewing in viewings}
+    if not found:
+        return found
+    pairs = sorted({(sender, title) for sender, title, _ in found})
+    days = [viewing.day for viewing in found]
+    asked: dict[str, Any] = {"since": min(days) * DAY, "until": (max(days) + 1) * DAY}
+    if connection.dialect.name == "postgresql":
+        asked |= {"senders": [s for s, _ in pairs], "titles": [t for _, t in pairs]}
+    else:
+        asked["pairs"] = msgspec.json.encode(pairs).decode()
+    for event in map(event_of, connection.execute(_OF_PAIRS[connection.dialect.name], asked)):
+        viewing = viewing_of(event)
+        if viewing is not None and viewing in found:
+            found[viewing].append(event)
     return found
+
+
+def _of_pairs(pairs: str) -> sa.TextualSelect:
+    """Return the query of viewings' events: the index is asked once for each pair."""
+    names = ", ".join(f"events.{column.name}" for column in events.c)
+    return sa.text(
+        f"SELECT {names} FROM {pairs} WHERE events.{OF_VIEWING.text} "
+        "AND events.occurred_at >= :since AND events.occurred_at < :until"
+    ).columns(*events.c)
+
+
+_OF_PAIRS = {
+    "sqlite": _of_pairs(
+        "json_each(:pairs) AS asked CROSS JOIN events"
+        " ON events.sender_id = json_extract(asked.value, '$[0]')"
+        " AND events.title_id = json_extract(asked.value, '$[1]')"
+    ),
+    "postgresql": _of_pairs(
+        "unnest(CAST(:senders AS text[]), CAST(:titles AS text[])) AS asked (sender, title)"
+        " JOIN events ON events.sender_id = asked.sender AND events.title_id = asked.title"
+    ),
+}
+"""For a few hundred pairs at a time or a few thousand: one statement that need not be made anew."""
 
 
 def _by_members(
