@@ -144,7 +144,9 @@ def evaluate(
         raise InvalidInput(
             f"{needed[0]} needs the database that has models and catalogue beside the log: {error}"
         ) from error
-    source = ReplaySource.of(store, log, of_slot.name, since, until, rule=of_slot.reward)
+    source = ReplaySource.of(
+        store, log, of_slot.name, since, until, rule=of_slot.reward, bounds=reward_bounds
+    )  # fmt: skip
     bounds = reward_bounds or slot_of_log(of_slot, source.rule, source.bounds).reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     printed = [file for file in (json_file, html_file) if file and file.name == "<stdout>"]

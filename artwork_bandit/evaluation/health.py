@@ -241,7 +241,8 @@ def imported_checks(rows: Mapping[str, int], rule: str, left_out: int = 0) -> li
         ("imported_rewards", count,
          f"imported rows keep the reward they came with: by rule {named}, not {rule!r}"),
         ("imported_left_out", left_out,
-         f"imported rows are left out: they came with rewards that rule {rule!r} never gives"),
+         f"imported rows are left out: the rule that they came by has rewards that {rule!r} never "
+         "gives"),
     ]  # fmt: skip
     return [
         Check(

@@ -52,10 +52,13 @@ class ReplaySource(ABC):
         store: Store | None, path: Path | None, slot: str,
         since: dt.datetime | None = None, until: dt.datetime | None = None,
         settled_by: dt.datetime | None = None, rule: RewardRule | None = None,
+        bounds: tuple[float, float] | None = None,
     ) -> ReplaySource:  # fmt: skip
         """Return the Parquet log at `path`, with its own rewards, else the database's under `rule`
-        (None: as each was settled)."""
-        window = Window(slot=slot, since=since, until=until, settled_by=settled_by, rule=rule)
+        (None: as each was settled), whose rewards lie between `bounds` (None: the rule's)."""
+        window = Window(
+            slot=slot, since=since, until=until, settled_by=settled_by, rule=rule, bounds=bounds
+        )  # fmt: skip
         lookup: Lookup = names_only
         if store is not None:
             from artwork_bandit.store.features import StoredFeatures

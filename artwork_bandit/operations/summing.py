@@ -34,10 +34,12 @@ def sum_up(
     Stops after `most_seconds`: with very many titles each is a little behind, and none is left.
     """
     begun, done = time.monotonic(), 0
+    counts: dict[str, int] = {}
     while True:
         with store.read() as connection:
             stale = summaries.stale(connection, slot, TITLES_AT_ONCE, now)
-            waiting = _first(stale, rollups.count(connection, slot, stale))
+            counts |= rollups.count(connection, slot, stale.keys() - counts.keys())
+            waiting = _first(stale, counts)
             before = summaries.get(connection, slot, list(waiting))
             rows = dict(rollups.of_titles(connection, slot, waiting))
             ids = {row.action_set_id for some in rows.values() for row in some}

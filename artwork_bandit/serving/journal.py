@@ -56,7 +56,8 @@ DRAINED_AT_ONCE = 1_000
 AGAIN_SECONDS = 2.0
 """An event whose decision is still in another spool is tried again after this long ..."""
 AGAIN_SHARE = 0.05
-"""... or after this share of the time it has waited: its host may have been lost with its spool."""
+"""... or after this share of the time it has waited: its host may have been lost with its spool.
+Not longer than half of the shortest window: an impression that comes in before it begins one."""
 PUT_OFF_SECONDS = 60.0
 """An entry that fails for a reason nobody has thought of is tried again after this long."""
 LONGEST_WAIT = dt.timedelta(days=2)
@@ -84,6 +85,7 @@ class Journal:
         self._decision_ids = decision_ids
         self._half_life = half_life
         self._windows = windows
+        self._shortest_window = min(windows.values()).total_seconds()
         self._write_seconds = write_seconds
         self._known_sets: set[int] = set()
         """Ids of action sets known to be committed."""
@@ -387,7 +389,8 @@ class Journal:
             if report.waiting:
                 entry = _entry(EVENTS, replace(batch, events=report.waiting))
                 waited = (now - batch.now).total_seconds()
-                later = time.time() + max(AGAIN_SECONDS, AGAIN_SHARE * waited)
+                pause = min(AGAIN_SHARE * waited, self._shortest_window / 2)
+                later = time.time() + max(AGAIN_SECONDS, pause)
                 again.append(replace(entry, not_before=later))
             sent = {incoming.index: incoming for incoming in batch.events}
             for rejected in report.rejected:

@@ -44,7 +44,7 @@ class RewardRule:
     """Kept with every reward: another formula is another version."""
     quality_share: float = 0.5
     """A play is a quality play if this share of the duration was watched ..."""
-    quality_seconds: float = 20 * 60
+    quality_seconds: float = 1200.0
     """... or this many seconds."""
     quality: float = 1.0
     """What a quality play is worth."""

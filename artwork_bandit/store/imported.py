@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +25,8 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.slots import RewardRule, slot_named
 from artwork_bandit.store import catalog, rollups
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Connection, Store, chunks
-from artwork_bandit.store.tables import rewards
+from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignoring
+from artwork_bandit.store.tables import imported_rules, rewards
 
 POLICY = rollups.IMPORTED
 """Who chose, as far as is known here. Rows of earlier releases have it for their rule, too."""
@@ -175,6 +176,25 @@ def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], l
     )  # fmt: skip
 
 
+def _keep_ranges(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Remember what the rewards of each rule lie between."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["slot"], row["rule"]), []).append(row["reward"])
+    for slot, rule in sorted(found):
+        of_rule = sa.and_(imported_rules.c.slot == slot, imported_rules.c.rule == rule)
+        some = found[slot, rule]
+        row = {"slot": slot, "rule": rule, "least": min(some), "most": max(some)}
+        insert_ignoring(connection, imported_rules, [row])
+        for name, further in (
+            ("least", imported_rules.c.least > row["least"]),
+            ("most", imported_rules.c.most < row["most"]),
+        ):
+            connection.execute(
+                sa.update(imported_rules).where(of_rule, further).values({name: row[name]})
+            )
+
+
 def _insert(
     connection: Connection, block: ReplayBlock, rules: Mapping[str, RewardRule], now: dt.datetime
 ) -> None:
@@ -229,6 +249,7 @@ def _insert(
             }
         )  # fmt: skip
     if rows:
+        _keep_ranges(connection, rows)
         request_store.insert(connection, requests)
         connection.execute(sa.insert(rewards), rows)
         rollups.add(connection, rows, rows)

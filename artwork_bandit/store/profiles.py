@@ -89,7 +89,11 @@ def learn(
     """Add what new events say to their members' profiles, in any order and from any number of
     writers: to those of the members whom visitors turned out to be. Whoever calls has stored the
     events in this transaction, and shares `merges`; titles have these genres."""
-    telling = [e for e in events if e.member_id and e.title_id]
+    telling = [
+        event for event in events
+        if event.member_id and event.title_id
+        and (viewing_of(event) or sign_of(event, genres.get(event.title_id, ())))
+    ]  # fmt: skip
     merged = merges.members_of(connection, {e.member_id for e in telling if e.member_id})
     of_member: dict[str, list[Event]] = {}
     for event in telling:

@@ -23,7 +23,7 @@ from artwork_bandit.store import requests as request_store
 from artwork_bandit.store import rewards as rewards_store
 from artwork_bandit.store.ahead import ahead
 from artwork_bandit.store.engine import Connection, Store
-from artwork_bandit.store.tables import rewards
+from artwork_bandit.store.tables import imported_rules, rewards
 from artwork_bandit.store.window import Window
 
 BLOCK = 65_536
@@ -47,12 +47,18 @@ def _conditions(window: Window) -> list[sa.ColumnElement[bool]]:
     if window.settled_by is not None:
         conditions.append(rewards.c.settled_at <= window.settled_by)
     if window.rule is not None:
-        conditions.append(~_imported() | _within(window.rule))
+        conditions.append(~_imported() | rewards.c.rule.not_in(_too_wide(window)))
     return conditions
 
 
-def _within(rule: RewardRule) -> sa.ColumnElement[bool]:
-    return rewards.c.reward.between(*rule.bounds)
+def _too_wide(window: Window) -> sa.Select[tuple[str]]:
+    """Return the rules of imported rewards of which some are outside the window's bounds: to leave
+    out those alone would make variants that earn them look better, or worse."""
+    assert window.rule is not None, "asked for a rule only"
+    low, high = window.bounds or window.rule.bounds
+    table = imported_rules.c
+    outside = sa.or_(table.least < low, table.most > high)
+    return sa.select(table.rule).where(table.slot == window.slot, outside)
 
 
 def span(connection: Connection, window: Window) -> tuple[int, dt.datetime, dt.datetime] | None:
@@ -80,11 +86,11 @@ def imported_rows(connection: Connection, window: Window) -> dict[str, int]:
 
 
 def imported_left_out(connection: Connection, window: Window) -> int:
-    """Return how many imported rows are none of the window's, as they came with rewards that its
-    rule does not give."""
-    if window.rule is None:
+    """Return how many imported rows are none of the window's, as they came by rules whose rewards
+    lie further apart than its own's."""
+    if window.rule is None or not connection.execute(_too_wide(window)).first():
         return 0
-    outside = (_imported(), ~_within(window.rule))
+    outside = (_imported(), rewards.c.rule.in_(_too_wide(window)))
     query = sa.select(sa.func.count()).select_from(rewards)
     query = query.where(*_conditions(replace(window, rule=None)), *outside)
     return int(connection.execute(query).scalar_one())

@@ -153,13 +153,14 @@ def of_titles(
 
 
 def count(connection: Connection, slot: str, title_ids: Iterable[str]) -> dict[str, int]:
-    """Return how many rows the sums of some hundred titles have, of those that have any."""
+    """Return how many rows the sums of some hundred titles have."""
+    counts = dict.fromkeys(title_ids, 0)
     query = (
         sa.select(rollups.c.title_id, sa.func.count())
-        .where(rollups.c.slot == slot, rollups.c.title_id.in_(list(title_ids)))
+        .where(rollups.c.slot == slot, rollups.c.title_id.in_(list(counts)))
         .group_by(rollups.c.title_id)
     )
-    return {title: int(rows) for title, rows in connection.execute(query)}
+    return counts | {title: int(rows) for title, rows in connection.execute(query)}
 
 
 def day_of(moment: dt.datetime) -> int:

@@ -60,7 +60,9 @@ def require_same(connection: Connection, slot: str, rule: RewardRule) -> None:
     query = sa.select(rules.c.formula).where(
         rules.c.slot == slot, rules.c.rule == rule.version, rules.c.formula.is_not(None)
     )
-    if set(connection.execute(query).scalars()) - {_formula(rule)}:
+    # What a release before did not know of is as it is by default.
+    before = [msgspec.json.decode(f, type=RewardRule) for f in connection.execute(query).scalars()]
+    if any(each != rule for each in before):
         raise InvalidInput(
             f"reward rule {rule.version!r} pays otherwise than when units of the {slot} were "
             "settled under it: give the changed rule a version of its own"

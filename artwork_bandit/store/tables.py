@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from artwork_bandit import domain
 from artwork_bandit.store.columns import Identity64, Instant, metadata, one_of
 
-OF_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon')")
+OF_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon') AND sender_id IS NOT NULL")
 """As an index says it: asked otherwise, SQLite does not use it."""
 
 titles = sa.Table(
@@ -241,6 +241,15 @@ rules = sa.Table(
     sa.Column("rule", sa.Text, nullable=False),
     # All that it pays, as JSON; NULL of units that a release before settled.
     sa.Column("formula", sa.Text),
+)  # fmt: skip
+
+imported_rules = sa.Table(
+    "imported_rules", metadata,
+    # Which rules imported rewards are said to be of, and the smallest and the largest of each.
+    sa.Column("slot", sa.Text, primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("least", sa.Float(53), nullable=False),
+    sa.Column("most", sa.Float(53), nullable=False),
 )  # fmt: skip
 
 summaries = sa.Table(

@@ -31,6 +31,9 @@ class Window:
     rule: RewardRule | None = None
     """What outcomes are worth; None takes each reward as it was settled. Rewards that came with an
     imported log are theirs under any rule."""
+    bounds: tuple[float, float] | None = None
+    """What rewards are taken to lie between; None as the rule says. Imported rows by rules whose
+    rewards lie further apart are left out."""
     policy: str | None = None
     """Only units that this policy drew."""
     confirm: str = "client"

@@ -1,5 +1,8 @@
 """Cells are compared by what the rule in force pays: sums by hour have rewards, too, and since when
-the rule is in force is known.
+the rule is in force is known. So is what imported rewards lie between, rule by rule.
+
+The rewards are gone through before anything is locked; then `events` is, before the sums are: a
+join of the release before, which asks for them in that order, ends first or waits.
 
 Works with the release before, which counts what it joins from then on without its rewards:
 `rollups rebuild` of this release mends that.
@@ -30,15 +33,28 @@ _RULES = (
 )
 
 
+_IMPORTED = (
+    "SELECT slot, rule, min(reward), max(reward) FROM rewards"
+    " WHERE policy = 'imported' GROUP BY slot, rule"
+)
+
+
 def upgrade() -> None:
+    connection = op.get_bind()
+    op.execute(f"CREATE TEMPORARY TABLE summed AS {_PAID}")
+    rules = connection.execute(sa.text(_RULES)).all()
+    imported = connection.execute(sa.text(_IMPORTED)).all()
+    if connection.dialect.name == "postgresql":
+        op.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
     for name, kind in _SUMS.items():
         column = sa.Column(name, kind, nullable=False, server_default="0")
         op.add_column("cell_rollups", column)
     same = " AND ".join(f"cell_rollups.{name} = summed.{name}" for name in _KEY)
     op.execute(
         f"UPDATE cell_rollups SET {', '.join(f'{name} = summed.{name}' for name in _SUMS)}"
-        f" FROM ({_PAID}) AS summed WHERE {same}"
+        f" FROM summed WHERE {same}"
     )
+    op.execute("DROP TABLE summed")
     op.create_table(
         "rules",
         sa.Column("slot", sa.Text(), nullable=False),
@@ -48,16 +64,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("slot", "since", name="pk_rules"),
     )
     since: dict[str, int] = {}
-    connection = op.get_bind()
-    for slot, rule, last in connection.execute(sa.text(_RULES)).all():
+    for slot, rule, last in rules:
         connection.execute(
             sa.text("INSERT INTO rules (slot, since, rule) VALUES (:slot, :since, :rule)"),
             {"slot": slot, "since": since.get(slot, 0), "rule": rule},
         )
-        since[slot] = last + 1
+        since[slot] = max(last, since.get(slot, 0)) + 1
+    op.create_table(
+        "imported_rules",
+        sa.Column("slot", sa.Text(), nullable=False),
+        sa.Column("rule", sa.Text(), nullable=False),
+        sa.Column("least", sa.Float(53), nullable=False),
+        sa.Column("most", sa.Float(53), nullable=False),
+        sa.PrimaryKeyConstraint("slot", "rule", name="pk_imported_rules"),
+    )
+    for row in imported:
+        connection.execute(
+            sa.text(
+                "INSERT INTO imported_rules (slot, rule, least, most)"
+                " VALUES (:slot, :rule, :least, :most)"
+            ),
+            dict(zip(("slot", "rule", "least", "most"), row, strict=True)),
+        )
 
 
 def downgrade() -> None:
+    op.drop_table("imported_rules")
     op.drop_table("rules")
     for name in _SUMS:
         op.drop_column("cell_rollups", name)

@@ -12,7 +12,7 @@ down_revision = "0011"
 branch_labels = None
 depends_on = None
 
-_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon')")
+_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon') AND sender_id IS NOT NULL")
 
 
 def upgrade() -> None:

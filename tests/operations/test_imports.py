@@ -14,6 +14,7 @@ import pytest
 
 from artwork_bandit.domain import Context, Contexts
 from artwork_bandit.errors import InvalidInput
+from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.history_import import (
     import_history,
@@ -201,13 +202,19 @@ def test_imported_rewards_that_the_rule_in_force_never_gives_are_left_out(
     store, settings = simulation.service.store, simulation.settings
     with_wide = replace(settings, reward_rule=str(wide))
     import_log(store, path, with_wide, simulation.later(), dry_run=False)
-    outside = int((reward < 0).sum())
-    report, _ = judge(ReplaySource.of(store, None, "artwork", rule=ARTWORK.reward), ["uniform"])
+    source = ReplaySource.of(store, None, "artwork", rule=ARTWORK.reward)
+    report, _ = judge(source, ["uniform"])
     said = {check.name: check.message for check in report.checks}
-    assert said["imported_left_out"].startswith(f"{outside:,} imported rows are left out")
-    assert report.rows == 2 * len(block) - outside
+    # All of them: those alone that earn less would say of their variants that they earn more.
+    left_out = f"{len(block):,} imported rows are left out"
+    assert said["imported_left_out"].startswith(left_out)
+    assert report.rows == len(block)
     made = retrain(store, ARTWORK, settings, simulation.later())
-    assert f"{outside:,} imported rows are left out" in made.reason
+    assert left_out in made.reason
+    wider = (-1.0, 1.0)
+    source = ReplaySource.of(store, None, "artwork", rule=ARTWORK.reward, bounds=wider)
+    report, _ = judge(source, ["uniform"], method=Method(bounds=wider))
+    assert report.rows == 2 * len(block)
 
 
 def test_one_odd_context_keeps_nobody_from_training(simulation: Simulation, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS, Outcomes, RewardRule, Slot
 from artwork_bandit.slots.slot import CLICKS, GRADED
-from artwork_bandit.store import parquet, registry, replay
+from artwork_bandit.store import parquet, registry, replay, rules
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
@@ -180,6 +180,14 @@ def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Sim
     simulation.visits(30)
     assert join_rewards(store, OWN.under(rule), settings, simulation.later()) > 0
     simulation.visits(30)
+    with store.write() as connection:  # a file may say 1200, where the default is 1200.0
+        connection.exec_driver_sql(
+            "UPDATE rules SET formula = replace(formula, '1200.0', '1200') WHERE rule = 'ours-1'"
+        )
+        connection.exec_driver_sql(  # and a release before may not have known of a field
+            "UPDATE rules SET formula = replace(formula, '\"rewatch\":0.0,', '')"
+        )
+        rules.require_same(connection, "artwork", rule)
     with pytest.raises(InvalidInput, match=r"'ours-1' pays otherwise .* version of its own"):
         join_rewards(store, OWN.under(changed), settings, simulation.later())
     for read in (lambda log: log.blocks(), lambda log: log.again(with_contexts=False).__enter__()):

@@ -136,3 +136,13 @@ def forget(store: Store) -> None:
     with store.write() as connection:
         for table in ("events", "impressions", "profiles", "merges"):
             connection.exec_driver_sql(f"DELETE FROM {table}")
+
+
+def test_who_says_nothing_has_no_profile(service: Service) -> None:
+    with service.store.write() as connection:
+        connection.exec_driver_sql("UPDATE titles SET genres = '[]'")
+    send(service, watched("e1", "click", NOW), now=NOW + HOUR)
+    with service.store.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM profiles").scalar() == 0
+    send(service, watched("e2", "play", NOW, LONG), now=NOW + HOUR)
+    assert set(of(service).played) == {"t0"}

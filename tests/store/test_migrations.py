@@ -1,6 +1,8 @@
 """Migrations run on both databases, with data in them, and leave nothing to migrate."""
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.store import catalog, generations, migrate, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.tables import metadata, rewards
+from artwork_bandit.store.tables import cell_rollups, metadata, rewards
 from tests.conftest import Postgres
 from tests.samples import NOW, fill
 
@@ -138,3 +140,26 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
         assert eligible.action_set.variant_ids == ("v0",)
     finally:
         service.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_what_the_release_before_is_joining_ends_first(store: Store) -> None:
+    """It has read events, and is about to add to sums: a migration waits, and does not deadlock."""
+    migrate._run(store, command.downgrade, "0010")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor() as pool, store.engine.connect() as joining:
+        joining.exec_driver_sql("SELECT count(*) FROM events")
+        migrating = pool.submit(migrate.migrate, store)
+        with store.engine.connect() as looking:
+            for _ in range(400):
+                if looking.exec_driver_sql(waits).scalar():
+                    break
+                looking.rollback()
+                time.sleep(0.01)
+        added = "INSERT INTO cell_rollups VALUES ('artwork', 1, 'live', 1, 1, 1, 1, 1)"
+        joining.exec_driver_sql(added)
+        joining.commit()
+        assert migrating.result(60) == ("0010", "0012")
+    with store.read() as connection:
+        row = connection.execute(sa.select(cell_rollups)).one()
+    assert (row.units, row.paid, row.reward) == (1, 0, 0.0)

@@ -106,7 +106,10 @@ export class ArtworkBandit {
     try {
       const response = await this.#post("/v1/events", { events: batch }, { keepalive: true });
       if (!response.ok && !REFUSALS.includes(response.status)) throw new Error(`answered ${response.status}`);
-      const report = await response.json();
+      const report = await response.json().catch((error) => {
+        if (response.ok) throw error;
+        return { detail: `answered ${response.status}` };
+      });
       for (const { index, reason } of report.rejected ?? []) {
         console.warn("artwork-bandit: rejected", batch[index]?.type, reason);
       }
