@@ -129,6 +129,8 @@ def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json
     chosen = load()
     result = log_import.import_log(open_store(chosen), path, chosen, utc_now(), dry_run=dry_run)
     report_changes(asdict(result), dry_run, as_json)
+    if result.new_variants and not as_json:
+        click.echo("new variants are retired until a catalogue brings them")
 
 
 @click.group()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from artwork_bandit.estimators.proportion import Proportion, difference, proportion
 from artwork_bandit.policies.cells import CELLS
@@ -46,6 +47,8 @@ class CellRow:
     """Start of its span."""
     model_version: int | None = None
     """The challenger, whose choices alone are counted in its cell."""
+    without_model: int = 0
+    """Of the live cell's units, those of times when no model was live: drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,12 @@ def compare(
     rates = _rates(connection, slot, since, until)
     always = [cell for cell in CELLS if cell != "challenger"]
     rows = [_row(cell, rates[cell], rates["explore"], since) for cell in always]
+    by_models = _rates(connection, slot, since, until, "any")["live"].count
+    rows = [
+        replace(row, without_model=row.take_fraction.count - by_models)
+        if row.cell == "live" else row
+        for row in rows
+    ]  # fmt: skip
     if (found := registry.challenged_since(connection, slot)) is not None:
         version, named = found
         begun = named if since is None else max(since, named)
@@ -86,7 +95,7 @@ def compare(
 
 def _rates(
     connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None,
-    model: int | None = None,
+    model: int | Literal["any"] | None = None,
 ) -> dict[str, Proportion]:  # fmt: skip
     counts, none = (
         aggregates.by_cell(connection, slot, since, until, model),

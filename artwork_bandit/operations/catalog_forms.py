@@ -137,10 +137,11 @@ class VariantForm(EligibilityForm, kw_only=True):
     def to_domain(self, title_id: str, variant_id: str, before: Variant | None) -> Variant:
         """Return the variant; status and default stay as `before` has them unless given.
 
-        A nightly import must not undo what somebody paused by hand.
+        A nightly import must not undo what somebody paused by hand. What only a log has named so
+        far, and so has no address, was never anybody's to pause.
         """
         kept: dict[str, Any] = {}
-        if before is not None:
+        if before is not None and before.uri:
             kept = {"status": before.status, "is_default": before.is_default}
         return Variant(
             variant_id=variant_id,

@@ -10,10 +10,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+import msgspec
+
 from artwork_bandit.domain import ModelRecord, instant, microseconds
-from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.operations.replay_source import ReplaySource
-from artwork_bandit.slots import Slot
+from artwork_bandit.slots import RewardRule, Slot
 from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.training import change
@@ -31,6 +33,20 @@ def alike(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> list[
     what others were told is another story."""
     told = {"log": log.name, "reward_rule": slot.reward.version}
     return [r for r in before if told.items() <= r.settings.items()]
+
+
+def require_same_rule(before: Sequence[ModelRecord], slot: Slot) -> None:
+    """Raise InvalidInput if a model learned under a rule of the slot's version that paid otherwise:
+    it would pass for one that learned what this rule pays."""
+    for record in before:
+        formula = record.settings.get("reward_formula")
+        if record.settings.get("reward_rule") != slot.reward.version or formula is None:
+            continue
+        if msgspec.convert(formula, RewardRule) != slot.reward:
+            raise InvalidInput(
+                f"reward rule {slot.reward.version!r} pays otherwise than when model "
+                f"{record.version} learned under it: give the changed rule a version of its own"
+            )
 
 
 def changed_at(model: ModelRecord | None) -> dt.datetime | None:

@@ -46,8 +46,9 @@ WORLD = WorldSettings(base=-2.2, beta=1.0, quality_sd=0.2, composition_sd=0.15)
 FIRST_TRAINING, TRAINING_EVERY = 900, 800
 """Visits before the first training, and between trainings. Of fewer than some 800 the newest
 quarter, of as many members as visits, is refused as too few to judge a model."""
-VISITS_ONCE = 2_600
-"""Visits of a bounded run; fixed, so that its verdict is one look, not the luckiest of many."""
+VISITS_AFTER, MOST_VISITS = 4_000, 7_000
+"""Visits of a bounded run after the first model has gone live, so that its verdict is one look, not
+the luckiest of many; and in all, if none does."""
 VISITORS = 2
 REFRESH_SECONDS = 2.0
 LINE_EVERY = 4
@@ -58,11 +59,23 @@ LINE_EVERY = 4
 class Progress:
     """What the drivers have done so far."""
 
+    once: bool
     visits: int = 0
     impressions: int = 0
     trainings: list[str] = field(default_factory=list)
+    live_at: int | None = None
+    """Visits before the first artwork model went live."""
     error: str | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
+    open: threading.Event = field(default_factory=threading.Event)
+    """Whether members may come: while `once` trains, they wait, as on a machine that is quick."""
+
+    @property
+    def enough(self) -> bool:
+        """Whether a bounded run has come to its end: so long after the first model went live, told
+        beforehand, or all who look would see it ahead at some moment."""
+        last = MOST_VISITS if self.live_at is None else self.live_at + VISITS_AFTER
+        return self.once and self.visits >= last
 
 
 def run(*, once: bool, folder: Path | None, port: int | None, seed: int) -> bool:
@@ -76,7 +89,7 @@ def run(*, once: bool, folder: Path | None, port: int | None, seed: int) -> bool
         chosen = Settings(
             database_url=f"sqlite:///{folder.absolute() / 'demo.db'}",
             media_dir=str(folder.absolute() / "media"),
-            port=free_port(8800) if port is None else port,
+            port=port or free_port(8800 if port is None else 0),
             attribution_window_seconds=2.0,
             period_seconds=600.0,
             demo_homepage=LIVE,
@@ -120,10 +133,11 @@ def _drive(
     console: Console, chosen: Settings, store: Store, titles: list[Title], world: World,
     seed: int, once: bool,
 ) -> bool:  # fmt: skip
-    progress, stop = Progress(), threading.Event()
+    progress, stop = Progress(once=once), threading.Event()
+    progress.open.set()
     threads = [
         threading.Thread(
-            target=_visit_until, args=(stop, progress, chosen, titles, world, [seed, 2, i], once)
+            target=_visit_until, args=(stop, progress, chosen, titles, world, [seed, 2, i])
         )
         for i in range(VISITORS)
     ]
@@ -134,7 +148,7 @@ def _drive(
         with _display(console, once) as show:
             while not stop.wait(REFRESH_SECONDS) and progress.error is None:
                 show(progress, store)
-                if once and progress.visits >= VISITS_ONCE:
+                if progress.enough:
                     break
                 if not all(thread.is_alive() for thread in threads):
                     progress.error = progress.error or "a simulated visitor crashed, see above"
@@ -154,14 +168,17 @@ def _drive(
 
 def _visit_until(
     stop: threading.Event, progress: Progress, chosen: Settings, titles: list[Title],
-    world: World, seed: list[int], once: bool,
+    world: World, seed: list[int],
 ) -> None:  # fmt: skip
     rng = np.random.default_rng(seed)
     visitor = Visitor(chosen.host, chosen.port, world, rng)
     ids = [t.title_id for t in titles]
     with_trailers = ids[: demo_catalog.TITLES_WITH_TRAILERS]
     try:
-        while not stop.is_set() and not (once and progress.visits >= VISITS_ONCE):
+        while not stop.is_set():
+            if progress.enough or not progress.open.wait(0.1):
+                stop.wait(0.1)
+                continue
             member = int(rng.integers(len(world.members)))
             page = [ids[i] for i in rng.choice(len(ids), TITLES_PER_PAGE, replace=False)]
             seen = len(visitor.visit(member, "artwork", page).rows)
@@ -180,10 +197,13 @@ def _train_until(stop: threading.Event, progress: Progress, chosen: Settings) ->
     due = FIRST_TRAINING
     try:
         while not stop.wait(0.2):
-            if progress.visits >= due:
+            if progress.visits >= due and not progress.enough:
+                if progress.once:
+                    progress.open.clear()
                 for slot in ("artwork", "trailer"):
                     _train(chosen, slot, progress)
                 due = progress.visits + TRAINING_EVERY
+                progress.open.set()
     except ArtworkBanditError as error:
         progress.error = progress.error or str(error)
 
@@ -198,6 +218,8 @@ def _train(chosen: Settings, slot: str, progress: Progress) -> None:
         return
     outcome = json.loads(done.stdout)
     verdict = outcome["verdict"]
+    if verdict == "live" and slot == "artwork" and progress.live_at is None:
+        progress.live_at = progress.visits
     progress.trainings.append(
         f"{slot} model {outcome['version']} ({outcome['rows']:,} rows) {verdict}: "
         f"{outcome['reason']}"
@@ -267,8 +289,10 @@ def _panel(progress: Progress, found: CellComparison) -> Group:
 
 def _verdict(found: CellComparison) -> Text:
     live = next(row for row in found.cells if row.cell == "live")
-    if found.since is None or live.lift is None:
+    if found.since is None:
         return Text("No model is live yet: every cell but the baseline chooses at random.")
+    if live.lift is None:
+        return Text("A model has gone live, and nothing that it chose has been counted yet.")
     interval = f"{live.lift:+.1%} (95% interval {live.lift_lower:+.1%} to {live.lift_upper:+.1%})"
     if _is_ahead(found):
         return Text(f"The live cell is ahead of the explore cell by {interval}.", "green")

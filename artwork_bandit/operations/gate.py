@@ -28,6 +28,10 @@ MARGIN = 0.1
 At 2% the noise of a few ten thousand held-out rows kept a better model, trained on three times the
 rows, from going live (`simulations.loop`)."""
 
+NOTHING = 0.01
+"""Of the margin: what is surely better by no more is no better, as a model that learned the same
+rows in another order."""
+
 
 def gate(
     candidate: Judged, incumbent: Judged, incumbent_name: str, log: Sequence[Check] = (),
@@ -69,7 +73,7 @@ def gate(
         return "rejected", f"{seen}: estimated to be worse by more than {-margin:.4f}", metrics
     if difference.estimate == 0 and not difference.standard_error:
         return "rejected", f"it earns on every held-out row what {incumbent_name} does", metrics
-    if difference.upper is not None and difference.upper <= 0:
+    if difference.upper is not None and difference.upper <= -margin * NOTHING:
         return "rejected", f"{seen}: no better", metrics
     if difference.lower < margin:
         because = f"could be worse by more than {-margin:.4f}"

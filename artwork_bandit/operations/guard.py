@@ -231,5 +231,6 @@ def _no_better(live: Mean, rival: Mean, where: str, ceased: dt.datetime | None) 
         return None
     return (
         f"what it had learned ceased to be true at {ceased:%Y-%m-%d %H:%M}Z, and since then its "
-        f"mean reward is {live.mean:.4f}, against {rival.mean:.4f} in {where}"
+        f"mean reward is {live.mean:.4f}, no standard error ({by_chance:.4f}) above "
+        f"{rival.mean:.4f} in {where}"
     )

@@ -98,6 +98,8 @@ def plan(
     slot = slot_of_log(slot, source.rule, source.bounds)
     with store.read() as connection:
         models = registry.recent(connection, slot.name)
+    if source.grows:  # what a file's rewards are of, nobody here knows
+        changes.require_same_rule(models, slot)
     progress("looking for a change", 0.0)
     changed_at = changes.looked_for(store, slot, models, source)
     if (split := _split(source, changed_at)) is None:

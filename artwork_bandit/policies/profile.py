@@ -44,6 +44,8 @@ SECONDS = 1200.0
 """Watched of a title whose length nobody says, from which on it was watched to the end."""
 MOST_PLAYED = 100
 """Titles watched last that are remembered."""
+LOOKED_IN = 0.05
+"""Watched share below which a title is not remembered as watched, unless it was abandoned there."""
 LEAST_SHARE = 0.01
 """A decayed watched share below this is not told any more."""
 DEVICE = "device:"
@@ -176,7 +178,8 @@ def sign_of(event: Event, genres: Iterable[str]) -> Sign | None:
     share = _share(event)
     if share is None and event.type in _PLAYS:
         share = 1.0
-    if event.title_id and share:
+    # Who opens a title again for a moment has watched it all the same.
+    if event.title_id and share and (share >= LOOKED_IN or event.type is EventType.ABANDON):
         played = {event.title_id: share}
     if not gains and not played:
         return None

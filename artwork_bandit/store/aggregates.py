@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
@@ -49,12 +49,15 @@ _SUMMED = ("units", "plays", "paid", "reward", "reward2")
 
 def by_cell(
     connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None,
-    model: int | None = None,
+    model: int | Literal["any"] | None = None,
 ) -> dict[str, Counts]:  # fmt: skip
-    """Return the settled units of each cell in [since, until); with `model` those it chose."""
+    """Return the settled units of each cell in [since, until); with `model` those it chose, or any
+    model."""
     found: dict[str, Counts] = {}
     for query, table in _spans(slot, since, until):
-        if model is not None:
+        if model == "any":
+            query = query.where(table.model_version > 0)
+        elif model is not None:
             query = query.where(table.model_version == model)
         for cell, bucket, *sums in connection.execute(query).all():
             found.setdefault(cell, Counts.none()).add(bucket, sums)

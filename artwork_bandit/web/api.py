@@ -35,6 +35,7 @@ from artwork_bandit.web.choices import PATH, Choices
 
 api = Blueprint("api", __name__)
 PAGE_SIZE = 200
+_ID = re.compile(rb'"event_id"\s*:\s*"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,200})"')
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _event = msgspec.json.Decoder(schema.EventBody)
 _raw_events = msgspec.json.Decoder(schema.RawEventsBody)
@@ -359,7 +360,8 @@ def _id_of(raw: msgspec.Raw) -> str | None:
         found: str = msgspec.json.decode(raw, type=_OnlyId).event_id
         return found
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+        told = _ID.search(bytes(raw))  # what is no JSON elsewhere may say who it is
+        return None if told is None else told[1].decode("ascii")
 
 
 class _OnlyId(msgspec.Struct):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from artwork_bandit.domain import Context, Contexts
+from artwork_bandit.domain import Context, Contexts, VariantStatus
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
+from artwork_bandit.operations.catalog_import import import_catalog_file
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.history_import import (
     import_history,
@@ -29,10 +31,19 @@ from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import GRADED
-from artwork_bandit.store import aggregates, cells, parquet, profiles, replay, resumming
+from artwork_bandit.store import (
+    aggregates,
+    catalog,
+    cells,
+    migrate,
+    parquet,
+    profiles,
+    replay,
+    resumming,
+)
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
-from tests.samples import NOW, fill
+from tests.samples import NOW, fill, patch
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -288,3 +299,38 @@ def test_what_looks_like_a_quality_play_hangs_on_the_rule(
     with store.read() as connection:
         after = aggregates.by_cell(connection, "artwork", None, None)["imported"]
     assert after.quality_plays.sum() == (reward >= 0.6).sum()
+
+
+def test_what_a_log_named_first_is_served_once_a_catalogue_brings_it(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    """But what somebody paused stays so."""
+    path = log_of(simulation, tmp_path / "log.parquet")
+    store = Store(f"sqlite:///{tmp_path}/new.db")
+    migrate.migrate(store)
+    settings, later = simulation.settings, simulation.later()
+    found = import_log(store, path, settings, later, dry_run=False)
+    with store.read() as connection:
+        named = catalog.list_variants(connection)
+    assert len(named) == found.new_variants > 0
+    assert {v.status for v in named} == {VariantStatus.RETIRED}
+    lines = [
+        {"title_id": t, "name": t, "variants": [
+            {"variant_id": v.variant_id, "uri": "/x.svg", "is_default": v.variant_id.endswith("a0")}
+            for v in named if v.title_id == t
+        ]}
+        for t in sorted({v.title_id for v in named})
+    ]  # fmt: skip
+    file = tmp_path / "catalog.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for _ in range(2):
+        assert import_catalog_file(store, file, later, dry_run=False).rejected == 0
+        with store.read() as connection:
+            statuses = {v.variant_id: v.status for v in catalog.list_variants(connection)}
+        paused = {v for v, s in statuses.items() if s is not VariantStatus.ACTIVE}
+        assert paused <= {named[0].variant_id}
+        with store.write() as connection:
+            fields = {"status": VariantStatus.PAUSED}
+            patch(connection, named[0].title_id, named[0].variant_id, fields, NOW)
+    assert paused
+    store.close()

@@ -153,6 +153,10 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
     assert judged(-0.009, -0.004, 0.001)[0] == "challenger"
     assert judged(-0.02, -0.011, 0.001)[0] == "rejected"
     assert judged(-0.009, -0.004, -0.001)[0] == "rejected"
+    assert judged(-0.00001, 1e-7, 0.00001) == (
+        "rejected",
+        "held-out value +0.0000 against model 1 (95% interval -0.0000 to +0.0000): no better",
+    )
     assert judged(-0.5, 0.0, 0.5)[1] == "it earns on every held-out row what model 1 does"
     # Rewards from -1 on: what is earned is counted from there.
     value = Estimate(estimate=0.0, lower=-0.01, upper=0.01)

@@ -173,6 +173,20 @@ def test_a_rule_of_a_file(tmp_path: Path) -> None:
         slot_of(Settings(), "artwork", "unheard-of")
 
 
+def test_a_rule_that_a_model_learned_and_was_changed_since_is_refused(
+    simulation: Simulation,
+) -> None:
+    """Though no unit was settled under it."""
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    join_rewards(store, OWN, settings, simulation.later())
+    rule = replace(OWN.reward, version="ours-1", thumbs_up=1.0)
+    made = retrain(store, OWN.under(rule), settings, simulation.later())
+    retrain(store, OWN.under(rule), settings, simulation.later())
+    with pytest.raises(InvalidInput, match=f"than when model {made.version + 1} learned under it"):
+        retrain(store, OWN.under(replace(rule, quality=0.9)), settings, simulation.later())
+
+
 def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Simulation) -> None:
     store, settings = simulation.service.store, simulation.settings
     rule = replace(OWN.reward, version="ours-1", quality=1.0)

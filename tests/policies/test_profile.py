@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from artwork_bandit.domain import Event, EventType
 from artwork_bandit.policies.profile import (
+    LOOKED_IN,
     MOST_DEVICES,
     MOST_PLAYED,
     VIEWING,
@@ -124,9 +125,15 @@ def test_a_play_of_a_title_whose_length_nobody_says_counts_by_its_seconds(
         event_id="e", type=EventType.PLAY, occurred_at=START, title_id="t", seconds_watched=seconds
     )
     (viewing,), sign = signs_of_viewing([play], ["a"]), sign_of(play, ["a"])
-    assert sign is not None
     assert viewing.genres == pytest.approx({"a": share})
-    assert sign.played == pytest.approx({"t": share})
+    if share < LOOKED_IN:
+        assert sign is None
+        abandoned = sign_of(replace(play, type=EventType.ABANDON), ["a"])
+        assert abandoned is not None
+        assert abandoned.played == pytest.approx({"t": share})
+    else:
+        assert sign is not None
+        assert sign.played == pytest.approx({"t": share})
     (unknown,) = signs_of_viewing([replace(play, seconds_watched=None)], ["a"])
     assert unknown.genres == {"a": 1.0}
 

@@ -360,6 +360,8 @@ def test_cells_over_any_span_are_exact(simulation: Simulation, store: Store) -> 
     assert sum(r.take_fraction.count for r in compared.cells) == sum(
         row[6] for row in all_rows(store, cell_rollups)
     )
+    live = next(row for row in compared.cells if row.cell == "live")
+    assert live.without_model == live.take_fraction.count > 0  # no model has been live yet
     simulation.service.close()
 
 
