@@ -48,7 +48,7 @@ class CellRow:
     model_version: int | None = None
     """The challenger, whose choices alone are counted in its cell."""
     without_model: int = 0
-    """Of the live cell's units, those of times when no model was live: drawn at random."""
+    """Of the live cell's units, those drawn at random: no model was live, or known to a server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
