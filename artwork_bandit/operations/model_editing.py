@@ -14,7 +14,8 @@ from artwork_bandit.errors import BrokenModel, Conflict, Overtaken
 from artwork_bandit.operations.changes import changed_at
 from artwork_bandit.policies.cells import shares_of
 from artwork_bandit.store import cells, changes, registry
-from artwork_bandit.store.engine import Connection, wait_for_turn
+from artwork_bandit.store.engine import Connection
+from artwork_bandit.store.turns import wait_for_turn
 
 CELLS_SET = "cells set"
 CHALLENGER_NAMED, CHALLENGER_ENDED = "challenger named", "challenger ended"

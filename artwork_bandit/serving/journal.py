@@ -44,20 +44,18 @@ from artwork_bandit.store.spool import Entry, Spool
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS, DRAIN_SECONDS = 0.25, 0.25
+"""How often who waits for the database looks whether it is away, and the drainer at the spool."""
 EVENTS_SECONDS = 10.0
 """Longest wait for a commit of events, which may be 5,000 at a time."""
-DRAIN_SECONDS = 0.25
-"""How often the spool is looked at."""
 EVENTS_AT_ONCE = 5_000
 """Of requests that share a commit, as many as one may bring: whoever logs a choice waits."""
 DRAINED_AT_ONCE = 1_000
 """Kilobytes of the spool that one transaction brings in at most."""
-AGAIN_SECONDS = 2.0
-"""An event whose decision is still in another spool is tried again after this long ..."""
-AGAIN_SHARE = 0.05
-"""... or after this share of the time it has waited: its host may have been lost with its spool.
-Not longer than half of the shortest window: an impression that comes in before it begins one."""
+AGAIN_SECONDS, AGAIN_SHARE = 2.0, 0.05
+"""An event whose decision is still in another spool is tried again after this long, or this share
+of the time it has waited: that host may be lost. Not longer than half of the shortest window: an
+impression that comes in before begins one."""
 PUT_OFF_SECONDS = 60.0
 """An entry that fails for a reason nobody has thought of is tried again after this long."""
 LONGEST_WAIT = dt.timedelta(days=2)
@@ -66,7 +64,6 @@ MOST_KNOWN_SETS = 1_000_000
 TITLES_REMEMBERED = 20_000
 """Choices of recent requests that a worker keeps, to know a repeat by."""
 REQUEST, EVENTS = "request", "events"
-
 
 _row = msgspec.msgpack.Decoder(Row)
 _batch = msgspec.msgpack.Decoder(Batch)
@@ -369,8 +366,7 @@ class Journal:
     def _insert_entries(
         self, connection: Connection, entries: list[Entry]
     ) -> tuple[list[Entry], list[tuple[Entry, str]]]:
-        """Store entries; return those that must wait longer, and those that will never be taken:
-        whoever sent them has been told that they were accepted."""
+        """Store entries; return those that must wait longer, and those that will never be taken."""
         # Before any row: who waits for a join must hold up nobody that waits for rows.
         attribution.share(connection)
         self._turn_began = time.monotonic()

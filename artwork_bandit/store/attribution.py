@@ -23,8 +23,9 @@ from artwork_bandit.store import counting, merges
 from artwork_bandit.store import events as event_store
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.counting import Windows
-from artwork_bandit.store.engine import PATIENCE, Connection, wait_for_turn
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.events import Shown
+from artwork_bandit.store.turns import PATIENCE, wait_for_turn
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 

@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from artwork_bandit.domain import CellShare
 from artwork_bandit.policies.cells import DEFAULT_SHARES, reallocate
 from artwork_bandit.store import generations
-from artwork_bandit.store.engine import Connection, wait_for_turn
+from artwork_bandit.store.engine import Connection
 from artwork_bandit.store.tables import cells
+from artwork_bandit.store.turns import wait_for_turn
 
 
 def read(connection: Connection) -> tuple[CellShare, ...]:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from artwork_bandit.domain import stable_hash
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
 from artwork_bandit.store import host_lock
 from artwork_bandit.store.pace import HELD_SECONDS, Pace
@@ -37,9 +36,6 @@ statement takes."""
 IDLE_SECONDS = 60
 """How long a write transaction may be idle on PostgreSQL before the server ends it: a process that
 was stopped in one must not hold up all others."""
-PATIENCE = 5
-"""Seconds that whoever asks for a turn alone waits for it, where others share it: those that come
-later queue behind."""
 _SERVER_ALIVE = "; ".join(
     f"SET {name if name.startswith('tcp_') else f'tcp_{name}'} = {value}"
     for name, value in ALIVE.items()
@@ -204,25 +200,6 @@ def driver_cursor(connection: sa.Connection) -> Iterator[Any]:
         ) from error
     finally:
         cursor.close()
-
-
-def wait_for_turn(
-    connection: Connection, name: str, *, shared: bool = False, patience: float | None = None
-) -> None:
-    """Let no other transaction that asks for the same name go on until this one has ended; those
-    that share go on together.
-
-    On SQLite every writer is alone anyway. Raises StoreUnavailable after `patience`, in seconds.
-    """
-    if connection.dialect.name != "postgresql":
-        return
-    key = stable_hash("turn", name) >> 1
-    lock = sa.func.pg_advisory_xact_lock_shared if shared else sa.func.pg_advisory_xact_lock
-    if patience is not None:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{patience:g}s'")
-    connection.execute(sa.select(lock(key)))
-    if patience is not None:
-        connection.exec_driver_sql("SET LOCAL lock_timeout TO DEFAULT")
 
 
 def insert_ignoring(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

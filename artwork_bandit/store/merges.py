@@ -13,8 +13,9 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.store.engine import PATIENCE, Connection, chunks, wait_for_turn
+from artwork_bandit.store.engine import Connection, chunks
 from artwork_bandit.store.tables import merges
+from artwork_bandit.store.turns import PATIENCE, wait_for_turn
 
 TURN = "merges"
 

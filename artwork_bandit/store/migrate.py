@@ -12,7 +12,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from artwork_bandit.errors import ArtworkBanditError, InvalidInput
-from artwork_bandit.store.engine import Store, wait_for_turn
+from artwork_bandit.store.engine import Store
+from artwork_bandit.store.turns import wait_for_turn
 
 
 def migrate(store: Store) -> tuple[str | None, str]:

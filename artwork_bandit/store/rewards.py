@@ -28,14 +28,9 @@ from artwork_bandit.slots import Outcomes, RewardRule, Slot
 from artwork_bandit.slots import windows as windows_of_slots
 from artwork_bandit.store import attribution, counting, rollups, rules
 from artwork_bandit.store.columns import floored
-from artwork_bandit.store.engine import (
-    Connection,
-    Store,
-    chunks,
-    insert_ignoring,
-    wait_for_turn,
-)
+from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignoring
 from artwork_bandit.store.tables import events, impressions, requests, rewards
+from artwork_bandit.store.turns import wait_for_turn
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 _PENDING = sa.text("NOT impressions.settled")

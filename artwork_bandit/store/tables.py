@@ -9,6 +9,8 @@ it, made in the same transaction; `summaries` is what follows from them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from artwork_bandit import domain
@@ -16,6 +18,11 @@ from artwork_bandit.store.columns import Identity64, Instant, metadata, one_of
 
 OF_VIEWING = sa.text("type IN ('play', 'rewatch', 'pause', 'abandon') AND sender_id IS NOT NULL")
 """As an index says it: asked otherwise, SQLite does not use it."""
+
+
+def _required(kind: Any, *names: str) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=False) for name in names]
+
 
 titles = sa.Table(
     "titles", metadata,
@@ -70,8 +77,7 @@ variant_revisions = sa.Table(
 action_sets = sa.Table(
     "action_sets", metadata,
     sa.Column("action_set_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("title_id", sa.Text, nullable=False),
-    sa.Column("slot", sa.Text, nullable=False),
+    *_required(sa.Text, "title_id", "slot"),
     sa.Column("revision_ids", sa.JSON, nullable=False),
     sa.Column("variant_ids", sa.JSON, nullable=False),
     sa.Column("default_index", sa.Integer),
@@ -80,16 +86,12 @@ action_sets = sa.Table(
 requests = sa.Table(
     "requests", metadata,
     sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("member_id", sa.Text, nullable=False),
-    sa.Column("slot", sa.Text, nullable=False),
+    *_required(sa.Text, "member_id", "slot"),
     sa.Column("occurred_at", Instant, nullable=False),
     sa.Column("period", sa.BigInteger, nullable=False),
-    sa.Column("cell", sa.Text, nullable=False),
-    sa.Column("policy", sa.Text, nullable=False),
+    *_required(sa.Text, "cell", "policy"),
     sa.Column("model_version", sa.Integer),
-    sa.Column("confirm", sa.Text, nullable=False),
-    sa.Column("fingerprint", sa.Text, nullable=False),
-    sa.Column("context", sa.Text, nullable=False),
+    *_required(sa.Text, "confirm", "fingerprint", "context"),
     sa.Column("choices", sa.LargeBinary, nullable=False),
     sa.Index(None, "member_id"),
     sa.Index(None, "occurred_at"),
@@ -100,15 +102,10 @@ impressions = sa.Table(
     "impressions", metadata,
     sa.Column("request_id", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("member_id", sa.Text, nullable=False),
-    sa.Column("title_id", sa.Text, nullable=False),
-    sa.Column("slot", sa.Text, nullable=False),
+    *_required(sa.Text, "member_id", "title_id", "slot"),
     sa.Column("period", sa.BigInteger, nullable=False),
-    sa.Column("occurred_at", Instant, nullable=False),
-    sa.Column("received_at", Instant, nullable=False),
-    sa.Column("confirm", sa.Text, nullable=False),
-    sa.Column("cell", sa.Text, nullable=False),
-    sa.Column("policy", sa.Text, nullable=False),
+    *_required(Instant, "occurred_at", "received_at"),
+    *_required(sa.Text, "confirm", "cell", "policy"),
     sa.Column("model_version", sa.Integer),
     sa.Column("action_set_id", sa.BigInteger, nullable=False),
     sa.Column("chosen", sa.Integer, nullable=False),
@@ -126,8 +123,7 @@ events = sa.Table(
     "events", metadata,
     sa.Column("event_id", sa.Text, primary_key=True),
     sa.Column("type", sa.Text, nullable=False),
-    sa.Column("occurred_at", Instant, nullable=False),
-    sa.Column("received_at", Instant, nullable=False),
+    *_required(Instant, "occurred_at", "received_at"),
     sa.Column("member_id", sa.Text),
     sa.Column("title_id", sa.Text),
     sa.Column("slot", sa.Text),
@@ -161,26 +157,19 @@ rewards = sa.Table(
     "rewards", metadata,
     sa.Column("request_id", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("member_id", sa.Text, nullable=False),
-    sa.Column("title_id", sa.Text, nullable=False),
-    sa.Column("slot", sa.Text, nullable=False),
+    *_required(sa.Text, "member_id", "title_id", "slot"),
     sa.Column("period", sa.BigInteger, nullable=False),
     sa.Column("member_bucket", sa.SmallInteger, nullable=False),
     sa.Column("occurred_at", Instant, nullable=False),
-    sa.Column("confirm", sa.Text, nullable=False),
-    sa.Column("cell", sa.Text, nullable=False),
-    sa.Column("policy", sa.Text, nullable=False),
+    *_required(sa.Text, "confirm", "cell", "policy"),
     sa.Column("model_version", sa.Integer),
     sa.Column("action_set_id", sa.BigInteger, nullable=False),
     sa.Column("chosen", sa.Integer, nullable=False),
     sa.Column("variant_id", sa.Text, nullable=False),
     sa.Column("propensity", sa.Float(53), nullable=False),
-    sa.Column("clicks", sa.Integer, nullable=False),
-    sa.Column("plays", sa.Integer, nullable=False),
-    sa.Column("rewatches", sa.Integer, nullable=False),
-    sa.Column("abandons", sa.Integer, nullable=False),
-    sa.Column("thumbs_up", sa.Integer, nullable=False),
-    sa.Column("thumbs_down", sa.Integer, nullable=False),
+    *_required(
+        sa.Integer, "clicks", "plays", "rewatches", "abandons", "thumbs_up", "thumbs_down"
+    ),
     sa.Column("seconds_watched", sa.Float),
     sa.Column("watched_share", sa.Float),
     sa.Column("quality_play", sa.Integer, nullable=False),
@@ -203,15 +192,10 @@ rollups = sa.Table(
     sa.Column("cell", sa.Text, primary_key=True),
     sa.Column("variant_id", sa.Text, primary_key=True),
     sa.Column("bucket", sa.SmallInteger, primary_key=True, autoincrement=False),
-    sa.Column("impressions", sa.Integer, nullable=False),
-    sa.Column("units", sa.Integer, nullable=False),
-    sa.Column("plays", sa.Integer, nullable=False),
+    *_required(sa.Integer, "impressions", "units", "plays"),
     # The units whose variant was drawn: where the choice was certain, nothing can be learned.
-    sa.Column("drawn", sa.Integer, nullable=False),
-    sa.Column("drawn_plays", sa.Integer, nullable=False),
-    sa.Column("weight", sa.Float(53), nullable=False),
-    sa.Column("weight2", sa.Float(53), nullable=False),
-    sa.Column("weighted_plays", sa.Float(53), nullable=False),
+    *_required(sa.Integer, "drawn", "drawn_plays"),
+    *_required(sa.Float(53), "weight", "weight2", "weighted_plays"),
     sqlite_with_rowid=False,
 )  # fmt: skip
 
@@ -223,9 +207,7 @@ cell_rollups = sa.Table(
     # 0 where no model chose.
     sa.Column("model_version", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("bucket", sa.SmallInteger, primary_key=True, autoincrement=False),
-    sa.Column("impressions", sa.Integer, nullable=False),
-    sa.Column("units", sa.Integer, nullable=False),
-    sa.Column("plays", sa.Integer, nullable=False),
+    *_required(sa.Integer, "impressions", "units", "plays"),
     # Units whose reward is not 0, and the sums of all rewards and their squares.
     sa.Column("paid", sa.Integer, nullable=False, server_default="0"),
     sa.Column("reward", sa.Float(53), nullable=False, server_default="0"),
@@ -248,8 +230,7 @@ imported_rules = sa.Table(
     # Which rules imported rewards are said to be of, and the smallest and the largest of each.
     sa.Column("slot", sa.Text, primary_key=True),
     sa.Column("rule", sa.Text, primary_key=True),
-    sa.Column("least", sa.Float(53), nullable=False),
-    sa.Column("most", sa.Float(53), nullable=False),
+    *_required(sa.Float(53), "least", "most"),
 )  # fmt: skip
 
 summaries = sa.Table(
@@ -258,8 +239,7 @@ summaries = sa.Table(
     sa.Column("title_id", sa.Text, primary_key=True),
     # Counts what happened to the title, and up to where it has been summed up: where they differ
     # the worker sums up again.
-    sa.Column("marks", sa.BigInteger, nullable=False),
-    sa.Column("summed", sa.BigInteger, nullable=False),
+    *_required(sa.BigInteger, "marks", "summed"),
     sa.Column("made_at", Instant),
     sa.Column("impressions", sa.BigInteger),
     sa.Column("impressions_week", sa.BigInteger),
@@ -286,8 +266,7 @@ changes = sa.Table(
     "changes", metadata,
     sa.Column("change_id", Identity64, primary_key=True, autoincrement=True),
     sa.Column("changed_at", Instant, nullable=False),
-    sa.Column("author", sa.Text, nullable=False),
-    sa.Column("action", sa.Text, nullable=False),
+    *_required(sa.Text, "author", "action"),
     sa.Column("slot", sa.Text),
     sa.Column("title_id", sa.Text),
     sa.Column("variant_id", sa.Text),
@@ -305,8 +284,7 @@ reports = sa.Table(
     sa.Column("made_at", Instant, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("summary", sa.JSON, nullable=False),
-    sa.Column("json", sa.Text, nullable=False),
-    sa.Column("html", sa.Text, nullable=False),
+    *_required(sa.Text, "json", "html"),
     sa.Index(None, "slot", "made_at"),
 )  # fmt: skip
 
@@ -316,8 +294,7 @@ notes = sa.Table(
     sa.Column("slot", sa.Text, nullable=False),
     sa.Column("title_id", sa.Text),
     sa.Column("day", sa.Integer, nullable=False),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("author", sa.Text, nullable=False),
+    *_required(sa.Text, "text", "author"),
     sa.Column("written_at", Instant, nullable=False),
     sa.Column("removed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(None, "slot", "title_id"),
@@ -343,8 +320,7 @@ merges = sa.Table(
 models = sa.Table(
     "models", metadata,
     sa.Column("version", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("slot", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    *_required(sa.Text, "slot", "status"),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("window_from", Instant),
     sa.Column("window_to", Instant),

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from artwork_bandit.errors import StoreUnavailable
 from artwork_bandit.store import attribution, engine, pauses
-from artwork_bandit.store.engine import Connection, Held, Store, wait_for_turn
+from artwork_bandit.store.engine import Connection, Held, Store
+from artwork_bandit.store.turns import wait_for_turn
 
 NOW = dt.datetime(2026, 3, 4, tzinfo=dt.UTC)
 
