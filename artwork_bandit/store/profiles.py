@@ -106,7 +106,7 @@ def learn(
         stored = event_store.of_viewings(connection, viewings)
         return {member: _signs(some, stored, genres) for member, some in of_member.items()}
 
-    _add(connection, of_member, told, half_life)
+    add(connection, of_member, told, half_life)
 
 
 def _signs(
@@ -127,12 +127,7 @@ def _signs(
     return found
 
 
-def add(connection: Connection, signs: Signs, half_life: dt.timedelta) -> None:
-    """Add signs to members' profiles, as they are."""
-    _add(connection, signs, lambda: signs, half_life)
-
-
-def _add(
+def add(
     connection: Connection, wanted: Iterable[str], told: Callable[[], Signs],
     half_life: dt.timedelta,
 ) -> None:  # fmt: skip

@@ -386,7 +386,7 @@ def test_the_demo_homepage_of_a_service_is_a_preview_and_leaves_nothing_behind(
     catalog_import.import_catalog(store, titles, variants, NOW, dry_run=False)
     liked = {"a-real-member": [Sign(moment=NOW, genres={"TV Horror": 1.0})]}
     with store.write() as connection:
-        profiles.add(connection, liked, dt.timedelta(days=1))
+        profiles.add(connection, liked, lambda: liked, dt.timedelta(days=1))
     settings = Settings(database_url=database_url, port=free_port(0))
     page = browser.new_page(viewport={"width": 1280, "height": 700})
     errors: list[str] = []
