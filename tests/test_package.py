@@ -138,4 +138,9 @@ def test_the_demo_learns_and_says_so(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "The live cell is ahead of the explore cell" in done.stdout
+    said = " ".join(done.stdout.split())
+    ahead = re.search(r"The live cell is ahead .*?\(95% interval \+([\d.]+)%", said)
+    assert ahead, said
+    # Of what the best picture for each member would gain, 160%, a model captures half. Where
+    # members' histories tell it nothing, it is ahead all the same, by some 15%.
+    assert float(ahead[1]) > 40, said

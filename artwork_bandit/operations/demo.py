@@ -42,11 +42,11 @@ TITLES_PER_PAGE = 24
 TRAILER_EVERY = 4
 """Every so many visits the member also browses trailers."""
 SHARES = {"explore": 0.3, "baseline": 0.1, "live": 0.6}
-WORLD = WorldSettings(base=-2.2, beta=1.6, quality_sd=0.2, composition_sd=0.15)
+WORLD = WorldSettings(base=-2.2, beta=1.0, quality_sd=0.2, composition_sd=0.15)
 FIRST_TRAINING, TRAINING_EVERY = 900, 800
 """Visits before the first training, and between trainings. Of fewer than some 800 the newest
 quarter, of as many members as visits, is refused as too few to judge a model."""
-VISITS_AFTER, MOST_VISITS = 3_000, 6_000
+VISITS_AFTER, MOST_VISITS = 2_000, 5_000
 """Visits of a bounded run after the first model has gone live, so that its verdict is one look, not
 the luckiest of many; and in all, if none does."""
 VISITORS = 2

@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,6 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
         type=kind,
         occurred_at=occurred_at,
         member_id=str(cells["member_id"]),
-        sender_id=str(cells["member_id"]),
         title_id=str(cells["title_id"]),
         query=None if "query" not in cells else str(cells["query"]),
         device=None if "device" not in cells else str(cells["device"]),
@@ -185,7 +185,6 @@ def _movielens_events(path: Path, now: dt.datetime) -> Iterator[Event]:
             type=EventType.PLAY,
             occurred_at=now - dt.timedelta(seconds=age),
             member_id=f"ml-{row['userId']}",
-            sender_id=f"ml-{row['userId']}",
             title_id=f"ml-{row['movieId']}",
             seconds_watched=share * MOVIELENS_MINUTES * 60,
             duration_seconds=MOVIELENS_MINUTES * 60,
@@ -206,7 +205,8 @@ def _sound(
         elif event.occurred_at > now + AHEAD:
             changes.reject(what, f"{event.occurred_at:%Y-%m-%d %H:%M}Z is in the future")
         else:
-            yield event
+            # Whoever watched it told of it: nobody signs in within a history.
+            yield event if event.sender_id else replace(event, sender_id=event.member_id)
 
 
 def _batches(events: Iterator[Event], pace: Pace) -> Iterator[list[Event]]:

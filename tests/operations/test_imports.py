@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from artwork_bandit.domain import Context, Contexts, VariantStatus
+from artwork_bandit.domain import Context, Contexts, Title, VariantStatus
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
-from artwork_bandit.operations.catalog_import import import_catalog_file
+from artwork_bandit.operations import audience
+from artwork_bandit.operations.catalog_import import import_catalog, import_catalog_file
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.history_import import (
     import_history,
@@ -80,6 +81,19 @@ def test_a_row_that_a_file_has_twice_counts_once(store: Store, tmp_path: Path) -
     assert twice == once == zones != {}
     assert imported(store, path).events_new == 0
     assert weights(store, "twice") == [once]
+
+
+def test_a_history_of_any_make_tells_of_tastes(store: Store) -> None:
+    """Whoever made it: its events need not say who sent them."""
+    titles = [
+        Title(title_id=name, name=name, genres=(genre,), kind="movie", duration_seconds=5400)
+        for name, genre in (("t0", "drama"), ("t1", "comedy"))
+    ]
+    import_catalog(store, titles, [], NOW, dry_run=False)
+    tastes = {"one": {"drama": 1.0}, "other": {"comedy": 1.0}}
+    history = audience.invent_history(titles, tastes, 2, NOW, np.random.default_rng(1))
+    import_history(store, history, HALF_LIFE, NOW, dry_run=False, changes=Changes())
+    assert [set(found) for found in weights(store, "one", "other")] == [{"drama"}, {"comedy"}]
 
 
 def test_rows_that_cannot_be_read_are_named_and_cost_no_other(store: Store, tmp_path: Path) -> None:
