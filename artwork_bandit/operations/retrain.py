@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from artwork_bandit.domain import ModelRecord, microseconds
-from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.errors import BrokenModel, NotEnoughData
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
@@ -155,7 +155,7 @@ def _trained(
     settings: Settings, planned: Plan, progress: Progress, scheduler: str | None
 ) -> tuple[Plan, Trained]:
     """Return a candidate, and the plan it came of: the one of the whole log where there was too
-    little to go on with."""
+    little to go on with, or what came of it was no sound model."""
     goes_on = planned.goes_on
     since, start = (None, None) if goes_on is None else (goes_on.since, goes_on.start)
     earlier = planned.source.narrowed(since, planned.split)
@@ -164,7 +164,7 @@ def _trained(
             return planned, training.train(
                 log, planned.source.lookup, planned.slot, planned.how, progress, start
             )
-    except NotEnoughData as error:
+    except (NotEnoughData, BrokenModel) as error:
         if goes_on is None or not planned.may_be_whole:
             raise
         whole = replace(planned, goes_on=None, why_whole=str(error))

@@ -221,12 +221,13 @@ def _compile(
     # Random contexts and features of everyday size, half of them with a variant's own effect.
     contexts = np.round(rng.normal(0, 1, (CANARIES, n_contexts)), 3)
     variants = rng.random((CANARIES, n_variants)) * (rng.random((CANARIES, n_variants)) < 0.3)
-    owns = [int(rng.integers(len(key_of))) if i % 2 else None for i in range(CANARIES)]
+    # Of variants the log does not have Vowpal Wabbit says what others left in their weights.
+    seen = _seen(found)
+    owns = [seen[rng.integers(len(seen))] if i % 2 else None for i in range(CANARIES)]
     scale = learned.per_logit
     with runner.predictor(model) as predict:
         weights = probing.compile_weights(predict, form, n_contexts, n_variants)
         affinity = probing.compile_affinities(predict, form)
-        seen = _seen(found)
         own = np.zeros((len(keys), 1 + len(form.own_columns)))
         own[seen] = probing.compile_own(predict, form, n_contexts, seen)
         canaries = probing.canaries(predict, form, contexts, variants, owns, key_of, scale)

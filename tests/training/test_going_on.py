@@ -1,6 +1,7 @@
 """Going on from a model: as good as learning from all rows again, and exact where it can be."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import replace
 
 import msgspec
@@ -8,7 +9,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from artwork_bandit.domain import Context, Floats, ReplayBlock
+from artwork_bandit.domain import (
+    ActionSet,
+    Context,
+    Contexts,
+    Floats,
+    ReplayBlock,
+    Variant,
+    microseconds,
+)
 from artwork_bandit.errors import NotEnoughData
 from artwork_bandit.policies.block import InMemory
 from artwork_bandit.policies.bundle import Bundle, decode, sha256
@@ -19,6 +28,7 @@ from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train
 from artwork_bandit.training.start import Start
+from tests.samples import NOW
 from tests.taught import GENRES, log, lookup, variants
 
 ARTWORK = SLOTS["artwork"]
@@ -182,3 +192,56 @@ def test_too_few_new_rows_are_refused_though_there_were_many_before() -> None:
     start = Start.of(train.train(rows(block, 0, 1_000), lookup, ARTWORK, HOW).bundle)
     with pytest.raises(NotEnoughData, match="100 rows that can teach"):
         train.train(rows(block, 1_000, 1_100), lookup, ARTWORK, HOW, start=start)
+
+
+def test_pictures_that_nobody_is_shown_any_more_keep_no_model_from_going_on() -> None:
+    """Of them Vowpal Wabbit says what others left in their weights: no canary is to ask for that,
+    with so many that weights are shared."""
+    rng = np.random.default_rng(1)
+    genres = [f"g{i}" for i in range(12)]
+    likings = [dict(zip(genres, rng.normal(0, 0.5, 12), strict=True)) for _ in range(400)]
+    contexts = [Context(genres={g: float(np.exp(2 * x)) for g, x in of.items()}) for of in likings]
+    shown = [
+        [
+            Variant(
+                variant_id=f"{t}-{i}", title_id=f"t{t}", slot="artwork", uri="/x",
+                features={"genre": str(rng.choice(genres)), "faces": i},
+            )
+            for i in range(6)
+        ]
+        for t in range(120)
+    ]  # fmt: skip
+
+    def rows_of(count: int, variants: int, after: int) -> InMemory:
+        member, title = rng.integers(len(contexts), size=count), rng.integers(120, size=count)
+        chosen = rng.integers(variants, size=count)
+        liking = [
+            likings[m][str(shown[t][v].features["genre"])]
+            for m, t, v in zip(member.tolist(), title.tolist(), chosen.tolist(), strict=True)
+        ]
+        chance = 1 / (1 + np.exp(2 - np.array(liking)))
+        sets = tuple(
+            ActionSet(
+                action_set_id=t, title_id=f"t{t}", slot="artwork", revision_ids=(),
+                variant_ids=tuple(v.variant_id for v in of[:variants]),
+            )
+            for t, of in enumerate(shown)
+        )  # fmt: skip
+        block = ReplayBlock(
+            decision_ids=np.array([f"{after}-{i}" for i in range(count)], object),
+            occurred_at=microseconds(NOW) + after + np.arange(count) * 1_000_000,
+            member_ids=np.array([f"m{m}" for m in member], object),
+            action_sets=sets, set_of_row=title, chosen=chosen,
+            propensity=np.full(count, 1 / variants),
+            reward=(rng.random(count) < chance).astype(float),
+            contexts=Contexts(contexts, member), cells=np.full(count, "explore", object),
+        )  # fmt: skip
+        return InMemory([block])
+
+    def known(sets: Sequence[ActionSet]) -> list[list[Variant]]:
+        return [shown[s.action_set_id][: len(s.variant_ids)] for s in sets]
+
+    how = train.Settings(priors=lambda rows: Priors())
+    first = train.train(rows_of(6_000, 6, 0), known, ARTWORK, how).bundle
+    made = train.train(rows_of(2_500, 4, DAY), known, ARTWORK, how, start=Start.of(first)).bundle
+    assert len(made.model.own_keys) == len(first.model.own_keys) == 720
