@@ -29,6 +29,8 @@ from artwork_bandit.store.pace import Pace
 NEEDED = frozenset({"member_id", "title_id", "type", "occurred_at"})
 VIEWING = tuple(kind.value for kind in EventType if kind is not EventType.MERGE)
 TEXTS = {"event_id": Name, "member_id": Name, "title_id": Name, "device": Short, "query": Text}
+MORE = ("query", "device", "local_time")
+"""What else tells one row without an event_id from another."""
 HISTORY_FORM = (
     "a history has columns member_id, title_id, type, occurred_at (with zone), and may have "
     "event_id, seconds_watched, duration_seconds, query, device, local_time"
@@ -85,8 +87,11 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     if cells["type"] not in VIEWING:
         raise ValueError(f"type is {str(cells['type'])[:40]!r}; it is one of {', '.join(VIEWING)}")
     kind = EventType(cells["type"])
+    # Of plays of one day, which is all that some exports say of when, each counts.
+    more = {name: cells[name] for name in MORE if name in cells} | seconds
     content = (cells["member_id"], cells["title_id"], kind, occurred_at.isoformat())
-    fallback_id = f"history:{stable_hash(*map(str, content)):016x}"
+    told = (*content, *(f"{name}={more[name]}" for name in sorted(more)))
+    fallback_id = f"history:{stable_hash(*map(str, told)):016x}"
     return Event(
         event_id=str(cells.get("event_id", fallback_id)),
         type=kind,

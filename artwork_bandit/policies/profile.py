@@ -198,11 +198,11 @@ def signs_of_viewing(events: Sequence[Event], genres: Iterable[str]) -> list[Sig
     another where it was watched again.
 
     The share is the largest that is told; where nobody says how long the title is, of `SECONDS`.
-    Where no share is told, all was watched, unless it was abandoned.
+    Where no share is told, all was watched, unless it was abandoned. Pauses, and who abandons, are
+    of the play, or of the one again, that began last.
     """
     genres, found = list(genres), []
-    for again in (False, True):
-        some = [e for e in events if (e.type is EventType.REWATCH) == again]
+    for some in _plays(events):
         shares = [share for e in some if (share := _share(e)) is not None]
         kinds = {e.type for e in some}
         if shares:
@@ -218,6 +218,20 @@ def signs_of_viewing(events: Sequence[Event], genres: Iterable[str]) -> list[Sig
                 occasions=occasions(first.device, first.hour, first.weekday),
             )
         )  # fmt: skip
+    return found
+
+
+def _plays(events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+    """Return a viewing's events: of the play, and of the one again."""
+    in_order = sorted(events, key=lambda e: (e.occurred_at, e.type not in _PLAYS, e.event_id))
+    again = all(e.type is not EventType.PLAY for e in events) and any(
+        e.type is EventType.REWATCH for e in events
+    )
+    found: tuple[list[Event], list[Event]] = ([], [])
+    for event in in_order:
+        if event.type in _PLAYS:
+            again = event.type is EventType.REWATCH
+        found[again].append(event)
     return found
 
 

@@ -83,6 +83,22 @@ def test_a_row_that_a_file_has_twice_counts_once(store: Store, tmp_path: Path) -
     assert weights(store, "twice") == [once]
 
 
+def test_rows_of_one_day_are_rows_though_they_lack_ids(store: Store, tmp_path: Path) -> None:
+    """Exports may say the day alone: a viewing is told by the row that tells of most of it."""
+    fill(store, 1)
+    path = tmp_path / "history.csv"
+    day = f"{NOW - dt.timedelta(days=3):%Y-%m-%d}T00:00:00Z"
+    rows = [f"m,t0,play,{day},{seconds},3000" for seconds in (60, 3000, 3000, 600)]
+    head = "member_id,title_id,type,occurred_at,seconds_watched,duration_seconds\n"
+    path.write_text(head + "\n".join(rows) + "\n", "utf-8")
+    changes = imported(store, path)
+    assert (changes.events_new, changes.events_known) == (3, 1)  # one is there twice
+    (found,) = weights(store, "m")
+    assert all(w == pytest.approx(2 ** (-3 / 30), abs=0.02) for w in found.values())
+    again = imported(store, path)
+    assert (again.events_new, again.events_known) == (0, 4)
+
+
 def test_a_history_of_any_make_tells_of_tastes(store: Store) -> None:
     """Whoever made it: its events need not say who sent them."""
     titles = [
