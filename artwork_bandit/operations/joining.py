@@ -26,11 +26,18 @@ def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
     with store.read() as connection:
         count, first = rewards.waiting(connection, slot.name)
         settled = replay.span(connection, Window(slot=slot.name))
+        assumed = replay.span(connection, Window(slot=slot.name, confirm="server"))
     if settled is not None:
         rows, start, end = settled
         return (
             f"no row is in that time: the replay log has {rows:,}, from {start:%Y-%m-%d %H:%M}Z to "
             f"{end:%Y-%m-%d %H:%M}Z"
+        )
+    if first is None and assumed is not None:
+        return (
+            f"the replay log is empty: its {assumed[0]:,} rows of {slot.name} are of impressions that "
+            "were assumed (`confirm` was `server`), of which nobody knows that they were on screen; "
+            "they are kept apart, and not learned from"
         )
     if first is None:
         return f"the replay log is empty: no impression of {slot.name} has been sent"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import Context, Event, EventType, Variant
 from artwork_bandit.errors import Conflict
-from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.joining import join_rewards, why_empty
 from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.serving import chooser
 from artwork_bandit.serving.audit import audit
@@ -500,6 +500,8 @@ def test_assumed_impressions_are_kept_apart(service: Service) -> None:
     assert units(service, NOW + 48 * HOUR) == []
     window = Window(confirm="server")
     assert sum(len(b) for b in replay.blocks(service.store, window)) == 3
+    why = why_empty(service.store, SLOTS["artwork"], service.settings)
+    assert "3 rows of artwork are of impressions that were assumed" in why
 
 
 def test_sending_again_is_harmless(service: Service) -> None:
