@@ -6,8 +6,9 @@ Vowpal Wabbit are column numbers and finite values only.
 
 Context columns
     `genre:G`     log-lift of the member's viewing share of G over the audience's share,
-                      log((w_G + k p_G) / ((W + k) p_G)),   w decayed plays, W their sum, k = 5,
-                  0 for a member without history, bounded below by log(k / (W + k))
+                      log((w_G + k p_G + c) / ((W + k) p_G + c)),   w decayed plays, W their sum,
+                  k = 5, c = 0.5: 0 for a member without history, at least log(k / (W + k)), and at
+                  most log(1 + w_G / c) however rare the genre
     `device:D`, `surface:S`, `country:C`, `language:L`, `daypart:0`..`5` (local hour div 4),
     `weekend`     indicators
     `factor:i`, `community:i`   similar audiences (`policies.audiences`), where training made them
@@ -50,6 +51,8 @@ from artwork_bandit.policies.flattened import LARGEST, flatten
 
 PRIOR_PLAYS = 5.0
 """k: plays of an average member that a profile is shrunk towards."""
+SURPRISING_PLAYS = 0.5
+"""c: plays of a genre that hardly anybody watches are no sign of a taste before there are a few."""
 RAREST_SHARE = 0.005
 """A categorical value seen in a smaller share of rows gets no column."""
 MOST_VARIANT_COLUMNS = 256
@@ -75,6 +78,8 @@ class ContextEncoder(msgspec.Struct, frozen=True):
     """Similar audiences, columns after the categories."""
     grid: float = 0.0
     """Values are rounded to multiples of 1 / grid; 0 (models of earlier releases) leaves them."""
+    surprising: float = 0.0
+    """c; models of earlier releases have none."""
     habits: bool = False
     """Whether there are columns of habits, one per genre, after the products."""
     watched: bool = False
@@ -98,6 +103,7 @@ class ContextEncoder(msgspec.Struct, frozen=True):
             genres={genre: share / total for genre, share in common.items()},
             categories=sorted(name for name, count in seen.items() if count >= enough),
             grid=GRID,
+            surprising=SURPRISING_PLAYS,
             habits=bool(common) and any(c.habits for c in contexts),
             watched=any(c.played for c in contexts),
         )
@@ -169,6 +175,7 @@ class BoundEncoder:
         made = encoder.audiences
         self.audiences = None if made is None else BoundAudiences(made)
         self.audience_columns = 0 if made is None else len(made.columns)
+        self.surprising = encoder.surprising
         self.grid = encoder.grid
         self.habits, self.watched = encoder.habits, encoder.watched
 
@@ -188,7 +195,8 @@ class BoundEncoder:
         weights = out[:, :genres]
         totals = weights.sum(axis=1, keepdims=True)
         own_shares = (weights + self.prior) / (totals + PRIOR_PLAYS)
-        out[:, :genres] = np.log(own_shares / self.share)
+        surprising = self.surprising / (totals + PRIOR_PLAYS)
+        out[:, :genres] = np.log((own_shares + surprising) / (self.share + surprising))
         if self.habits:
             out[:, more : more + genres] = self._habits(contexts, own_shares)
         if self.grid:

@@ -1,11 +1,17 @@
 """The encoder: hand-checkable columns, and hostile names change nothing."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from artwork_bandit.domain import Context, Variant
 from artwork_bandit.errors import InvalidInput
-from artwork_bandit.policies.encoding import ContextEncoder, VariantEncoder, affinity_pairs
+from artwork_bandit.policies.encoding import (
+    SURPRISING_PLAYS,
+    ContextEncoder,
+    VariantEncoder,
+    affinity_pairs,
+)
 from artwork_bandit.policies.features import FeatureTable, emphasis
 
 HOSTILE = ["Mission: Impossible | x\ny", "😀", "עברית", "x" * 10_000, "", "a:1e308", "\ud800"]
@@ -22,6 +28,18 @@ def test_log_lift_by_hand() -> None:
     encoder = ContextEncoder(genres={"a": 0.25, "b": 0.75}, categories=[])
     row = encoder.encode([Context(genres={"a": 10.0})])[0]
     assert row == pytest.approx([np.log((10 + 1.25) / (15 * 0.25)), np.log(3.75 / (15 * 0.75))])
+
+
+def test_a_play_of_a_genre_that_hardly_anybody_watches_is_no_sign_yet() -> None:
+    shares = {"rare": 0.0003, "usual": 0.9997}
+    encoder = ContextEncoder(genres=shares, categories=[], surprising=1.0)
+    found = encoder.encode([Context(), *(Context(genres={"usual": 40, "rare": n}) for n in (1, 9))])
+    assert found[0] == pytest.approx([0.0, 0.0])
+    assert found[1:, 0] == pytest.approx(np.log([2.0015 / 1.0138, 10.0015 / 1.0162]))
+    learned = ContextEncoder.learn([Context(genres={"a": 1.0, "b": 2.0})])
+    assert learned.surprising == SURPRISING_PLAYS
+    earlier = msgspec.json.decode(b'{"genres": {"a": 1.0}, "categories": []}', type=ContextEncoder)
+    assert earlier.surprising == 0.0
 
 
 def test_a_member_without_history_has_no_lift() -> None:
