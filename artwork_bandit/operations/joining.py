@@ -35,9 +35,9 @@ def why_empty(store: Store, slot: Slot, settings: Settings) -> str:
         )
     if first is None and assumed is not None:
         return (
-            f"the replay log is empty: its {assumed[0]:,} rows of {slot.name} are of impressions that "
-            "were assumed (`confirm` was `server`), of which nobody knows that they were on screen; "
-            "they are kept apart, and not learned from"
+            f"the replay log is empty: {assumed[0]:,} rows of {slot.name} are of impressions that "
+            "were assumed (`confirm` was `server`): nobody knows that they were on screen, so they "
+            "are kept apart, and not learned from"
         )
     if first is None:
         return f"the replay log is empty: no impression of {slot.name} has been sent"

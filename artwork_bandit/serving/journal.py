@@ -94,7 +94,7 @@ class Journal:
         self._events: Batcher[Batch, Report] = Batcher(
             "event writer", self._commit_events, lambda batch: len(batch.events), EVENTS_AT_ONCE
         )  # fmt: skip
-        self._stopped = threading.Event()
+        self._stopped, self._draining = threading.Event(), threading.Lock()
         self._pace = Pace(DRAINED_AT_ONCE, write_seconds / 4)
         self._turn_began = time.monotonic()
         """When the drainer last had waited for its turn to write."""
@@ -293,19 +293,18 @@ class Journal:
             self.up = False
             log.error("database_lost", extra={"error": str(error)})
 
-    def drain(self) -> None:
+    def drain(self, level: int = logging.WARNING) -> None:
         """Bring what waits in the spool into the database now, as far as that can be."""
         try:
-            self._drain()
+            with self._draining:  # one thread's commit would end another's transaction half-way
+                self._drain()
         except StoreUnavailable as error:
-            log.warning("drain_failed", extra={"error": str(error)})
+            log.log(level, "drain_failed", extra={"error": str(error)})
 
     def _drain_for_ever(self) -> None:
         while not self._stopped.wait(DRAIN_SECONDS):
             try:
-                self._drain()
-            except StoreUnavailable as error:
-                log.debug("drain_failed", extra={"error": str(error)})
+                self.drain(logging.DEBUG)
             except Exception:  # a thread that died would leave the spool full for ever
                 log.exception("drain_crashed")
 

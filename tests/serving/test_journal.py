@@ -5,7 +5,8 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import attribution, merges, profiles, rewards
 from artwork_bandit.store import requests as request_store
-from artwork_bandit.store.engine import Held, Store
+from artwork_bandit.store.engine import Connection, Held, Store
 from artwork_bandit.store.pace import Pace
 from artwork_bandit.store.spool import Entry
 from artwork_bandit.store.tables import action_sets, events, requests
@@ -242,6 +243,42 @@ def test_a_drain_waits_for_joins_before_it_holds_rows_that_choices_wait_for(
     quiet.journal._drain()
     assert order[:2] == ["turn", "rows"]
     assert rows(quiet) == ["r1"]
+
+
+def test_two_threads_that_drain_share_no_transaction(
+    quiet: Service, second: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed half-way has let go of the profile, and of all that was read of it."""
+    away(quiet)
+    send(quiet, event("e1", "thumbs_up", member_id="m", title_id="t0"))
+    held, go_on, add = threading.Event(), threading.Event(), profiles.add
+
+    def slowly(
+        connection: Connection, wanted: Mapping[str, object], told: Callable[[], profiles.Signs],
+        half_life: dt.timedelta,
+    ) -> None:  # fmt: skip
+        def later() -> profiles.Signs:
+            found = told()
+            if not held.is_set():
+                held.set()
+                assert go_on.wait(30)
+            return found
+
+        add(connection, wanted, later, half_life)
+
+    monkeypatch.setattr(profiles, "add", slowly)
+    with ThreadPoolExecutor() as pool:
+        drains = [pool.submit(quiet.journal.drain)]
+        assert held.wait(30)
+        drains.append(pool.submit(quiet.journal.drain))
+        wait(drains[1:], 0.5)
+        more = pool.submit(send, second, event("e2", "thumbs_up", member_id="m", title_id="t0"))
+        wait([more], 0.5)
+        go_on.set()
+        for each in (*drains, more):
+            each.result(30)
+    with quiet.store.read() as connection:
+        assert sum(profiles.get(connection, "m").genres.values()) == pytest.approx(2 * 2)
 
 
 def test_what_waited_for_longer_than_its_window_still_earns_what_followed(
