@@ -90,8 +90,8 @@ class ReportFile(click.File):
     help="Judge segments too: taste, community, device, country, language, surface, daypart, "
     "watched, position (of the title in its request), cell.",
 )
-@click.option("--together", "both", is_flag=True, help="Weigh the explore and the live cell as "
-              "one policy's log: intervals are narrower, mostly.")  # fmt: skip
+@click.option("--together", "both", is_flag=True, help="Weigh the explore, live and "
+              "challenger cell as one policy's log: intervals are narrower, mostly.")  # fmt: skip
 @click.option("--interval", type=click.Choice(INTERVALS), default=INTERVALS[0], show_default=True)
 @click.option("--level", type=Level(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--reward-bounds", type=Bounds(), help="Default: those of the slot's reward rule.")

@@ -94,8 +94,8 @@ class Report:
             )
         if self.apart is not None:
             found.append(
-                "the explore and the live cell were weighed as one policy's log; "
-                f"{self.apart:,} rows, of other cells or while these changed, are left out"
+                "the explore, the live and the challenger cell were weighed as one policy's log; "
+                f"{self.apart:,} rows, of the baseline or while these changed, are left out"
             )
         if len({(j.support.rows, j.rows_left_out) for j in told}) > 1:
             found.append(

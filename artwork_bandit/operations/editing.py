@@ -218,7 +218,7 @@ class Editor(ModelEditor):
         if change.action == CHALLENGER_ENDED:
             registry.consider(self.connection, before, change.before["reason"])
             return self.challenge(before, change.change_id)
-        registry.unchallenge(self.connection, change.slot)
+        registry.unchallenge(self.connection, change.slot, self.now)
         return changes.record(
             self.connection, self.author, CHALLENGER_NAMED, self.now, slot=change.slot,
             before=change.after, after=change.before, undoes=change.change_id,
@@ -244,7 +244,8 @@ class Editor(ModelEditor):
             return made
         let_go_on = challenged if change.author in (GATE, GUARD) else None
         if let_go_on is not None and let_go_on[0] != change.before["live"]:
-            registry.challenge(self.connection, *let_go_on)
+            version, since = let_go_on
+            registry.challenge(self.connection, version, self.now, since)
         return made
 
     def _undo_note(self, change: Change) -> int | None:

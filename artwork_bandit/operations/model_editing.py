@@ -79,7 +79,7 @@ class ModelEditor:
         found = registry.challenger(self.connection, slot)
         if found is None:
             raise Conflict(f"no model challenges in slot {slot!r}")
-        registry.unchallenge(self.connection, slot)
+        registry.unchallenge(self.connection, slot, self.now)
         if rejecting is not None:
             registry.reject(self.connection, found.version, rejecting)
         changes.record(

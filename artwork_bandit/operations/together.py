@@ -1,20 +1,23 @@
-"""The log of the explore and the live cell as one policy drew it.
+"""The log of the explore, the live and the challenger cell as one policy drew it.
 
 Which cell a member is of is drawn by chance too, with known shares, whatever is asked: so what the
-members of both cells were shown was drawn from the mixture of the policies,
+members of these cells were shown was drawn from the mixture of their policies,
 
-    p(v) = share of explore / n + share of live * p_live(v),
+    p(v) = share of explore / n + share of live * p_live(v) + share of challenger * p_challenger(v)
 
-and weights by that are far smaller than by each row's own propensity where the live policy hardly
-ever shows what a candidate likes (the balance heuristic of multiple importance sampling, Veach and
-Guibas 1995; Agarwal, Basu, Schnabel and Joachims 2017). They are exact as far as what is asked does
-not depend on the cell; what a cell's earlier pictures did to profiles is of second order, and
-counts against propensities are checked. What the live policy would have shown in a row of the
-explore cell is computed, by the model that was live.
+with shares of the members of these cells, and weights by that are far smaller than by each row's
+own propensity where the live policy hardly ever shows what a candidate likes (the balance heuristic
+of multiple importance sampling, Veach and Guibas 1995; Agarwal, Basu, Schnabel and Joachims 2017):
+a challenger, and what was trained next, like about the same. They are exact as far as what is asked
+does not depend on the cell; what a cell's earlier pictures did to profiles is of second order, and
+counts against propensities are checked. What the live model or the challenger would have shown in a
+row of another cell is computed, by the model that was it. While nobody challenges, the challenger
+cell is served as the live one.
 
-Left out are rows of other cells, those of the first hour after the live model or the cells' shares
-changed (a page may have been asked for before), those of a model that cannot be read, and those
-that were no draws though their cell's are (while all is paused).
+Left out are rows of the baseline cell, those of the first hour after the live model or the cells'
+shares changed (a page may have been asked for before), those of a model that cannot be read, and
+those that were no draws though their cell's are (while all is paused). In the first hour of another
+challenger, and where it is not known who challenged, the other two cells are weighed without it.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +40,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Verdict
 from artwork_bandit.operations.database_source import DatabaseSource
 from artwork_bandit.operations.judge import judge
-from artwork_bandit.operations.model_editing import CELLS_SET
+from artwork_bandit.operations.model_editing import CELLS_SET, CHALLENGER_NAMED
 from artwork_bandit.operations.replay_source import Part, Readable, ReplaySource
 from artwork_bandit.policies.block import ActionTable, Detail, Lookup
 from artwork_bandit.policies.cells import shares_of
@@ -44,16 +48,18 @@ from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.store import cells, changes, registry, replay
 from artwork_bandit.store.engine import Connection
 
-EXPLORE, LIVE = "explore", "live"
+EXPLORE, LIVE, CHALLENGER = TOLD = ("explore", "live", "challenger")
+"""The cells that are weighed."""
 SETTLING = dt.timedelta(hours=1)
-"""After another model has gone live, or cells have been given other shares."""
+"""After another model has gone live or challenges, or cells have been given other shares."""
 EVEN = 1e-6
-KEPT = 2
+KEPT = 4
 """Models that are held at a time: rows come in order of time."""
-
 
 Serving = tuple[Policy, ActionTable]
 """A policy, and the variants it was bound to."""
+T = TypeVar("T")
+Bools = npt.NDArray[np.bool_]
 
 
 class Apart(InvalidInput):
@@ -66,16 +72,50 @@ class _Count:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mixture:
-    """What chose for the members of both cells, over time."""
+class Timeline(Generic[T]):
+    """What was in force when."""
 
-    explore: Sequence[float]
-    """Shares of the explore cell among the members of both: the first, and those that were set."""
-    set_at: Sequence[int]
-    """Microseconds when they were."""
-    promoted_at: Sequence[int]
-    """Microseconds when another model, or none, went live; and which that was."""
-    versions: Sequence[int | None]
+    changed_at: Sequence[int]
+    """Microseconds, in order."""
+    values: Sequence[T]
+    """What was in force at first, and from each change on."""
+
+    @staticmethod
+    def of(first: T, changes: Iterable[tuple[dt.datetime, T]]) -> Timeline[T]:
+        changed = list(changes)
+        return Timeline(
+            changed_at=[microseconds(at) for at, _ in changed],
+            values=[first, *(value for _, value in changed)],
+        )
+
+    def at(self, moments: Ints) -> tuple[Ints, Bools]:
+        """Return which of the values was in force at each moment, and whether the one before was
+        long past."""
+        place = np.searchsorted(self.changed_at, moments, "right")
+        since = moments - np.array([0, *self.changed_at])[place]
+        return place, (place == 0) | (since >= _SETTLING)
+
+    def later(self, since: int | None) -> Timeline[T]:
+        """Return it from a moment on: without what was long past then."""
+        past = 0 if since is None else bisect_right(self.changed_at, since - _SETTLING)
+        return Timeline(changed_at=self.changed_at[past:], values=self.values[past:])
+
+
+_SETTLING = SETTLING // dt.timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mixture:
+    """What chose for the members of these cells, over time."""
+
+    shares: Timeline[tuple[float, ...]]
+    """Of members, in the order of `TOLD`."""
+    live: Timeline[int | None]
+    """Versions; None where no model was live."""
+    challengers: Timeline[int | None]
+    """Versions; None where nobody challenged."""
+    known_since: int | None
+    """Microseconds from when on it is known who challenged; None if it is not."""
     load: Callable[[int], Policy]
     lookup: Lookup
 
@@ -104,40 +144,63 @@ class Mixture:
     def _of(
         self, whole: ReplayBlock, serving: Callable[[int | None], Serving | None]
     ) -> ReplayBlock:
-        place, settled = _settled(self.promoted_at, whole.occurred_at)
-        shares, also = _settled(self.set_at, whole.occurred_at)
-        settled &= also
+        kept = np.flatnonzero(self._drawn(whole))
+        block = whole.take(kept)
+        shares = np.array(self.shares.values)[self.shares.at(block.occurred_at)[0]]
+        live = self.live.at(block.occurred_at)[0]
+        challenger, settled = self.challengers.at(block.occurred_at)
+        if self.known_since is None:
+            settled[:] = False
+        else:
+            settled &= block.occurred_at >= self.known_since
+        known, told = np.ones(len(block), bool), settled
+        by_live, by_challenger = block.propensity.copy(), block.propensity.copy()
+        for i, j in {*zip(live.tolist(), challenger.tolist(), strict=True)}:
+            here = (live == i) & (challenger == j)
+            version, rival = self.live.values[i], self.challengers.values[j]
+            serves = serving(version)
+            # While nobody challenges, the live model serves the challenger cell.
+            challenges = serves if rival is None else serving(rival)
+            if serves is None:
+                known &= ~here
+                continue
+            _tell(by_live, block, here & (block.cells != LIVE), serves)
+            if challenges is None:
+                told &= ~here
+                continue
+            asked = here & told & (block.cells != CHALLENGER)
+            if rival is None:
+                by_challenger[asked] = by_live[asked]
+            else:
+                _tell(by_challenger, block, asked, challenges)
+        shares[~told, 2] = 0.0
+        known &= told | (block.cells != CHALLENGER)
+        each = np.stack([1 / block.sizes, by_live, by_challenger], axis=1)
+        mixed = (shares * each).sum(axis=1) / np.maximum(shares.sum(axis=1), EVEN)
+        return replace(block, propensity=mixed).take(known & (shares.sum(axis=1) > 0))
+
+    def _drawn(self, whole: ReplayBlock) -> Bools:
+        """Return which rows were drawn as their cells draw, by what had been in force for long."""
         even = np.abs(whole.propensity * whole.sizes - 1) <= EVEN
         drawn = (whole.propensity < 1) | (whole.sizes == 1)
-        of_cell = np.where(whole.cells == EXPLORE, even, (whole.cells == LIVE) & drawn)
-        kept = np.flatnonzero(of_cell.astype(bool) & settled)
-        block, place = whole.take(kept), place[kept]
-        explore = np.array(self.explore)[shares[kept] + 1]
-        live: Floats = block.propensity.copy()
-        explored, known = block.cells == EXPLORE, np.ones(len(block), bool)
-        for i in np.unique(place).tolist():
-            found = serving(None if i < 0 else self.versions[i])
-            if found is None:
-                known &= place != i
-                continue
-            rows = np.flatnonzero(explored & (place == i))
-            some = block.take(rows)
-            live[rows] = found[1].pmf(found[0], some)[some.offsets[:-1] + some.chosen]
-        mixed = explore / block.sizes + (1 - explore) * live
-        return replace(block, propensity=mixed).take(known)
+        found: Bools = np.where(
+            whole.cells == EXPLORE, even, drawn & np.isin(whole.cells, (LIVE, CHALLENGER))
+        ).astype(bool)
+        return found & self.shares.at(whole.occurred_at)[1] & self.live.at(whole.occurred_at)[1]
 
 
-def _settled(changed_at: Sequence[int], at: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Return which change was the last before each instant, -1 for none, and whether it was long
-    enough ago."""
-    place = np.searchsorted(changed_at, at, "right") - 1
-    since = at - np.array([0, *changed_at])[place + 1]
-    return place, (place < 0) | (since >= SETTLING // dt.timedelta(microseconds=1))
+def _tell(propensity: Floats, block: ReplayBlock, which: Bools, serving: Serving) -> None:
+    """Have the propensity of what some rows showed be a policy's."""
+    rows = np.flatnonzero(which)
+    if len(rows):
+        policy, table = serving
+        some = block.take(rows)
+        propensity[rows] = table.pmf(policy, some)[some.offsets[:-1] + some.chosen]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together(DatabaseSource):
-    """The database's log, of both cells together."""
+    """The database's log, of these cells together."""
 
     mixture: Mixture
 
@@ -174,29 +237,26 @@ def together(source: ReplaySource) -> Together:
     if not isinstance(source, DatabaseSource) or source.store is None:
         raise Apart("a log in files does not say which models served: only the database's does")
     store, window = source.store, source.window
+    since = None if window.since is None else microseconds(window.since)
     with store.read() as connection:
-        set_at, explore = _explored(connection)
-        promoted = registry.promoted(connection, window.slot)
+        shares = _shares(connection).later(since)
+        live = Timeline.of(None, registry.promoted(connection, window.slot)).later(since)
+        course = registry.challenging(connection, window.slot)
+        known_since = _known_since(connection, window.slot, course)
         others = replay.imported_rows(connection, window)
     if others:
         rows = sum(others.values())
         raise Apart(f"{rows:,} rows were imported: nobody knows by which cells they were drawn")
-    since = None if window.since is None else microseconds(window.since)
-    first = _before(set_at, since)
-    set_at, explore = set_at[first:], explore[first:]
-    if all(share in (0, 1) for share in explore):
-        raise Apart("the explore and the live cell have not both had members")
+    if all(sum(share > 0 for share in each) < 2 for each in shares.values):
+        raise Apart("of the explore, the live and the challenger cell one alone has had members")
 
     def load(version: int) -> Policy:
         with store.read() as connection:
             return registry.load(connection, version).policy(version)
 
-    promoted_at = [microseconds(at) for at, _ in promoted]
-    # What went live before the first row says what was live then.
-    first = max(_before(promoted_at, since) - 1, 0)
     mixture = Mixture(
-        explore=explore, set_at=set_at, lookup=source.lookup, load=load,
-        promoted_at=promoted_at[first:], versions=[version for _, version in promoted[first:]],
+        shares=shares, live=live, challengers=Timeline.of(None, course).later(since),
+        known_since=known_since, load=load, lookup=source.lookup,
     )  # fmt: skip
     return Together(
         name=source.name, window=window, store=store, lookup=source.lookup, mixture=mixture
@@ -230,21 +290,27 @@ def _refused(report: Report) -> int:
     return sum(target.verdict is Verdict.REFUSE for target in report.targets.values())
 
 
-def _before(changed_at: Sequence[int], since: int | None) -> int:
-    """Return how many changes are long past at an instant: rows from then on know none of them."""
-    settling = SETTLING // dt.timedelta(microseconds=1)
-    return 0 if since is None else bisect_right(changed_at, since - settling)
-
-
-def _explored(connection: Connection) -> tuple[list[int], list[float]]:
-    """Return when the cells were given other shares, and what part of the explore and the live
-    cell's members the explore cell had at first and from each on."""
+def _shares(connection: Connection) -> Timeline[tuple[float, ...]]:
+    """Return the cells' shares at first, and from when on they were given others."""
     past = changes.of_kind(connection, CELLS_SET)
-    shares = [change.before for change in past[:1]] + [change.after for change in past]
-    shares = shares or [shares_of(cells.read(connection))]
-    return [microseconds(change.changed_at) for change in past], [_explore(s or {}) for s in shares]
+    first = past[0].before if past else shares_of(cells.read(connection))
+    return Timeline.of(_of_told(first), [(c.changed_at, _of_told(c.after)) for c in past])
 
 
-def _explore(shares: Mapping[str, float]) -> float:
-    explore, live = shares.get(EXPLORE, 0.0), shares.get(LIVE, 0.0)
-    return explore / (explore + live) if explore + live else 0.0
+def _of_told(shares: Mapping[str, float] | None) -> tuple[float, ...]:
+    return tuple((shares or {}).get(name, 0.0) for name in TOLD)
+
+
+def _known_since(
+    connection: Connection, slot: str, course: Sequence[tuple[dt.datetime, int | None]]
+) -> int | None:
+    """Return the microseconds from when on a course of challengers says all: a release before kept
+    none, and its servers keep none."""
+    now = registry.challenged_since(connection, slot)
+    if (now and now[0]) != (course[-1][1] if course else None):
+        return None
+    named = (c for c in changes.of_kind(connection, CHALLENGER_NAMED) if c.slot == slot)
+    first = next(named, None)
+    if first is None or (course and first.changed_at >= course[0][0]):
+        return 0
+    return microseconds(course[0][0]) if course else None

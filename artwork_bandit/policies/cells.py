@@ -15,7 +15,11 @@ from artwork_bandit.errors import InvalidInput
 BUCKETS = 10_000
 ROUNDING = 1e-6
 CELLS = ("explore", "baseline", "live", "challenger")
-DEFAULT_SHARES: Mapping[str, float] = {"explore": 0.1, "baseline": 0.05, "live": 0.85}
+DEFAULT_SHARES: Mapping[str, float] = {
+    "explore": 0.1, "baseline": 0.05, "live": 0.75, "challenger": 0.1
+}  # fmt: skip
+"""What challengers show tells what the next candidates would earn; while nobody challenges, their
+members see what the live model chooses."""
 
 
 def bucket_of(key: bytes, member_id: str) -> int:

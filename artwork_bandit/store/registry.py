@@ -18,7 +18,7 @@ from artwork_bandit.policies import bundle
 from artwork_bandit.policies.bundle import Bundle
 from artwork_bandit.store import generations
 from artwork_bandit.store.engine import Connection, insert_ignoring, upsert
-from artwork_bandit.store.tables import challengers, floors, models, promotions
+from artwork_bandit.store.tables import challengers, challenges, floors, models, promotions
 
 
 class Promotion(NamedTuple):
@@ -105,10 +105,8 @@ def promote(
     if metrics is not None:
         values |= {"reason": reason, "metrics": dict(metrics)}
     # Whoever challenged the one before has not been compared with this one.
-    ended = challengers.c.slot == record.slot
-    if challenged:
-        ended &= challengers.c.model_version == version
-    connection.execute(sa.delete(challengers).where(ended))
+    ended = [challengers.c.model_version == version] if challenged else []
+    _end_challenge(connection, record.slot, now, *ended)
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
     _draws(connection, record)
     rolls_back = undoes and version in _stack(connection, record.slot)[:-1]
@@ -124,11 +122,15 @@ def restore(connection: Connection, version: int, status: str) -> None:
     )
 
 
-def challenge(connection: Connection, version: int, now: dt.datetime) -> None:
-    """Make a model its slot's challenger, in place of the one before; raises NotFound."""
+def challenge(
+    connection: Connection, version: int, now: dt.datetime, since: dt.datetime | None = None
+) -> None:
+    """Make a model its slot's challenger, in place of the one before; raises NotFound. `since` is
+    given where it goes on with the challenge that it began then."""
     record = get(connection, version)
-    row = {"slot": record.slot, "model_version": version, "since": now}
+    row = {"slot": record.slot, "model_version": version, "since": since or now}
     upsert(connection, challengers, [row], "slot")
+    connection.execute(sa.insert(challenges).values(row | {"since": now}))
     _draws(connection, record)
     generations.bump(connection, "models")
 
@@ -151,10 +153,25 @@ def challenger(connection: Connection, slot: str) -> ModelRecord | None:
     return None if found is None else get(connection, found[0])
 
 
-def unchallenge(connection: Connection, slot: str) -> None:
+def challenging(connection: Connection, slot: str) -> list[tuple[dt.datetime, int | None]]:
+    """Return since when who challenged (None: nobody), the first first."""
+    query = sa.select(challenges.c.since, challenges.c.model_version)
+    query = query.where(challenges.c.slot == slot).order_by(challenges.c.challenge_id)
+    return [(row.since, row.model_version) for row in connection.execute(query)]
+
+
+def unchallenge(connection: Connection, slot: str, now: dt.datetime) -> None:
     """Let nobody challenge a slot's live model."""
-    connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
+    _end_challenge(connection, slot, now)
     generations.bump(connection, "models")
+
+
+def _end_challenge(
+    connection: Connection, slot: str, now: dt.datetime, *which: sa.ColumnElement[bool]
+) -> None:
+    found = connection.execute(sa.delete(challengers).where(challengers.c.slot == slot, *which))
+    if found.rowcount:
+        connection.execute(sa.insert(challenges).values(slot=slot, model_version=None, since=now))
 
 
 def reject(connection: Connection, version: int, reason: str) -> None:
@@ -224,7 +241,7 @@ def withdraw(
     """Let no model be live, and none of those that were be gone back to; for `challenged` see
     `promote`."""
     if not challenged:
-        connection.execute(sa.delete(challengers).where(challengers.c.slot == slot))
+        _end_challenge(connection, slot, now)
     connection.execute(
         sa.update(models)
         .where(models.c.slot == slot, models.c.status == "live")

@@ -350,6 +350,15 @@ challengers = sa.Table(
     sa.Column("since", Instant, nullable=False),
 )  # fmt: skip
 
+challenges = sa.Table(
+    "challenges", metadata,
+    # Who challenged in a slot from when on; NULL: nobody did.
+    sa.Column("challenge_id", Identity64, primary_key=True, autoincrement=True),
+    sa.Column("slot", sa.Text, nullable=False),
+    sa.Column("model_version", sa.Integer, sa.ForeignKey("models.version")),
+    sa.Column("since", Instant, nullable=False),
+)  # fmt: skip
+
 promotions = sa.Table(
     "promotions", metadata,
     sa.Column("promotion_id", Identity64, primary_key=True, autoincrement=True),

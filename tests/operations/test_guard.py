@@ -416,7 +416,7 @@ def test_undoing_the_end_of_a_challenge_ends_nobody_else_s(simulation: Simulatio
         ann.challenge(other)
         with pytest.raises(Conflict, match="another model challenges by now"):
             ann.undo(ended)
-        registry.unchallenge(connection, "artwork")
+        registry.unchallenge(connection, "artwork", simulation.later())
         ann.undo(ended)
         record = registry.get(connection, bad)
         assert (record.status, record.reason) == ("candidate", "not judged")

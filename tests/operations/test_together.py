@@ -1,4 +1,5 @@
-"""Explore and live cell as one log: its propensities are exact, and their weights smaller."""
+"""Explore, live and challenger cell as one log: its propensities are exact, and their weights
+smaller."""
 
 from __future__ import annotations
 
@@ -27,6 +28,7 @@ from artwork_bandit.operations.retrain import retrain
 from artwork_bandit.operations.together import (
     SETTLING,
     Apart,
+    Timeline,
     Together,
     judged,
     together,
@@ -34,7 +36,7 @@ from artwork_bandit.operations.together import (
 )
 from artwork_bandit.policies.policy import Policy, Uniform
 from artwork_bandit.slots import SLOTS
-from artwork_bandit.store import cells, migrate, parquet, registry, replay
+from artwork_bandit.store import cells, migrate, parquet, registry, replay, tables
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import models
 from artwork_bandit.store.window import Window
@@ -89,7 +91,7 @@ def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulati
         assert found.support.largest < 0.5 * before.support.largest
         assert found.support.effective_sample_size > 1.3 * before.support.effective_sample_size
     # Another share of the explore cell would be found out.
-    wrong = replace(mixed, mixture=replace(mixed.mixture, explore=[0.9]))
+    wrong = replace(mixed, mixture=replace(mixed.mixture, shares=Timeline.of((0.9, 0.1, 0.0), [])))
     off = judge.answer(wrong, question)
     right, far = (
         next(c.value for c in report.checks if c.name == "counts_against_propensities")
@@ -97,6 +99,94 @@ def test_weights_are_exact_and_smaller_than_each_cell_s_own(simulation: Simulati
     )
     assert abs(right) < 3
     assert abs(far) > 10
+
+
+def tried(simulation: Simulation) -> tuple[ReplaySource, int, int]:
+    """Let nobody challenge a bad model, then a good one, then nobody; return the log, and both."""
+    store = simulation.service.store
+    good, bad = two_models(simulation, 900)
+    simulation.now += dt.timedelta(days=30)
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        editor.set_cells({"explore": 0.15, "baseline": 0.05, "live": 0.4, "challenger": 0.4})
+        registry.promote(connection, bad, "for the test", simulation.now)
+    begun = simulation.now + SETTLING
+
+    def visits(action: str, *arguments: Any) -> None:
+        if action:
+            simulation.now += dt.timedelta(minutes=1)
+            edited(simulation, action, *arguments)
+        simulation.service.state.refresh()
+        simulation.now += 2 * SETTLING
+        simulation.visits(500)
+
+    visits("")
+    visits("challenge", good)
+    visits("end_challenge", "artwork")
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())
+    return ReplaySource.of(store, None, "artwork", since=begun), good, bad
+
+
+def edited(simulation: Simulation, action: str, *arguments: Any) -> None:
+    with simulation.service.store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.now)
+        getattr(editor, action)(*arguments)
+
+
+def rows_of(source: ReplaySource, cell: str) -> int:
+    return sum(int((block.cells == cell).sum()) for block in source.blocks())
+
+
+def test_what_challengers_showed_is_weighed_too(simulation: Simulation) -> None:
+    source, good, _ = tried(simulation)
+    store, mixed = simulation.service.store, together(source)
+    assert rows_of(mixed, "challenger") == rows_of(source, "challenger") > 400
+    with store.read() as connection:
+        policy = registry.load(connection, good).policy(good)
+        course = registry.challenging(connection, "artwork")
+    assert [version for _, version in course] == [good, None]
+    targets = (Target(name="good", policy=policy), Target(name="uniform", policy=Uniform()))
+    question = Question(targets=targets, lookup=source.lookup, method=Method(bounds=(0.0, 1.0)))
+    challenged = source.narrowed(*(at for at, _ in course))
+    without = replace(together(challenged).mixture, known_since=None)
+    told, fewer = (
+        judge.answer(log, question)
+        for log in (together(challenged), replace(together(challenged), mixture=without))
+    )
+    whole = judge.answer(mixed, question)
+    for report in (told, fewer, whole):
+        assert all(check.status is Verdict.OK for check in report.checks), report.checks
+        for target in targets:
+            found = report.targets[target.name]
+            assert abs(found.support.mean_weight - 1) < 0.15
+            ips = found.estimators["ips"]
+            assert abs(ips.estimate - simulation.true_value(target.policy)) < 3 * ips.standard_error
+    assert fewer.rows + rows_of(challenged, "challenger") == told.rows
+    most, before = (report.targets["good"].support for report in (told, fewer))
+    assert most.largest < 0.5 * before.largest
+    assert most.effective_sample_size > 2 * before.effective_sample_size
+    # Had somebody else challenged, it would be found out.
+    other = replace(mixed.mixture, challengers=Timeline.of(None, []))
+    off = judge.answer(replace(mixed, mixture=other), question)
+    assert abs(off.targets["good"].support.mean_weight - 1) > 0.15
+
+
+def test_where_nobody_knows_who_challenged_the_others_are_weighed(simulation: Simulation) -> None:
+    source, good, _ = tried(simulation)
+    store, challenges = simulation.service.store, tables.challenges
+    all_rows = rows_of(together(source), "challenger")
+    with store.write() as connection:
+        connection.execute(sa.update(models).where(models.c.version == good).values(bundle=b"?"))
+    assert 0 < (unread := rows_of(together(source), "challenger")) < all_rows
+    with store.write() as connection:  # as of a release that kept no course
+        connection.execute(sa.delete(challenges).where(challenges.c.model_version == good))
+    assert 0 < rows_of(together(source), "challenger") < unread
+    with store.write() as connection:  # a server of that release let it challenge
+        row = {"slot": "artwork", "model_version": good, "since": simulation.now}
+        connection.execute(sa.insert(tables.challengers).values(row))
+    mixed = together(source)
+    assert rows_of(mixed, "challenger") == 0
+    assert rows_of(mixed, "live") == rows_of(source, "live")
 
 
 def test_read_again_and_narrowed_it_is_the_same(simulation: Simulation) -> None:
@@ -131,7 +221,7 @@ def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: P
     assert together_if_told(in_file) is in_file
     with store.write() as connection:
         cells.set_shares(connection, {"live": 1.0})
-    with pytest.raises(Apart, match="have not both had members"):
+    with pytest.raises(Apart, match="one alone has had members"):
         together(source)
 
 
@@ -150,7 +240,7 @@ def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
     simulation.visits(900)
     join_rewards(store, ARTWORK, simulation.settings, simulation.later())
     mixed = together(source)
-    assert mixed.mixture.explore == [pytest.approx(2 / 9), 0.6]
+    assert mixed.mixture.shares.values == [(0.2, 0.7, 0.0), (0.6, 0.4, 0.0)]
     told = list(mixed.blocks())
     at, propensity, reached = (
         np.concatenate(x)
@@ -174,7 +264,7 @@ def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
         assert abs(target.support.mean_weight - 1) < 0.15
     # After the first shares are long past nobody asks for them.
     since = source.narrowed(set_at + SETTLING, None)
-    assert together(since).mixture.explore == [0.6]
+    assert together(since).mixture.shares.values == [(0.6, 0.4, 0.0)]
     with pytest.raises(InvalidInput, match="cells weighed as one policy's log cannot be told"):
         judge.judge(mixed, ["uniform"], by="cell")
 

@@ -11,12 +11,13 @@ from alembic import command
 
 from artwork_bandit.domain import Context
 from artwork_bandit.errors import Conflict, InvalidInput, StoreUnavailable
+from artwork_bandit.policies.cells import DEFAULT_SHARES, reallocate, shares_of
 from artwork_bandit.serving.service import Service
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import catalog, generations, migrate, profiles
+from artwork_bandit.store import catalog, cells, generations, migrate, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
-from artwork_bandit.store.tables import cell_rollups, metadata, rewards
+from artwork_bandit.store.tables import cell_rollups, metadata, requests, rewards
 from tests.conftest import Postgres
 from tests.samples import NOW, fill
 
@@ -118,7 +119,7 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
             "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
         )
         connection.exec_driver_sql("INSERT INTO profiles VALUES ('m', 0, '{\"a\": 2.0}')")
-    assert migrate.migrate(store) == ("0001", "0012")
+    assert migrate.migrate(store) == ("0001", "0013")
     migrate.check(store)
     with store.read() as connection:
         assert profiles.get(connection, "m").genres == {"a": 2.0}
@@ -159,7 +160,35 @@ def test_what_the_release_before_is_joining_ends_first(store: Store) -> None:
         added = "INSERT INTO cell_rollups VALUES ('artwork', 1, 'live', 1, 1, 1, 1, 1)"
         joining.exec_driver_sql(added)
         joining.commit()
-        assert migrating.result(60) == ("0010", "0012")
+        assert migrating.result(60) == ("0010", "0013")
     with store.read() as connection:
         row = connection.execute(sa.select(cell_rollups)).one()
     assert (row.units, row.paid, row.reward) == (1, 0, 0.0)
+
+
+@pytest.mark.parametrize(("came", "were_set"), [(True, False), (True, True), (False, False)])
+def test_members_stay_in_their_cells_when_the_default_changes(
+    store: Store, came: bool, were_set: bool
+) -> None:
+    before = {"explore": 0.1, "baseline": 0.05, "live": 0.85}
+    chosen = {"explore": 0.4, "live": 0.6}
+    if were_set:
+        with store.write() as connection:
+            cells.set_shares(connection, chosen)
+    migrate._run(store, command.downgrade, "0012")
+    if came:
+        with store.write() as connection:
+            connection.execute(
+                sa.insert(requests).values(
+                    request_id="r", member_id="m", slot="artwork", occurred_at=NOW, period=0,
+                    cell="live", policy="uniform", confirm="client", fingerprint="f",
+                    context="{}", choices=b"",
+                )
+            )  # fmt: skip
+    migrate.migrate(store)
+    with store.read() as connection:
+        found = cells.read(connection)
+    wanted = chosen if were_set else before if came else DEFAULT_SHARES
+    assert shares_of(found) == wanted
+    if came and not were_set:
+        assert set(found) == set(reallocate((), before))
