@@ -9,6 +9,7 @@ to find out whether a training is worth it.
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +33,12 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.training import train as training
 from artwork_bandit.training.tuning import Progress
 
-HELD_OUT_SHARE = 0.25
-"""Share of the log, at its end, that judges the candidate."""
+HALVED = 20_000
+"""Rows up to which half of a log judges: twice as many to learn from make a model a little better,
+and half as many to judge by keep it, and every better one, from members for long."""
+MOST_SINCE_CHANGE = 0.25
+"""Of what came since a change: what was true before helps less, and a model of half of few rows is
+live sooner, but far from as good, and hard to tell from better ones (`simulations.recovery`)."""
 FEWEST_TUNED = 20_000
 """Rows below which a log cannot tell one prior from another."""
 TUNED_AGAIN = 2
@@ -102,7 +107,7 @@ def plan(
         changes.require_same_rule(models, slot)
     progress("looking for a change", 0.0)
     changed_at = changes.looked_for(store, slot, models, source)
-    if (split := _split(source, changed_at)) is None:
+    if (judged_from := split(source, changed_at)) is None:
         empty = (
             why_empty(store, slot, settings)
             if log is None
@@ -121,18 +126,34 @@ def plan(
         seed=seed,
     )
     whole = Plan(
-        now=now, slot=slot, source=source, models=models, changed_at=changed_at, split=split,
+        now=now, slot=slot, source=source, models=models, changed_at=changed_at, split=judged_from,
         goes_on=None, why_whole=None, may_be_whole=warm != "always", how=how,
     )  # fmt: skip
     return _going_on(store, settings, whole, tune, warm)
 
 
-def _split(source: ReplaySource, changed_at: dt.datetime | None) -> dt.datetime | None:
-    """Return the instant from which on rows judge a candidate, None for an empty log: after a
-    change, so that most of what came since can be learned from."""
-    since = None if changed_at is None else source.narrowed(changed_at, None)
-    found = None if since is None else since.quantile(1 - HELD_OUT_SHARE)
-    return source.quantile(1 - HELD_OUT_SHARE) if found is None else found
+def held_out_share(rows: int, most: float = 0.5) -> float:
+    """Return the share of a log, at its end, that judges a candidate.
+
+    Of a small one as much as may be. Of larger ones less, the rows by the square root of how much
+    larger they are: what is told from them grows as slowly, and the newest rows are those worth
+    learning from.
+
+    >>> [held_out_share(rows) for rows in (1_000, 20_000, 80_000, 2_000_000)]
+    [0.5, 0.5, 0.25, 0.05]
+    """
+    return min(most, 0.5 * math.sqrt(HALVED / max(rows, 1)))
+
+
+def split(source: ReplaySource, changed_at: dt.datetime | None = None) -> dt.datetime | None:
+    """Return the instant from which on a log's rows judge a candidate, None for an empty log: after
+    a change, as if what came since were the log."""
+    if changed_at is not None:
+        since = source.narrowed(changed_at, None)
+        if rows := since.rows():
+            return since.quantile(1 - held_out_share(rows, MOST_SINCE_CHANGE))
+    rows = source.rows()
+    return source.quantile(1 - held_out_share(rows)) if rows else None
 
 
 def _going_on(store: Store, settings: Settings, whole: Plan, tune: Tune, warm: Warm) -> Plan:
@@ -162,7 +183,7 @@ def _going_on(store: Store, settings: Settings, whole: Plan, tune: Tune, warm: W
 def _teaching(whole: Plan) -> int:
     """Return how many rows a training on the whole log would learn from, about: those since the
     last change before the held-out ones, of which as many teach as did for the newest model."""
-    rows = whole.source.narrowed(whole.changed_at, None).rows() * (1 - HELD_OUT_SHARE)
+    rows = whole.source.narrowed(whole.changed_at, whole.split).rows()
     made: Mapping[str, Any] = whole.models[0].settings if whole.models else {}
     taught, left_out = made.get("new_rows", 1), made.get("rows_left_out", 0)
     return int(rows * taught / max(taught + left_out, 1))

@@ -14,7 +14,7 @@ from artwork_bandit.evaluation import report as reporting
 from artwork_bandit.evaluation.html import as_html
 from artwork_bandit.evaluation.results import Report
 from artwork_bandit.evaluation.targets import best_single
-from artwork_bandit.operations.planning import HELD_OUT_SHARE
+from artwork_bandit.operations.planning import split
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.together import judged
 from artwork_bandit.slots import Slot
@@ -53,8 +53,7 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     """Judge random, best single, live and challenger on the same end of the log, of which the gate
     holds out as much, and keep the report; None if there is nothing to judge yet."""
     source = ReplaySource.of(store, None, slot.name, settled_by=now, rule=slot.reward)
-    split = source.quantile(1 - HELD_OUT_SHARE)
-    if split is None:
+    if (since := split(source)) is None:
         return None
     with store.read() as connection:
         live = registry.live(connection, slot.name)
@@ -62,11 +61,11 @@ def keep_latest(store: Store, slot: Slot, now: dt.datetime) -> int | None:
     names = ["uniform", "best-single"]
     names += ["live"] if live is not None else []
     names += ["challenger"] if challenger is not None else []
-    earlier = source.narrowed(None, split).newest(CHOSEN_ON)
-    best = best_single(earlier.blocks("plain"), microseconds(split) - 1)
+    earlier = source.narrowed(None, since).newest(CHOSEN_ON)
+    best = best_single(earlier.blocks("plain"), microseconds(since) - 1)
     try:
         found, versions = judged(
-            source.narrowed(split, None), names, known={"best-single": best}
+            source.narrowed(since, None), names, known={"best-single": best}
         )  # fmt: skip
     except (NotEnoughData, NotFound, InvalidInput) as error:
         log.warning("not_reported", extra={"slot": slot.name, "error": str(error)})
