@@ -598,14 +598,15 @@ def test_models_that_never_served_are_listed_and_what_fails_is_an_error(
     simulation.visits(150)
     simulation.service.close()
     monkeypatch.setenv("ARTWORK_BANDIT_ATTRIBUTION_WINDOW_SECONDS", "5")
-    assert "rejected" in run("train", database=sqlite_url)
+    assert "live" in run("train", database=sqlite_url)
+    assert "rejected" in run("train", database=sqlite_url)  # the same again
     assert "rejected" in run("models", "list", database=sqlite_url)
-    assert json.loads(run("models", "show", "1", database=sqlite_url))["served"] == []
+    assert json.loads(run("models", "show", "2", database=sqlite_url))["served"] == []
     with store.write() as connection:
-        connection.exec_driver_sql("UPDATE models SET status = 'live', bundle = x'00'")
+        connection.exec_driver_sql("UPDATE models SET bundle = x'00'")
     assert "artwork-bandit models rollback" in run("train", database=sqlite_url, code=1)
     with store.write() as connection:
-        connection.exec_driver_sql("DROP TABLE models")
+        connection.exec_driver_sql("ALTER TABLE models RENAME TO gone")
     said = run("worker", "--once", database=sqlite_url, code=1)
     assert "artwork: failed: the database cannot answer" in said
     assert '"failed": "the database' in run(
@@ -647,7 +648,7 @@ def test_train_list_show_promote_roll_back_export(
     compared = run("models", "compare", "1", "2", database=sqlite_url)
     assert "minus model:2" in compared
     said = run("evaluate", "--target", "uniform", "--together", database=sqlite_url, code=2)
-    assert "the explore and the live cell have not both had members" in said
+    assert "challenger cell one alone has had members" in said
     compared = json.loads(run("models", "compare", "1", "2", "--json", database=sqlite_url))
     assert compared["targets"]["model:1"]["difference"]["against"] == "model:2"
     assert "does not exist" in run("models", "show", "99", database=sqlite_url, code=1)

@@ -506,7 +506,7 @@ def test_a_challenger_that_is_better_takes_the_place_of_what_goes(
     live, baseline = (played(others[c].units, others[c].quality_plays)
                       for c in ("live", "baseline"))  # fmt: skip
     assert surely_worse(live, baseline) is not None
-    simulation.visits(1)
+    simulation.visits(20)  # somebody is shown what is new to them
     done, _ = worker.once(simulation.later()) or []
     assert str(done.decided).startswith(f"model {good} did better than model {bad}")
     assert done.demoted is None
