@@ -5,10 +5,11 @@
 The real service answers homepages of ten titles, the real worker does what is due every six hours,
 by a clock that the simulation moves. Halfway genres and compositions swap what they do, profiles
 stay. A play counts once its window of 24 hours has closed, as it does in production: whatever is
-decided is decided a day late. Prints, per world, the share of the headroom between uniform and the
-contextual oracle that the live cell captures, exploration included, over the fifth before the
-change; how much of the stream passes until the change is known, until what was live is gone, and
-until the live cell is back at 80% of before, for a day at least; and the share in the last fifth.
+decided is decided a day late. Prints, per world, how much of the stream passes until a first model
+is live; the share of the headroom between uniform and the contextual oracle that the live cell
+captures, exploration included, over the fifth before the change; how much passes until the change
+is known, until what was live is gone, and until the live cell is back at 80% of before, for a day
+at least; and the share in the last fifth.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def row(steps: list[Step]) -> list[str]:
     # The window of the first day after the change looks back before it.
     back = (share >= BACK * before) & (np.arange(len(steps)) >= half + 4)
     return [
+        percent_after(np.array([s.live is not None for s in steps]), 0),
         f"{before:.2f}",
         percent_after(np.array([s.known for s in steps]), half),
         percent_after(np.array([s.known and s.live != was for s in steps]), half),
@@ -164,7 +166,8 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     table = Table(title=f"A swap halfway through {arguments.decisions:,} decisions")
-    for name in ("world", "before", "known after", "gone after", "back after", "last fifth"):
+    after = ("known after", "gone after", "back after")
+    for name in ("world", "first live", "before", *after, "last fifth"):
         table.add_column(name, justify="right")
     with Progress(transient=True) as progress:
         total = arguments.seeds * arguments.days * 4
