@@ -155,7 +155,8 @@ class Mixture:
             settled &= block.occurred_at >= self.known_since
         known, told = np.ones(len(block), bool), settled
         by_live, by_challenger = block.propensity.copy(), block.propensity.copy()
-        for i, j in {*zip(live.tolist(), challenger.tolist(), strict=True)}:
+        # In order of time, or models that are held would make way for each other.
+        for i, j in sorted({*zip(live.tolist(), challenger.tolist(), strict=True)}):
             here = (live == i) & (challenger == j)
             version, rival = self.live.values[i], self.challengers.values[j]
             serves = serving(version)

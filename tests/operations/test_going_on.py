@@ -3,12 +3,13 @@
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from artwork_bandit.domain import VariantStatus
-from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.errors import DamagedModel, InvalidInput, NotEnoughData
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
@@ -174,3 +175,29 @@ def test_a_worker_goes_on_once_the_log_has_grown_by_a_hundredth(simulation: Simu
     (last, _) = worker.once(simulation.later())
     worker.close()
     assert (last.joined > 100, last.trained) == (True, None)
+
+
+def test_where_going_on_comes_to_no_sound_model_the_whole_log_is_learned_from(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, replace(simulation.settings, warm_starts=5)
+    simulation.visits(700)
+    first = retrain(store, ARTWORK, settings, simulation.later())
+    assert first.promoted
+    simulation.service.state.refresh()
+    simulation.visits(700)
+    train = retraining.training.train
+
+    def damaged(*arguments: Any) -> Any:
+        if arguments[-1] is not None:  # what is gone on from
+            raise DamagedModel("for the test")
+        return train(*arguments)
+
+    monkeypatch.setattr(retraining.training, "train", damaged)
+    made = retrain(store, ARTWORK, settings, simulation.later())
+    assert (made.started_from, made.why_whole) == (None, "for the test")
+    assert made.rows > first.rows
+    simulation.service.state.refresh()
+    simulation.visits(700)
+    with pytest.raises(DamagedModel, match="for the test"):  # who asks for it is told
+        retrain(store, ARTWORK, settings, simulation.later(), warm="always")
