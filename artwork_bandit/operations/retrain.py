@@ -18,23 +18,15 @@ from typing import Any
 
 import msgspec
 
-from artwork_bandit.domain import ModelRecord, microseconds
+from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import BrokenModel, NotEnoughData
-from artwork_bandit.evaluation.evidence import Method
-from artwork_bandit.evaluation.question import Question
-from artwork_bandit.evaluation.targets import Target
-from artwork_bandit.operations import judge
-from artwork_bandit.operations.database_source import model_target
-from artwork_bandit.operations.gate import gate
+from artwork_bandit.operations import held_out
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.reading import reading, reading_processes
-from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.rules import slot_of
-from artwork_bandit.operations.together import together_if_told
-from artwork_bandit.policies.policy import Uniform
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry
@@ -113,7 +105,10 @@ def carry_out(
     slot = planned.slot
     period = slot.draw_period(settings.period_seconds)
     progress("judging", 0.0)
-    verdict, reason, metrics = _judged(store, planned, trained, scheduler)
+    verdict, reason, metrics = held_out.judged(
+        store, planned.source.narrowed(planned.split, None), slot, trained.bundle.policy(None),
+        trained.window_to, planned.incumbent, scheduler,
+    )  # fmt: skip
     verdict, reason = _considered(settings, planned, verdict, reason)
     made = _settings(planned, trained)
     with store.write() as connection:
@@ -169,53 +164,6 @@ def _trained(
             raise
         whole = replace(planned, goes_on=None, why_whole=str(error))
         return _trained(settings, whole, progress, scheduler)
-
-
-def _judged(
-    store: Store, planned: Plan, trained: Trained, scheduler: str | None
-) -> tuple[str, str, dict[str, Any]]:
-    """Return what the gate says of a candidate, by the held-out rows."""
-    incumbent, bounds = planned.incumbent, planned.slot.reward.bounds
-    candidate = Target(
-        name="candidate",
-        policy=trained.bundle.policy(None),
-        after=microseconds(trained.window_to),
-    )
-    against = (
-        Target(name="incumbent", policy=Uniform())
-        if incumbent is None
-        else model_target(store, planned.slot.name, incumbent.version, "incumbent")
-    )
-    question = Question(
-        targets=(candidate, against), lookup=planned.source.lookup, against="incumbent",
-        method=Method(bounds=bounds),
-    )  # fmt: skip
-    name = "uniform" if incumbent is None else f"model {incumbent.version}"
-
-    def judged(held_out: ReplaySource) -> tuple[str, str, dict[str, Any]]:
-        report = judge.answer(held_out, question, scheduler=scheduler)
-        targets = report.targets
-        return gate(
-            targets["candidate"], targets["incumbent"], name, report.checks, bounds[0]
-        )  # fmt: skip
-
-    held_out = planned.source.narrowed(planned.split, None)
-    # After a change other rows may show next to nothing of what the candidate likes: each of the
-    # few that do weighs so much that together they tell less than those drawn at random alone.
-    both = together_if_told(held_out)
-    parts = (
-        (None if both is held_out else both, ""), (held_out, ""),
-        (held_out.drawn_by(Uniform().name), "; by what was drawn at random alone"),
-    )  # fmt: skip
-    told = []
-    for part, which in parts:
-        if part is None or not part.rows():
-            continue
-        verdict, reason, metrics = judged(part)
-        told.append((verdict, reason + which, metrics))
-        if verdict != "rejected" or metrics.get("difference") is not None:
-            return told[-1]
-    return max(told, key=lambda each: each[2].get("effective_sample_size") or 0.0)
 
 
 def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) -> tuple[str, str]:

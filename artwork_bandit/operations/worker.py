@@ -16,6 +16,8 @@ not try again for a while.
             ceased to be true; then random, best single, live and challenger are judged for the
             pages. In a thread of its own: joins go on meanwhile, and a live model can be found to
             be worse
+    look    when a quarter more rows have come since the gate judged its challenger: it is judged
+            again by all that have come since it learned; in the same thread, before a training
     drain   always, on each worker's own host, leader or not
 """
 
@@ -33,7 +35,7 @@ from typing import Literal, NamedTuple
 
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
-from artwork_bandit.operations import changes
+from artwork_bandit.operations import changes, second_look
 from artwork_bandit.operations.guard import (
     demote_if_damaged,
     demote_if_worse,
@@ -68,6 +70,10 @@ LOOKED_AT = dt.timedelta(minutes=10)
 """Between two looks at whether a model that serves is damaged, where nothing is joined."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
+
+
+Due = Literal["yes", "perhaps", "no"]
+"""Whether it is time to train; `perhaps` if that depends on what would be learned from."""
 
 
 class Tried(NamedTuple):
@@ -177,12 +183,13 @@ class Worker:
             # A challenger that is better takes the place of what would be let go of.
             ended.append(_ended(slot, end_challenge(self._store, slot, now)))
             demoted.append(_demoted(slot, demote_if_worse(self._store, slot, now)))
-        due, waits = "no", None
+        due: Due = "no"
+        waits = None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
-            if due != "no":
-                clock, surely = ticking(now), due == "yes"  # it may wait for another slot's
-                self._training[slot.name] = self._trainer.submit(self._train, slot, clock, surely)
+            if due != "no" or second_look.due(self._store, slot, now):
+                clock = ticking(now)  # it may wait for another slot's
+                self._training[slot.name] = self._trainer.submit(self._train, slot, clock, due)
         trained = self._trained(slot, now, wait=wait)
         if due == "perhaps" and wait and trained is None:
             waits = "what has come since the last training is little, and says nothing new"
@@ -231,11 +238,8 @@ class Worker:
             rows = self._count(slot)
         self._tried[slot.name] = Tried(now, rows)
 
-    def _due(
-        self, slot: Slot, now: dt.datetime
-    ) -> tuple[Literal["yes", "perhaps", "no"], str | None]:
-        """Return whether it is time to train, and why not; `perhaps` if that depends on what would
-        be learned from."""
+    def _due(self, slot: Slot, now: dt.datetime) -> tuple[Due, str | None]:
+        """Return whether it is time to train, and why not."""
         source = ReplaySource.of(self._store, None, slot.name, rule=slot.reward)
         with self._store.read() as connection:
             # What others learned from, or under which rule, says nothing of how this log has grown.
@@ -285,14 +289,17 @@ class Worker:
         return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {enough:,} rows"
 
     def _count(self, slot: Slot, since: dt.datetime | None = None) -> int:
-        """Return how many rows the log has, by the sums: counted one by one they are all read."""
         with self._store.read() as connection:
-            cells = aggregates.by_cell(connection, slot.name, since, None)
-        return round(sum(float(counts.units.sum()) for counts in cells.values()))
+            return aggregates.rows(connection, slot.name, since)
 
-    def _train(self, slot: Slot, clock: Callable[[], dt.datetime], surely: bool) -> str | None:
+    def _train(self, slot: Slot, clock: Callable[[], dt.datetime], due: Due) -> str | None:
+        again = second_look.look_again(self._store, slot, clock())
+        made = None if due == "no" else self._made(slot, clock, due)
+        return _listed([again, made])
+
+    def _made(self, slot: Slot, clock: Callable[[], dt.datetime], due: Due) -> str | None:
         planned = plan(self._store, slot, self._settings, clock())
-        if not (surely or planned.worthwhile):
+        if due == "perhaps" and not planned.worthwhile:
             self._asked[slot.name] = planned.source.rows()
             return None
         outcome = carry_out(self._store, self._settings, planned, clock)

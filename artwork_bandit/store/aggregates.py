@@ -64,6 +64,13 @@ def by_cell(
     return found
 
 
+def rows(connection: Connection, slot: str, since: dt.datetime | None = None) -> int:
+    """Return how many rows a slot's log has from then on, by the sums: counted one by one they are
+    all read."""
+    cells = by_cell(connection, slot, since, None)
+    return round(sum(float(counts.units.sum()) for counts in cells.values()))
+
+
 def by_day(connection: Connection, slot: str, since: int) -> dict[tuple[int, str], Counts]:
     """Return the settled units of each (day, cell) from a day on, days counted from 1970."""
     day = (cell_rollups.c.hour // sa.literal_column("24", sa.Integer)).label("day")

@@ -183,6 +183,14 @@ def reject(connection: Connection, version: int, reason: str) -> None:
     )
 
 
+def judged_again(
+    connection: Connection, version: int, reason: str, metrics: Mapping[str, Any]
+) -> None:
+    """Keep what the gate says of a model now, in place of what it said before."""
+    values = {"reason": reason, "metrics": dict(metrics)}
+    connection.execute(sa.update(models).where(models.c.version == version).values(values))
+
+
 def consider(connection: Connection, version: int, reason: str) -> None:
     """Make a model that was rejected a candidate again, for what was said of it before."""
     connection.execute(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import NotEnoughData
-from artwork_bandit.operations import retrain as retraining
+from artwork_bandit.operations import held_out
 from artwork_bandit.operations import worker as working
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
@@ -70,7 +70,7 @@ def test_a_change_that_passes_by_is_forgotten_where_no_model_serves_that_knows_i
     store, settings = simulation.service.store, simulation.settings
     simulation.visits(900)
     assert retrain(store, ARTWORK, settings, simulation.later()).promoted
-    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
     world = simulation.world
     simulation.world = world.swapped(np.random.default_rng(4))
     simulation.visits(450)
@@ -95,7 +95,7 @@ def test_a_model_that_knows_little_since_a_change_is_not_asked_for_another(
     then = retrain(store, ARTWORK, settings, simulation.later())
     with store.write() as connection:
         registry.promote(connection, then.version, "for the test", simulation.now)
-    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
     simulation.world = simulation.world.swapped(np.random.default_rng(5))
     simulation.visits(900)
     assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == then.changed_at
@@ -136,7 +136,7 @@ def test_the_worker_trains_sooner_where_what_serves_has_ceased_to_be_true(
 
     simulation.visits(900)
     assert str(trained()).startswith("model 1 live")
-    monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
     simulation.visits(60)
     assert trained() is None  # a little more, and nothing has changed
     simulation.world = simulation.world.swapped(np.random.default_rng(4))

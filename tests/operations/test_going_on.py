@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from artwork_bandit.domain import VariantStatus
 from artwork_bandit.errors import DamagedModel, InvalidInput, NotEnoughData
+from artwork_bandit.operations import held_out
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.retrain import retrain
@@ -102,7 +103,7 @@ def test_the_whole_log_is_learned_from_though_no_candidate_goes_live(
     for visits in (400, 150, 150, 150, 150):
         simulation.visits(visits)
         outcomes.append(retrain(store, ARTWORK, settings, simulation.later()))
-        monkeypatch.setattr(retraining, "gate", lambda *_: ("rejected", "for the test", {}))
+        monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
     assert [o.started_from for o in outcomes] == [None, 1, 1, None, 1]
     assert [o.why_whole for o in outcomes] == [
         "no model is live", None, None, "2 trainings in a row went on", None

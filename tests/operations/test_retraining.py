@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from artwork_bandit.operations import reading
+from artwork_bandit.operations import held_out, reading
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
@@ -35,7 +35,7 @@ def gate_meanwhile(monkeypatch: pytest.MonkeyPatch, verdict: str, act: Callable[
         act()
         return verdict, "for the test", {"incumbent": "model 1", "difference": 0.0}
 
-    monkeypatch.setattr(retraining, "gate", judges)
+    monkeypatch.setattr(held_out, "gate", judges)
 
 
 def edited(store: Store, simulation: Simulation, what: str, *arguments: Any) -> None:
@@ -260,7 +260,7 @@ def test_what_the_whole_held_out_log_cannot_judge_is_judged_by_what_was_drawn_at
     simulation.service.state.refresh()
     simulation.visits(600)
     judged: list[tuple[int, int]] = []
-    answer, gate = retraining.judge.answer, retraining.gate
+    answer, gate = held_out.judge.answer, held_out.gate
 
     def answers(source: ReplaySource, question: Any, **more: Any) -> Any:
         drawn = source.drawn_by("uniform")
@@ -273,8 +273,8 @@ def test_what_the_whole_held_out_log_cannot_judge_is_judged_by_what_was_drawn_at
             return "rejected", "cannot judge it", {"difference": None, "incumbent": "model 1"}
         return gate(*arguments)
 
-    monkeypatch.setattr(retraining.judge, "answer", answers)
-    monkeypatch.setattr(retraining, "gate", refuses_first)
+    monkeypatch.setattr(held_out.judge, "answer", answers)
+    monkeypatch.setattr(held_out, "gate", refuses_first)
     made = retrain(store, ARTWORK, simulation.settings, simulation.later())
     (rows, drawn), all_rows, (again, all_drawn) = judged
     assert all_rows == (rows, drawn)

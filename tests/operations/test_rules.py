@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput, NotFound
-from artwork_bandit.operations import log_import
-from artwork_bandit.operations import retrain as retraining
+from artwork_bandit.operations import held_out, log_import
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
@@ -79,7 +78,7 @@ def test_a_model_of_a_rule_that_is_not_in_force_goes_live_by_hand_only(
     simulation.visits(300)
     rule = slot_of(settings, "artwork", "graded-1")
     for verdict in ("live", "challenger"):
-        monkeypatch.setattr(retraining, "gate", lambda *_, v=verdict: (v, "for the test", {}))
+        monkeypatch.setattr(held_out, "gate", lambda *_, v=verdict: (v, "for the test", {}))
         outcome = retrain(store, rule, settings, simulation.later())
         assert outcome.verdict == "candidate"
         assert "'artwork-1' is in force: only `models promote`" in outcome.reason
@@ -100,7 +99,7 @@ def test_a_file_s_rewards_are_of_the_rule_it_names(
     join_rewards(store, OWN, settings, now)
     path = tmp_path / "log.parquet"
     parquet.write(path, replay.blocks(store, Window()), replace(OWN.reward, version=named))
-    monkeypatch.setattr(retraining, "gate", lambda *_: ("live", "for the test", {}))
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("live", "for the test", {}))
     outcome = retrain(store, OWN, settings, now, log=path)
     assert outcome.verdict == "candidate"
     assert f"rule {named!r}, and 'artwork-1' is in force" in outcome.reason

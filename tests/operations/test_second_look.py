@@ -1,0 +1,215 @@
+"""A challenger is judged again by what has come since it learned."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from artwork_bandit.domain import ModelRecord
+from artwork_bandit.operations.editing import Editor
+from artwork_bandit.operations.joining import join_rewards
+from artwork_bandit.operations.model_editing import GATE, ModelEditor
+from artwork_bandit.operations.replay_source import ReplaySource
+from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.operations.second_look import MORE, due, look_again
+from artwork_bandit.operations.worker import Worker
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import cells, changes, registry
+from artwork_bandit.store.engine import Store
+from tests.simulated import Simulation
+
+ARTWORK = SLOTS["artwork"]
+
+
+def opposite(simulation: Simulation, version: int) -> int:
+    """Register the model that likes least what that one likes best."""
+    with simulation.service.store.write() as connection:
+        good, record = registry.load(connection, version), registry.get(connection, version)
+        model = good.model
+        turned = replace(
+            good,
+            model=replace(model, weights=-model.weights, own_effects=-model.own_effects),
+            canaries=[msgspec.structs.replace(c, score=-c.score) for c in good.canaries],
+        )
+        return registry.register(
+            connection, slot="artwork", data=turned.encode(),
+            window=(record.window_from, record.window_to), rows=record.rows,
+            settings=record.settings, metrics=record.metrics, now=simulation.now,
+        )  # fmt: skip
+
+
+def challenged(simulation: Simulation, *, better: bool, author: str = GATE) -> tuple[int, int]:
+    """Let a model challenge its opposite, the better one or the worse; return both, the challenger
+    first. Nearly all members are of the other cells: what its own says tells nothing."""
+    simulation.visits(900)
+    store = simulation.service.store
+    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    bad = opposite(simulation, good)
+    challenger, live = (good, bad) if better else (bad, good)
+    with store.write() as connection:
+        registry.promote(connection, live, "for the test", simulation.now)
+        shares = {"explore": 0.5, "live": 0.49, "challenger": 0.01}
+        cells.set_shares(connection, shares)
+        editor = ModelEditor(connection=connection, author=author, now=simulation.now)
+        editor.challenge(challenger)
+    simulation.service.state.refresh()
+    return challenger, live
+
+
+def came(simulation: Simulation, visits: int) -> None:
+    simulation.visits(visits)
+    join_rewards(simulation.service.store, ARTWORK, simulation.settings, simulation.later())
+
+
+def model(store: Store, version: int) -> ModelRecord:
+    with store.read() as connection:
+        return registry.get(connection, version)
+
+
+def serve(store: Store) -> tuple[int | None, int | None]:
+    """Return the challenger and the live model."""
+    with store.read() as connection:
+        found = registry.challenger(connection, "artwork"), registry.live(connection, "artwork")
+    challenger, live = (None if each is None else each.version for each in found)
+    return challenger, live
+
+
+def come_since(store: Store, version: int) -> int:
+    """Return how many rows have come since a model learned, counted one by one."""
+    learned_to = model(store, version).window_to
+    assert learned_to is not None
+    after = learned_to + dt.timedelta(microseconds=1)
+    return ReplaySource.of(store, None, "artwork", after).rows()
+
+
+def test_a_challenger_that_the_log_speaks_for_by_now_goes_live(simulation: Simulation) -> None:
+    store = simulation.service.store
+    good, bad = challenged(simulation, better=True)
+    assert not due(store, ARTWORK, simulation.later())  # it was judged by as much
+    assert look_again(store, ARTWORK, simulation.later()) is None
+    came(simulation, 400)
+    assert due(store, ARTWORK, simulation.later())
+    told = look_again(store, ARTWORK, simulation.later())
+    rows = model(store, good).metrics["rows_since"]
+    assert rows == come_since(store, good) > 2_000
+    said = f"judged again by {rows:,} rows since it learned: held-out value +0."
+    assert str(told).startswith(f"model {good} live: {said}")
+    assert f"against model {bad}" in str(told)
+    assert serve(store) == (None, good)
+    with store.read() as connection:
+        change = changes.latest(connection)[0]
+        assert str(told).endswith(registry.last_promotion(connection, "artwork").reason)
+    assert (change.author, change.action) == ("gate", "model promoted")
+
+
+def test_one_that_it_speaks_against_challenges_no_more(simulation: Simulation) -> None:
+    store = simulation.service.store
+    bad, good = challenged(simulation, better=False)
+    before = model(store, bad).reason
+    came(simulation, 400)
+    told = look_again(store, ARTWORK, simulation.later())
+    assert str(told).startswith(f"model {bad} challenges no more: judged again by ")
+    assert serve(store) == (None, good)
+    record = model(store, bad)
+    assert (record.status, str(told).endswith(record.reason)) == ("rejected", True)
+    assert record.metrics["difference"] < 0
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.later())
+        editor.undo(changes.latest(connection)[0].change_id)
+    assert serve(store) == (bad, good)
+    assert (model(store, bad).status, model(store, bad).reason) == ("candidate", before)
+
+
+def test_one_that_it_cannot_tell_of_is_looked_at_when_a_quarter_more_has_come(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    serves = challenged(simulation, better=True)
+    monkeypatch.setattr(
+        "artwork_bandit.operations.held_out.gate",
+        lambda *_: ("challenger", "could be worse", {"difference": 0.0, "held_out_rows": 1}),
+    )
+    came(simulation, 400)
+    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert serve(store) == serves
+    record = model(store, serves[0])
+    rows = record.metrics["rows_since"]
+    said = f"judged again by {rows:,} rows since it learned: could be worse"
+    assert record.reason == f"{said}; the challenger cell may tell"
+    assert not due(store, ARTWORK, simulation.later())
+    for _ in range(20):
+        came(simulation, 50)
+        enough = come_since(store, serves[0]) >= (1 + MORE) * rows
+        assert due(store, ARTWORK, simulation.later()) == enough
+        if enough:
+            break
+    assert enough
+
+
+def test_what_somebody_has_named_or_knows_of_no_change_is_left_alone(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    good, bad = challenged(simulation, better=True, author="Ann")
+    came(simulation, 400)
+    assert not due(store, ARTWORK, simulation.later())  # it is hers to end
+    with store.write() as connection:
+        editor = ModelEditor(connection=connection, author=GATE, now=simulation.now)
+        editor.end_challenge("artwork")
+        editor.challenge(good)
+    assert due(store, ARTWORK, simulation.later())
+    record = model(store, good)
+    changed = (simulation.now - dt.timedelta(minutes=5)).isoformat()
+    with store.write() as connection:
+        registry.register(
+            connection, slot="artwork", data=registry.load(connection, good).encode(),
+            window=(record.window_from, record.window_to), rows=record.rows,
+            settings=dict(record.settings) | {"changed_at": changed}, now=simulation.now,
+        )  # fmt: skip
+    assert not due(store, ARTWORK, simulation.later())
+    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert serve(store) == (good, bad)
+
+
+def test_what_is_decided_while_it_is_judged_stands(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    good, bad = challenged(simulation, better=True)
+    came(simulation, 400)
+
+    def meanwhile(*_: object) -> tuple[str, str, dict[str, float]]:
+        with store.write() as connection:
+            editor = Editor(connection=connection, author="Ann", now=simulation.later())
+            editor.challenge(good)  # the same, but hers now
+        return "live", "better", {"difference": 1.0}
+
+    monkeypatch.setattr("artwork_bandit.operations.held_out.gate", meanwhile)
+    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert serve(store) == (good, bad)
+    assert "rows_since" not in model(store, good).metrics
+
+
+def test_a_worker_looks_again_though_no_training_is_due(simulation: Simulation) -> None:
+    store = simulation.service.store
+    good, _ = challenged(simulation, better=True)
+    came(simulation, 400)
+    with store.write() as connection:  # the newest has seen all there is
+        record = registry.get(connection, good)
+        registry.register(
+            connection, slot="artwork", data=registry.load(connection, good).encode(),
+            window=(record.window_from, record.window_to), rows=record.rows,
+            settings=dict(record.settings) | {"log_rows": 10**6}, now=simulation.later(),
+        )  # fmt: skip
+    worker = Worker(store, simulation.settings)
+    try:
+        done = worker.once(simulation.later())
+    finally:
+        worker.close()
+    assert done is not None
+    artwork = next(each for each in done if each.slot == "artwork")
+    assert str(artwork.trained).startswith(f"model {good} live: judged again by ")
+    assert serve(store) == (None, good)
