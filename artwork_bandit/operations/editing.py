@@ -216,7 +216,9 @@ class Editor(ModelEditor):
         if not as_left:
             raise Conflict("another model challenges by now, or none; name the one you want")
         if change.action == CHALLENGER_ENDED:
-            registry.consider(self.connection, before, change.before["reason"])
+            registry.consider(
+                self.connection, before, change.before["reason"], change.before.get("metrics")
+            )
             return self.challenge(before, change.change_id)
         registry.unchallenge(self.connection, change.slot, self.now)
         return changes.record(

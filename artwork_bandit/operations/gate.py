@@ -8,8 +8,8 @@ candidate has not seen, by the paired doubly robust difference clustered by memb
                 above 0
     live        if the difference is above 0 and its 95% interval above -margin x what the incumbent
                 earns (non-inferiority)
-    challenger  otherwise: it may be better, and the challenger cell can tell, if it has members
-                (`guard.end_challenge`)
+    challenger  otherwise: it may be better, and rows that come can tell (`second_look`), or the
+                challenger cell, if it has members (`guard.end_challenge`)
 
 What the incumbent earns is its value above the least reward that the rule gives.
 """

@@ -22,7 +22,7 @@ from artwork_bandit.errors import BrokenModel, DamagedModel, Overtaken
 from artwork_bandit.estimators.mean import Mean, mean_reward
 from artwork_bandit.estimators.sequence import half_width
 from artwork_bandit.operations import changes
-from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEditor
+from artwork_bandit.operations.model_editing import CELLS_SET, GUARD, ModelEditor, named_by
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry, rules
@@ -112,7 +112,7 @@ def end_challenge(store: Store, slot: Slot, now: dt.datetime) -> str | None:
             editor = ModelEditor(connection=connection, author=GUARD, now=now)
             editor.take_turn(slot.name)
             still = registry.challenged_since(connection, slot.name) == challenge
-            if not still or editor.named_by(slot.name):
+            if not still or named_by(connection, slot.name):
                 return None
             if better:
                 editor.promote(version, reason, seen=serves)

@@ -44,23 +44,13 @@ class ModelEditor:
         before = registry.challenger(self.connection, record.slot)
         if before is None or before.version != version:
             registry.challenge(self.connection, version, self.now)
-        elif self.author == GATE or self.named_by(record.slot) is not None:
+        elif self.author == GATE or named_by(self.connection, record.slot) is not None:
             return None  # else it is the gate's no more
         return changes.record(
             self.connection, self.author, CHALLENGER_NAMED, self.now, slot=record.slot,
             before={"challenger": before and before.version}, after={"challenger": version},
             undoes=undoes,
         )  # fmt: skip
-
-    def named_by(self, slot: str) -> tuple[int, str] | None:
-        """Return the challenger that somebody has named by hand, and who: their test is theirs
-        to end."""
-        found = registry.challenger(self.connection, slot)
-        change = changes.last(self.connection, CHALLENGER_NAMED, slot)
-        if found is None or change is None or change.author in (GATE, GUARD):
-            return None
-        named = change.after is not None and change.after["challenger"] == found.version
-        return (found.version, change.author) if named else None
 
     def tried_until(self, slot: str, period: dt.timedelta) -> dt.datetime | None:
         """Return until when the challenger's cell is to tell of it before another takes its place:
@@ -72,20 +62,25 @@ class ModelEditor:
         until = found[1] + period
         return until if self.now < until else None
 
-    def end_challenge(self, slot: str, rejecting: str | None = None) -> int:
-        """End the challenge of a slot's challenger, for a reason that is kept with it if its cell
-        speaks against it; return its version. Raises Conflict if there is none."""
+    def end_challenge(
+        self, slot: str, rejecting: str | None = None, metrics: Mapping[str, Any] | None = None
+    ) -> int:
+        """End the challenge of a slot's challenger, for a reason that is kept with it, and with
+        numbers, if its cell or the log speak against it; return its version. Raises Conflict if
+        there is none."""
         self.take_turn(slot)
         found = registry.challenger(self.connection, slot)
         if found is None:
             raise Conflict(f"no model challenges in slot {slot!r}")
         registry.unchallenge(self.connection, slot, self.now)
         if rejecting is not None:
-            registry.reject(self.connection, found.version, rejecting)
+            registry.reject(self.connection, found.version, rejecting, metrics)
         changes.record(
             self.connection, self.author, CHALLENGER_ENDED, self.now, slot=slot,
-            before={"challenger": found.version, "reason": found.reason},
-            after={"challenger": None},
+            before={
+                "challenger": found.version, "reason": found.reason, "metrics": found.metrics
+            },
+            after={"challenger": None} | _why(rejecting),
         )  # fmt: skip
         return found.version
 
@@ -111,7 +106,7 @@ class ModelEditor:
             undoes=undoes is not None,
         )  # fmt: skip
         before = {"status": record.status, "challenger": None if stays else challenger}
-        return self._model("model promoted", record.slot, live, version, undoes, before)
+        return self._model("model promoted", record.slot, live, version, undoes, before, reason)
 
     def roll_back(
         self, slot: str, reason: str | None = None, undoes: int | None = None,
@@ -142,7 +137,7 @@ class ModelEditor:
         else:
             registry.withdraw(self.connection, slot, said, self.now, challenged=stays)
         ended = {"challenger": None if stays else challenger}
-        return self._model("model rolled back", slot, live, now_live, undoes, ended)
+        return self._model("model rolled back", slot, live, now_live, undoes, ended, reason)
 
     def take_turn(self, slot: str) -> None:
         """Have nobody else change what is live, or who challenges, until this is done: what is read
@@ -160,18 +155,33 @@ class ModelEditor:
         """Return the slot's challenger, and whether it goes on when another model goes live: no
         program ends a test that somebody has set up."""
         found = registry.challenger(self.connection, slot)
-        stays = self.author in (GATE, GUARD) and self.named_by(slot) is not None
+        stays = self.author in (GATE, GUARD) and named_by(self.connection, slot) is not None
         return None if found is None else found.version, stays
 
     def _model(
         self, action: str, slot: str, before: ModelRecord | None, after: int | None,
-        undoes: int | None, more: Mapping[str, Any] | None = None,
+        undoes: int | None, more: Mapping[str, Any], reason: str | None,
     ) -> int:  # fmt: skip
         live = {"live": None if before is None else before.version}
         return changes.record(
             self.connection, self.author, action, self.now, slot=slot,
-            before=live | dict(more or {}), after={"live": after}, undoes=undoes,
+            before=live | dict(more), after={"live": after} | _why(reason), undoes=undoes,
         )  # fmt: skip
+
+
+def named_by(connection: Connection, slot: str) -> tuple[int, str] | None:
+    """Return the challenger that somebody has named by hand, and who: their test is theirs to
+    end."""
+    found = registry.challenger(connection, slot)
+    change = changes.last(connection, CHALLENGER_NAMED, slot)
+    if found is None or change is None or change.author in (GATE, GUARD):
+        return None
+    named = change.after is not None and change.after["challenger"] == found.version
+    return (found.version, change.author) if named else None
+
+
+def _why(reason: str | None) -> dict[str, str]:
+    return {} if reason is None else {"reason": reason}
 
 
 def _require_seen(live: ModelRecord | None, seen: int | None) -> None:

@@ -23,10 +23,11 @@ from artwork_bandit.errors import BrokenModel, NotEnoughData
 from artwork_bandit.operations import held_out
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
-from artwork_bandit.operations.model_editing import GATE, ModelEditor
+from artwork_bandit.operations.model_editing import GATE, ModelEditor, named_by
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.reading import reading, reading_processes
 from artwork_bandit.operations.rules import slot_of
+from artwork_bandit.operations.second_look import ROWS_SINCE, rows_since
 from artwork_bandit.settings import Settings
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry
@@ -110,6 +111,8 @@ def carry_out(
         trained.window_to, planned.incumbent, scheduler,
     )  # fmt: skip
     verdict, reason = _considered(settings, planned, verdict, reason)
+    with store.read() as connection:
+        metrics[ROWS_SINCE] = rows_since(connection, slot, trained.window_to)
     made = _settings(planned, trained)
     with store.write() as connection:
         editor = ModelEditor(connection=connection, author=GATE, now=clock())
@@ -120,7 +123,7 @@ def carry_out(
             verdict = "candidate"
             rival = metrics["incumbent"]
             reason = f"{rival}, which it was judged against, serves no more; {reason}"
-        elif verdict == "challenger" and (named := editor.named_by(planned.slot.name)):
+        elif verdict == "challenger" and (named := named_by(connection, slot.name)):
             verdict = "candidate"
             reason = f"{reason}, and model {named[0]} challenges, which {named[1]} named"
         elif verdict == "challenger" and (until := editor.tried_until(slot.name, period)):

@@ -1,25 +1,27 @@
 """A challenger is judged again, by all the log that has come since it learned.
 
 A candidate is judged once it is trained, by the few rows kept from it, and may challenge because
-they cannot tell. Every row that comes tells more of it, whichever cell it was drawn in: much sooner
-than the members of the challenger cell alone (`guard.end_challenge`), and than the next candidate,
-which is kept from fewer rows (`planning.split`). What the gate says is kept with the model each
-time; it goes live, or challenges no more, by what it would have been told at first.
+they cannot tell. Every row that comes tells more of it, whichever cell it was drawn in: more than
+the members of the challenger cell alone (`guard.end_challenge`), and more than of the next
+candidate, which fewer rows are kept from (`planning.split`). What the gate says is kept with the
+model each time. It goes live when the gate says so, and challenges no more when it is surely no
+better.
 
 It is looked at whenever those rows have grown by a quarter, some ten times until they are ten times
-as many: each time 2.5% at most of those that are worse than the gate's margin go live.
+as many. Of challengers that are worse by just the gate's margin one in eight goes live at some of
+these looks, at a single one 2.5%: cells, and the next candidate, put that right.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from artwork_bandit.domain import ModelRecord
-from artwork_bandit.errors import BrokenModel
 from artwork_bandit.operations import changes, held_out
-from artwork_bandit.operations.model_editing import GATE, ModelEditor
+from artwork_bandit.operations.model_editing import GATE, ModelEditor, named_by
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import Slot
 from artwork_bandit.store import aggregates, registry
@@ -27,104 +29,114 @@ from artwork_bandit.store.engine import Connection, Store
 
 MORE = 0.25
 """Share by which the rows must have grown since the challenger was judged last."""
-JUDGED_BY = "rows_since"
-"""Among a model's metrics: rows that had come since it learned when it was judged again."""
+ROWS_SINCE = "rows_since"
+"""Among a model's metrics: rows that had come since it learned when it was judged last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class Look:
     """What is to be judged, and by what."""
 
+    slot: Slot
     challenger: ModelRecord
     incumbent: ModelRecord | None
-    since: dt.datetime
-    """After the last row that the challenger learned from."""
+    learned_to: dt.datetime
+    """The last row that the challenger learned from."""
     rows: int
+    """That have come since."""
 
-    @property
-    def serve(self) -> tuple[int | None, int | None]:
-        return self.challenger.version, _version(self.incumbent)
-
-
-def due(store: Store, slot: Slot, now: dt.datetime) -> bool:
-    """Return whether enough has come since the slot's challenger was judged last."""
-    return _look(store, slot, now) is not None
-
-
-def look_again(store: Store, slot: Slot, now: dt.datetime) -> str | None:
-    """Judge the slot's challenger again, if that is due, and make it the live model, or end its
-    challenge, if the gate says so; return what became of it, or None."""
-    if (look := _look(store, slot, now)) is None:
-        return None
-    version, learned_to = look.challenger.version, look.challenger.window_to
-    assert learned_to is not None, "others are not looked at"
-    log = ReplaySource.of(store, None, slot.name, look.since, settled_by=now, rule=slot.reward)
-    try:
-        with store.read() as connection:
-            policy = registry.load(connection, version).policy(None)
-        verdict, said, metrics = held_out.judged(
-            store, log, slot, policy, learned_to, look.incumbent
+    def still(self, connection: Connection) -> bool:
+        """Return whether these two still serve, and the challenger is nobody's."""
+        live = registry.live(connection, self.slot.name)
+        challenger = _gates_own(connection, self.slot)
+        return (
+            challenger is not None
+            and challenger.version == self.challenger.version
+            and (live and live.version) == (self.incumbent and self.incumbent.version)
         )
-    except BrokenModel:  # the guard's to end
+
+
+def look_due(store: Store, slot: Slot) -> Look | None:
+    """Return what is to be judged, None if too little has come since it was judged last. Left alone
+    are challengers that somebody has named, that were live and were let go of, that learned from
+    another log or another rule's rewards, and that learned before the last change that models know
+    of."""
+    log = ReplaySource.of(store, None, slot.name, rule=slot.reward)
+    with store.read() as connection:
+        challenger = _gates_own(connection, slot)
+        if challenger is None or challenger.window_to is None:
+            return None
+        rows = rows_since(connection, slot, challenger.window_to)
+        if rows < max((1 + MORE) * challenger.metrics.get(ROWS_SINCE, 0), 1):
+            return None
+        models = registry.recent(connection, slot.name)
+        incumbent = registry.live(connection, slot.name)
+        been_live = registry.served(connection, slot.name)
+    changed_at = changes.known(models, slot, log)
+    if changed_at is not None and challenger.window_to < changed_at:
         return None
-    metrics[JUDGED_BY] = look.rows
-    reason = f"judged again by {look.rows:,} rows since it learned: {said}"
+    if challenger.version in been_live or not changes.alike([challenger], slot, log):
+        return None
+    return Look(
+        slot=slot, challenger=challenger, incumbent=incumbent, learned_to=challenger.window_to,
+        rows=rows,
+    )  # fmt: skip
+
+
+def look_again(store: Store, slot: Slot, clock: Callable[[], dt.datetime]) -> str | None:
+    """Judge the slot's challenger again, if that is due, and make it the live model, or end its
+    challenge, if the log says so; return what became of it, or None.
+
+    Raises BrokenModel if it, or what is live, cannot be read.
+    """
+    if (look := look_due(store, slot)) is None:
+        return None
+    version, since = look.challenger.version, _after(look.learned_to)
+    log = ReplaySource.of(store, None, slot.name, since, settled_by=clock(), rule=slot.reward)
+    if not log.rows():  # what has come was imported, with rewards that this rule never gives
+        return None
+    with store.read() as connection:
+        policy = registry.load(connection, version).policy(None)
+    verdict, said, metrics = held_out.judged(
+        store, log, slot, policy, look.learned_to, look.incumbent
+    )
+    metrics[ROWS_SINCE] = look.rows
+    reason = f"judged again by {metrics['held_out_rows']:,} rows since it learned: {said}"
+    reason = "; ".join([reason, *(check.message for check in log.imported())])
     with store.write() as connection:
-        editor = ModelEditor(connection=connection, author=GATE, now=now)
+        editor = ModelEditor(connection=connection, author=GATE, now=clock())
         editor.take_turn(slot.name)
         # What people or the guard have done while it was judged stands.
-        live = registry.live(connection, slot.name)
-        challenger = registry.challenger(connection, slot.name)
-        if (_version(challenger), _version(live)) != look.serve or editor.named_by(slot.name):
-            return None
-        return _decided(editor, version, verdict, reason, metrics)
+        return _decided(editor, look, verdict, reason, metrics) if look.still(connection) else None
 
 
 def _decided(
-    editor: ModelEditor, version: int, verdict: str, reason: str, metrics: dict[str, Any]
+    editor: ModelEditor, look: Look, verdict: str, reason: str, metrics: dict[str, Any]
 ) -> str | None:
     """Act on what the gate says; return what became of the challenger, None if it still is."""
-    slot = registry.get(editor.connection, version).slot
+    version, upper = look.challenger.version, metrics.get("difference_upper")
     if verdict == "live":
         editor.promote(version, reason, metrics=metrics)
         return f"model {version} live: {reason}"
-    if verdict == "rejected" and metrics["difference"] is not None:
-        editor.end_challenge(slot, reason)
-        registry.judged_again(editor.connection, version, reason, metrics)
+    # What the gate rejects by an estimate alone, at one of so many looks, is often better.
+    if verdict == "rejected" and upper is not None and upper <= 0:
+        editor.end_challenge(look.slot.name, reason, metrics)
         return f"model {version} challenges no more: {reason}"
     told = f"{reason}; the challenger cell may tell"
     registry.judged_again(editor.connection, version, told, metrics)
     return None
 
 
-def _look(store: Store, slot: Slot, now: dt.datetime) -> _Look | None:
-    """Return what is to be judged, None if nothing is: left alone are challengers that somebody has
-    named, that learned from another log or another rule's rewards, and that learned before the last
-    change that models know of."""
-    with store.read() as connection:
-        challenger = _gates_own(connection, slot, now)
-        if challenger is None or challenger.window_to is None:
-            return None
-        since = challenger.window_to + dt.timedelta(microseconds=1)
-        rows = aggregates.rows(connection, slot.name, since)
-        judged_by = challenger.metrics.get(JUDGED_BY, challenger.metrics.get("held_out_rows", 0))
-        if rows < max((1 + MORE) * judged_by, 1):
-            return None
-        log = ReplaySource.of(store, None, slot.name, rule=slot.reward)
-        models = changes.alike(registry.recent(connection, slot.name), slot, log)
-        incumbent = registry.live(connection, slot.name)
-    same = any(model.version == challenger.version for model in models)
-    if not same or changes.changed_at(challenger) != changes.known(models, slot, log):
-        return None
-    return _Look(challenger=challenger, incumbent=incumbent, since=since, rows=rows)
+def rows_since(connection: Connection, slot: Slot, learned_to: dt.datetime) -> int:
+    """Return how many rows have come since a model learned, whoever drew them."""
+    return aggregates.rows(connection, slot.name, _after(learned_to))
 
 
-def _gates_own(connection: Connection, slot: Slot, now: dt.datetime) -> ModelRecord | None:
+def _after(learned_to: dt.datetime) -> dt.datetime:
+    return learned_to + dt.timedelta(microseconds=1)
+
+
+def _gates_own(connection: Connection, slot: Slot) -> ModelRecord | None:
     """Return the slot's challenger, unless somebody has named it."""
-    editor = ModelEditor(connection=connection, author=GATE, now=now)
-    theirs = editor.named_by(slot.name) is not None
+    theirs = named_by(connection, slot.name) is not None
     return None if theirs else registry.challenger(connection, slot.name)
-
-
-def _version(model: ModelRecord | None) -> int | None:
-    return None if model is None else model.version

@@ -17,7 +17,7 @@ not try again for a while.
             pages. In a thread of its own: joins go on meanwhile, and a live model can be found to
             be worse
     look    when a quarter more rows have come since the gate judged its challenger: it is judged
-            again by all that have come since it learned; in the same thread, before a training
+            again by all that have come since it learned; in the same thread, after a training
     drain   always, on each worker's own host, leader or not
 """
 
@@ -35,7 +35,7 @@ from typing import Literal, NamedTuple
 
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
-from artwork_bandit.operations import changes, second_look
+from artwork_bandit.operations import changes
 from artwork_bandit.operations.guard import (
     demote_if_damaged,
     demote_if_worse,
@@ -48,6 +48,7 @@ from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.reporting import keep_latest
 from artwork_bandit.operations.retrain import carry_out, ticking
 from artwork_bandit.operations.rules import slot_of
+from artwork_bandit.operations.second_look import look_again, look_due
 from artwork_bandit.policies.encoding import products_of
 from artwork_bandit.serving.decision_ids import DecisionIds
 from artwork_bandit.serving.journal import Journal
@@ -101,7 +102,7 @@ class Done:
     decided: str | None = None
     """What became of a challenger."""
     trained: str | None = None
-    """What became of a new model."""
+    """What became of a new model, and of a challenger that was judged again."""
     waits: str | None = None
     """Why no training was due."""
     failed: str | None = None
@@ -128,6 +129,8 @@ class Worker:
         """Slot -> rows of the log when it was last looked whether a training is worth it."""
         self._looked_at: dict[str, dt.datetime] = {}
         """Slot -> when it was last looked whether a model that serves is damaged."""
+        self._look_failed: dict[str, dt.datetime] = {}
+        """Slot -> when its challenger was to be judged again, and could not be."""
         self._trainer = ThreadPoolExecutor(1, "trainer")
         self._training: dict[str, Future[str | None]] = {}
         """Slot -> its training, until it was told what came of it."""
@@ -187,7 +190,7 @@ class Worker:
         waits = None
         if slot.name not in self._training:
             due, waits = self._due(slot, now)
-            if due != "no" or second_look.due(self._store, slot, now):
+            if due != "no" or (joined and self._looks(slot, now)):
                 clock = ticking(now)  # it may wait for another slot's
                 self._training[slot.name] = self._trainer.submit(self._train, slot, clock, due)
         trained = self._trained(slot, now, wait=wait)
@@ -237,6 +240,13 @@ class Worker:
         with contextlib.suppress(ArtworkBanditError):  # what failed may be the database
             rows = self._count(slot)
         self._tried[slot.name] = Tried(now, rows)
+
+    def _looks(self, slot: Slot, now: dt.datetime) -> bool:
+        """Return whether it is time to judge the challenger again."""
+        failed = self._look_failed.get(slot.name)
+        between = dt.timedelta(seconds=self._settings.train_seconds)
+        rests = failed is not None and now - failed < between
+        return not rests and look_due(self._store, slot) is not None
 
     def _due(self, slot: Slot, now: dt.datetime) -> tuple[Due, str | None]:
         """Return whether it is time to train, and why not."""
@@ -293,9 +303,21 @@ class Worker:
             return aggregates.rows(connection, slot.name, since)
 
     def _train(self, slot: Slot, clock: Callable[[], dt.datetime], due: Due) -> str | None:
-        again = second_look.look_again(self._store, slot, clock())
         made = None if due == "no" else self._made(slot, clock, due)
-        return _listed([again, made])
+        # The newest model knows best whether the world has changed since the challenger learned.
+        return _listed([made, self._looked_again(slot, clock)])
+
+    def _looked_again(self, slot: Slot, clock: Callable[[], dt.datetime]) -> str | None:
+        """Return what became of the challenger; what fails here fails no training, and is not tried
+        at every join."""
+        try:
+            return look_again(self._store, slot, clock)
+        except (ArtworkBanditError, OSError) as error:
+            log.warning("look_failed", extra={"slot": slot.name, "error": str(error)})
+        except Exception:  # our fault
+            log.exception("look_failed", extra={"slot": slot.name})
+        self._look_failed[slot.name] = clock()
+        return None
 
     def _made(self, slot: Slot, clock: Callable[[], dt.datetime], due: Due) -> str | None:
         planned = plan(self._store, slot, self._settings, clock())

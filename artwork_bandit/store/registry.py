@@ -174,12 +174,15 @@ def _end_challenge(
         connection.execute(sa.insert(challenges).values(slot=slot, model_version=None, since=now))
 
 
-def reject(connection: Connection, version: int, reason: str) -> None:
-    """Say of a candidate that it is no good, and why."""
+def reject(
+    connection: Connection, version: int, reason: str, metrics: Mapping[str, Any] | None = None
+) -> None:
+    """Say of a candidate that it is no good, and why; without `metrics` what the gate said stays as
+    it is."""
     connection.execute(
         sa.update(models)
         .where(models.c.version == version, models.c.status == "candidate")
-        .values(status="rejected", reason=reason)
+        .values(status="rejected", reason=reason, **_given(metrics))
     )
 
 
@@ -191,13 +194,19 @@ def judged_again(
     connection.execute(sa.update(models).where(models.c.version == version).values(values))
 
 
-def consider(connection: Connection, version: int, reason: str) -> None:
+def consider(
+    connection: Connection, version: int, reason: str, metrics: Mapping[str, Any] | None = None
+) -> None:
     """Make a model that was rejected a candidate again, for what was said of it before."""
     connection.execute(
         sa.update(models)
         .where(models.c.version == version, models.c.status == "rejected")
-        .values(status="candidate", reason=reason)
+        .values(status="candidate", reason=reason, **_given(metrics))
     )
+
+
+def _given(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {} if metrics is None else {"metrics": dict(metrics)}
 
 
 def previous(connection: Connection, slot: str) -> int | None:

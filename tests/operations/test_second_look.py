@@ -4,40 +4,48 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
-from artwork_bandit.domain import ModelRecord
+from artwork_bandit.domain import ModelRecord, microseconds
+from artwork_bandit.errors import StoreUnavailable
+from artwork_bandit.operations import held_out
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
-from artwork_bandit.operations.second_look import MORE, due, look_again
+from artwork_bandit.operations.second_look import MORE, look_again, look_due
 from artwork_bandit.operations.worker import Worker
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, changes, registry
 from artwork_bandit.store.engine import Store
+from artwork_bandit.store.tables import models
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
 
 
-def opposite(simulation: Simulation, version: int) -> int:
-    """Register the model that likes least what that one likes best."""
+def registered(simulation: Simulation, version: int, sign: int) -> int:
+    """Register a model again, or (-1) one that likes least what that one likes best."""
     with simulation.service.store.write() as connection:
         good, record = registry.load(connection, version), registry.get(connection, version)
         model = good.model
         turned = replace(
             good,
-            model=replace(model, weights=-model.weights, own_effects=-model.own_effects),
-            canaries=[msgspec.structs.replace(c, score=-c.score) for c in good.canaries],
+            model=replace(
+                model, weights=sign * model.weights, own_effects=sign * model.own_effects
+            ),
+            canaries=[msgspec.structs.replace(c, score=sign * c.score) for c in good.canaries],
         )
         return registry.register(
             connection, slot="artwork", data=turned.encode(),
             window=(record.window_from, record.window_to), rows=record.rows,
             settings=record.settings, metrics=record.metrics, now=simulation.now,
+            reason="for the test",
         )  # fmt: skip
 
 
@@ -46,8 +54,8 @@ def challenged(simulation: Simulation, *, better: bool, author: str = GATE) -> t
     first. Nearly all members are of the other cells: what its own says tells nothing."""
     simulation.visits(900)
     store = simulation.service.store
-    good = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
-    bad = opposite(simulation, good)
+    made = retrain(store, ARTWORK, simulation.settings, simulation.later()).version
+    good, bad = (registered(simulation, made, sign) for sign in (1, -1))
     challenger, live = (good, bad) if better else (bad, good)
     with store.write() as connection:
         registry.promote(connection, live, "for the test", simulation.now)
@@ -88,13 +96,15 @@ def come_since(store: Store, version: int) -> int:
 def test_a_challenger_that_the_log_speaks_for_by_now_goes_live(simulation: Simulation) -> None:
     store = simulation.service.store
     good, bad = challenged(simulation, better=True)
-    assert not due(store, ARTWORK, simulation.later())  # it was judged by as much
-    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert look_due(store, ARTWORK) is None  # it was judged by as much
+    assert look_again(store, ARTWORK, simulation.later) is None
     came(simulation, 400)
-    assert due(store, ARTWORK, simulation.later())
-    told = look_again(store, ARTWORK, simulation.later())
-    rows = model(store, good).metrics["rows_since"]
-    assert rows == come_since(store, good) > 2_000
+    assert look_due(store, ARTWORK) is not None
+    told = look_again(store, ARTWORK, simulation.later)
+    metrics = model(store, good).metrics
+    assert metrics["rows_since"] == come_since(store, good) > 2_000
+    rows = metrics["held_out_rows"]
+    assert 1_000 < rows <= metrics["rows_since"]  # without what came within an hour of a change
     said = f"judged again by {rows:,} rows since it learned: held-out value +0."
     assert str(told).startswith(f"model {good} live: {said}")
     assert f"against model {bad}" in str(told)
@@ -103,24 +113,34 @@ def test_a_challenger_that_the_log_speaks_for_by_now_goes_live(simulation: Simul
         change = changes.latest(connection)[0]
         assert str(told).endswith(registry.last_promotion(connection, "artwork").reason)
     assert (change.author, change.action) == ("gate", "model promoted")
+    assert str(told).endswith(change.after["reason"])
+    with store.write() as connection:
+        editor = Editor(connection=connection, author="Ann", now=simulation.later())
+        editor.undo(change.change_id)
+    assert serve(store) == (good, bad)
+    came(simulation, 600)
+    assert look_again(store, ARTWORK, simulation.later) is None  # she has let it go
+    assert serve(store) == (good, bad)
 
 
 def test_one_that_it_speaks_against_challenges_no_more(simulation: Simulation) -> None:
     store = simulation.service.store
     bad, good = challenged(simulation, better=False)
-    before = model(store, bad).reason
+    before = model(store, bad)
     came(simulation, 400)
-    told = look_again(store, ARTWORK, simulation.later())
+    told = look_again(store, ARTWORK, simulation.later)
     assert str(told).startswith(f"model {bad} challenges no more: judged again by ")
     assert serve(store) == (None, good)
     record = model(store, bad)
     assert (record.status, str(told).endswith(record.reason)) == ("rejected", True)
+    with store.read() as connection:
+        assert changes.latest(connection)[0].after == {"challenger": None, "reason": record.reason}
     assert record.metrics["difference"] < 0
     with store.write() as connection:
         editor = Editor(connection=connection, author="Ann", now=simulation.later())
         editor.undo(changes.latest(connection)[0].change_id)
     assert serve(store) == (bad, good)
-    assert (model(store, bad).status, model(store, bad).reason) == ("candidate", before)
+    assert model(store, bad) == before
 
 
 def test_one_that_it_cannot_tell_of_is_looked_at_when_a_quarter_more_has_come(
@@ -130,20 +150,20 @@ def test_one_that_it_cannot_tell_of_is_looked_at_when_a_quarter_more_has_come(
     serves = challenged(simulation, better=True)
     monkeypatch.setattr(
         "artwork_bandit.operations.held_out.gate",
-        lambda *_: ("challenger", "could be worse", {"difference": 0.0, "held_out_rows": 1}),
+        lambda *_: ("challenger", "could be worse", {"difference": 0.0, "held_out_rows": 2_345}),
     )
     came(simulation, 400)
-    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert look_again(store, ARTWORK, simulation.later) is None
     assert serve(store) == serves
     record = model(store, serves[0])
     rows = record.metrics["rows_since"]
-    said = f"judged again by {rows:,} rows since it learned: could be worse"
+    said = "judged again by 2,345 rows since it learned: could be worse"
     assert record.reason == f"{said}; the challenger cell may tell"
-    assert not due(store, ARTWORK, simulation.later())
+    assert look_due(store, ARTWORK) is None
     for _ in range(20):
         came(simulation, 50)
         enough = come_since(store, serves[0]) >= (1 + MORE) * rows
-        assert due(store, ARTWORK, simulation.later()) == enough
+        assert (look_due(store, ARTWORK) is not None) == enough
         if enough:
             break
     assert enough
@@ -155,12 +175,12 @@ def test_what_somebody_has_named_or_knows_of_no_change_is_left_alone(
     store = simulation.service.store
     good, bad = challenged(simulation, better=True, author="Ann")
     came(simulation, 400)
-    assert not due(store, ARTWORK, simulation.later())  # it is hers to end
+    assert look_due(store, ARTWORK) is None  # it is hers to end
     with store.write() as connection:
         editor = ModelEditor(connection=connection, author=GATE, now=simulation.now)
         editor.end_challenge("artwork")
         editor.challenge(good)
-    assert due(store, ARTWORK, simulation.later())
+    assert look_due(store, ARTWORK) is not None
     record = model(store, good)
     changed = (simulation.now - dt.timedelta(minutes=5)).isoformat()
     with store.write() as connection:
@@ -169,8 +189,8 @@ def test_what_somebody_has_named_or_knows_of_no_change_is_left_alone(
             window=(record.window_from, record.window_to), rows=record.rows,
             settings=dict(record.settings) | {"changed_at": changed}, now=simulation.now,
         )  # fmt: skip
-    assert not due(store, ARTWORK, simulation.later())
-    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert look_due(store, ARTWORK) is None
+    assert look_again(store, ARTWORK, simulation.later) is None
     assert serve(store) == (good, bad)
 
 
@@ -185,18 +205,126 @@ def test_what_is_decided_while_it_is_judged_stands(
         with store.write() as connection:
             editor = Editor(connection=connection, author="Ann", now=simulation.later())
             editor.challenge(good)  # the same, but hers now
-        return "live", "better", {"difference": 1.0}
+        return "live", "better", {"difference": 1.0, "held_out_rows": 1}
 
     monkeypatch.setattr("artwork_bandit.operations.held_out.gate", meanwhile)
-    assert look_again(store, ARTWORK, simulation.later()) is None
+    assert look_again(store, ARTWORK, simulation.later) is None
     assert serve(store) == (good, bad)
-    assert "rows_since" not in model(store, good).metrics
+    assert model(store, good).reason == "for the test"
+
+
+def test_what_is_judged_against_a_model_that_serves_no_more_decides_nothing(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    good, bad = challenged(simulation, better=True)
+    came(simulation, 400)
+    other = registered(simulation, good, 1)
+
+    def meanwhile(*_: object) -> tuple[str, str, dict[str, float]]:
+        with store.write() as connection:
+            connection.execute(
+                sa.update(models).where(models.c.version == bad).values(status="retired")
+            )
+            connection.execute(
+                sa.update(models).where(models.c.version == other).values(status="live")
+            )
+        return "live", "better", {"difference": 1.0, "held_out_rows": 1}
+
+    monkeypatch.setattr("artwork_bandit.operations.held_out.gate", meanwhile)
+    assert look_again(store, ARTWORK, simulation.later) is None
+    assert serve(store) == (good, other)
+
+
+@pytest.mark.parametrize(
+    ("upper", "ends"), [(0.002, False), (-0.001, True), (None, False)]
+)  # fmt: skip
+def test_only_what_is_surely_no_better_challenges_no_more(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, upper: float | None, ends: bool
+) -> None:
+    store = simulation.service.store
+    good, bad = challenged(simulation, better=True)
+    came(simulation, 400)
+    metrics = {"difference": -0.02, "difference_upper": upper, "held_out_rows": 1}
+    monkeypatch.setattr(
+        "artwork_bandit.operations.held_out.gate", lambda *_: ("rejected", "worse", metrics)
+    )
+    assert (look_again(store, ARTWORK, simulation.later) is not None) == ends
+    assert serve(store) == ((None if ends else good), bad)
+    assert look_due(store, ARTWORK) is None
+
+
+def test_while_no_model_is_live_it_is_judged_against_uniform_choice_by_what_came_since(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = simulation.service.store
+    good, _ = challenged(simulation, better=True)
+    with store.write() as connection:
+        registry.withdraw(connection, "artwork", "for the test", simulation.now, challenged=True)
+    simulation.service.state.refresh()
+    came(simulation, 400)
+    read: list[int | None] = []
+    judged = held_out.judged
+
+    def reads(store: Store, log: ReplaySource, *more: Any) -> Any:
+        read.append(log.span().first)
+        return judged(store, log, *more)
+
+    monkeypatch.setattr(held_out, "judged", reads)
+    told = look_again(store, ARTWORK, simulation.later)
+    assert "against uniform" in str(told)
+    assert serve(store) == (None, good)
+    learned_to = model(store, good).window_to
+    assert learned_to is not None
+    assert read[0] is not None
+    assert read[0] > microseconds(learned_to)  # not a row of those that it learned from is read
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), ZeroDivisionError("ours")])
+def test_a_look_that_fails_fails_no_training_and_is_not_tried_at_every_join(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = simulation.service.store
+    bad, good = challenged(simulation, better=False)
+    came(simulation, 400)
+    looks: list[int] = []
+
+    def fails(*_: object) -> None:
+        looks.append(1)
+        raise error
+
+    monkeypatch.setattr("artwork_bandit.operations.held_out.judged", fails)
+    worker = Worker(store, simulation.settings)
+    monkeypatch.setattr(worker, "_due", lambda *_: ("yes", None))
+    monkeypatch.setattr(worker, "_made", lambda *_: "model 9 challenger: for the test")
+
+    def rounds() -> list[str | None]:
+        done = []
+        for _ in range(3):
+            simulation.visits(150)
+            found = worker.once(simulation.later())
+            assert found is not None
+            done += [each.trained for each in found if each.slot == "artwork"]
+        return done
+
+    try:
+        assert rounds() == ["model 9 challenger: for the test"] * 3
+        assert len(looks) == 3  # where a training is due it is tried beside it
+        monkeypatch.setattr(worker, "_due", lambda *_: ("no", "it waits"))
+        assert rounds() == [None] * 3
+        assert len(looks) == 3
+        simulation.now += dt.timedelta(hours=7)
+        assert rounds() == [None] * 3
+        assert len(looks) == 4
+    finally:
+        worker.close()
+    assert serve(store) == (bad, good)
 
 
 def test_a_worker_looks_again_though_no_training_is_due(simulation: Simulation) -> None:
     store = simulation.service.store
-    good, _ = challenged(simulation, better=True)
-    came(simulation, 400)
+    bad, good = challenged(simulation, better=False)
+    simulation.visits(400)
     with store.write() as connection:  # the newest has seen all there is
         record = registry.get(connection, good)
         registry.register(
@@ -211,5 +339,5 @@ def test_a_worker_looks_again_though_no_training_is_due(simulation: Simulation) 
         worker.close()
     assert done is not None
     artwork = next(each for each in done if each.slot == "artwork")
-    assert str(artwork.trained).startswith(f"model {good} live: judged again by ")
+    assert str(artwork.trained).startswith(f"model {bad} challenges no more: judged again by ")
     assert serve(store) == (None, good)
