@@ -1,19 +1,21 @@
 """Abrupt changes of what members like: looked for before each training, and remembered.
 
-What serves is asked whether it is still true (`training.change`). When it ceased to be is kept in
+What serves is asked whether it is still true (`training.change`), and where it learned from little,
+a better informed model of the same time beside it. When it ceased to be is kept in
 the settings of every model trained since, so that later trainings weigh rows alike; as long as none
 of them serves, it is asked again, and may say another instant, or that nothing has changed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Sequence
 
 import msgspec
 
 from artwork_bandit.domain import ModelRecord, instant, microseconds
-from artwork_bandit.errors import InvalidInput, NotEnoughData
+from artwork_bandit.errors import BrokenModel, InvalidInput, NotEnoughData
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import RewardRule, Slot
 from artwork_bandit.store import registry
@@ -23,6 +25,9 @@ from artwork_bandit.training.start import Start
 
 MOST_ROWS = 100_000
 """The newest, which are looked at."""
+NOT_LEARNED = 0.5
+"""Share of the log, its newest rows, that the second model that is asked has not learned from: from
+those after a change it would know of it."""
 UNANSWERED = 5
 """Times the rows from which on a model is asked for another change, that may have come since the
 last before one is asked that learned from fewer."""
@@ -85,8 +90,8 @@ def looked_for(
 ) -> dt.datetime | None:
     """Return when the last change was, whether found now or known.
 
-    All rows after the serving model's last are looked at, those that will judge a candidate too:
-    what is found is an instant, by what serves, and says nothing of the candidate.
+    All rows after a model's last are looked at, those that will judge a candidate too: what is
+    found is an instant, by what models say, and says nothing of the candidate.
     """
     same = alike(before, slot, log)
     last, serving = known(before, slot, log), live(same)
@@ -94,14 +99,42 @@ def looked_for(
         return last
     if _young(serving, log):
         return changed_at(serving)
-    try:
-        with store.read() as connection:
-            start = Start.of(registry.load(connection, serving.version))
-    except NotEnoughData:
-        return last
-    since = instant(start.learned.last + 1)
-    blocks = log.narrowed(since, None).newest(MOST_ROWS).blocks()
     serves = changed_at(serving)
     again = None if last is None or last == serves else microseconds(last)
-    found = change.looked_for(blocks, log.lookup, start, slot.reward.bounds, again)
-    return serves if found is None else instant(found.at)
+    try:
+        told = [_told(store, slot, serving, log, again)]
+    except NotEnoughData:
+        return last
+    if (other := _better_informed(same, serving, log)) is not None:
+        with contextlib.suppress(NotEnoughData, BrokenModel):
+            told.append(_told(store, slot, other, log, again))
+    found = [each for each in told if each is not None]
+    return instant(max(found, key=lambda each: each.evidence).at) if found else serves
+
+
+def _better_informed(
+    same: Sequence[ModelRecord], serving: ModelRecord, log: ReplaySource
+) -> ModelRecord | None:
+    """Return the newest model that learned nothing of the newer half of the log, if it learned from
+    more than the one that serves: a model of a few hundred rows says so little of each variant that
+    nobody can tell whether it is true any more."""
+    until, serves = log.quantile(1 - NOT_LEARNED), changed_at(serving)
+    for model in same:
+        learned_to = model.window_to
+        if until is None or learned_to is None or learned_to >= until:
+            continue
+        if changed_at(model) == serves and not _young(model, log):
+            return model if model.rows > serving.rows else None
+    return None
+
+
+def _told(
+    store: Store, slot: Slot, model: ModelRecord, log: ReplaySource, again: int | None
+) -> change.Change | None:
+    """Return the change that rows after a model's last tell of; raises NotEnoughData if it was made
+    by an earlier release."""
+    with store.read() as connection:
+        start = Start.of(registry.load(connection, model.version))
+    since = instant(start.learned.last + 1)
+    blocks = log.narrowed(since, None).newest(MOST_ROWS).blocks()
+    return change.looked_for(blocks, log.lookup, start, slot.reward.bounds, again)

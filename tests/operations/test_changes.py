@@ -4,10 +4,12 @@ import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from artwork_bandit.errors import NotEnoughData
+from artwork_bandit.operations import changes as changing
 from artwork_bandit.operations import held_out
 from artwork_bandit.operations import worker as working
 from artwork_bandit.operations.joining import join_rewards
@@ -102,6 +104,43 @@ def test_a_model_that_knows_little_since_a_change_is_not_asked_for_another(
     monkeypatch.setattr(change, "FEWEST_LEARNED", 1_000)
     found = retrain(store, ARTWORK, settings, simulation.later()).changed_at
     assert found > then.changed_at
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_better_informed_model_is_asked_beside_one_that_says_next_to_nothing(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
+    simulation.visits(900)
+    informed = retrain(store, ARTWORK, settings, simulation.later()).version
+    with store.write() as connection:
+        record, made = registry.get(connection, informed), registry.load(connection, informed)
+        model = made.model
+        faint = replace(
+            made,
+            model=replace(
+                model, weights=0.02 * model.weights, own_effects=0.02 * model.own_effects
+            ),
+            canaries=[msgspec.structs.replace(c, score=0.02 * c.score) for c in made.canaries],
+        )
+        version = registry.register(
+            connection, slot="artwork", data=faint.encode(), rows=record.rows // 10,
+            window=(record.window_from, record.window_to), settings=record.settings,
+            now=simulation.now,
+        )  # fmt: skip
+        registry.promote(connection, version, "for the test", simulation.now)
+    changed = simulation.now
+    simulation.world = simulation.world.swapped(np.random.default_rng(4))
+    simulation.visits(700)
+    monkeypatch.setattr(changing, "NOT_LEARNED", 0.9)  # that one has learned from too much
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at is None
+    monkeypatch.undo()
+    monkeypatch.setattr(held_out, "gate", lambda *_: ("rejected", "for the test", {}))
+    found = retrain(store, ARTWORK, settings, simulation.later()).changed_at
+    assert found is not None
+    assert abs(found - changed) < dt.timedelta(minutes=20)
+    assert retrain(store, ARTWORK, settings, simulation.later()).changed_at == found
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
