@@ -40,14 +40,13 @@ def alike(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> list[
     return [r for r in before if told.items() <= r.settings.items()]
 
 
-def require_same_rule(before: Sequence[ModelRecord], slot: Slot) -> None:
-    """Raise InvalidInput if a model learned under a rule of the slot's version that paid otherwise:
-    it would pass for one that learned what this rule pays."""
-    for record in before:
+def require_same_rule(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> None:
+    """Raise InvalidInput if a model learned from this log under a rule of the slot's version that
+    paid otherwise: it would pass for one that learned what this rule pays. What the rewards of
+    other logs were paid for, nobody here knows."""
+    for record in alike(before, slot, log):
         formula = record.settings.get("reward_formula")
-        if record.settings.get("reward_rule") != slot.reward.version or formula is None:
-            continue
-        if msgspec.convert(formula, RewardRule) != slot.reward:
+        if formula is not None and msgspec.convert(formula, RewardRule) != slot.reward:
             raise InvalidInput(
                 f"reward rule {slot.reward.version!r} pays otherwise than when model "
                 f"{record.version} learned under it: give the changed rule a version of its own"

@@ -104,7 +104,7 @@ def plan(
     with store.read() as connection:
         models = registry.recent(connection, slot.name)
     if source.grows:  # what a file's rewards are of, nobody here knows
-        changes.require_same_rule(models, slot)
+        changes.require_same_rule(models, slot, source)
     progress("looking for a change", 0.0)
     changed_at = changes.looked_for(store, slot, models, source)
     if (judged_from := split(source, changed_at)) is None:

@@ -217,7 +217,8 @@ def _settings(planned: Plan, trained: Trained) -> dict[str, Any]:
         "tuned_on_rows": None if trained.tuned is None else trained.rows_since,
         "tuning_losses": None if trained.tuned is None else trained.tuned.losses,
         "reward_rule": planned.slot.reward.version,
-        "reward_formula": msgspec.to_builtins(planned.slot.reward),
+        # A file names its rewards' rule, not what that pays.
+        "reward_formula": msgspec.to_builtins(planned.slot.reward) if source.grows else None,
         "half_life_days": how.half_life / dt.timedelta(days=1) / trained.priors.ageing,
         "context_products": list(how.products),
         "context_products_left_out": contexts.products_left_out(how.products),

@@ -186,6 +186,33 @@ def test_a_rule_that_a_model_learned_and_was_changed_since_is_refused(
         retrain(store, OWN.under(replace(rule, quality=0.9)), settings, simulation.later())
 
 
+def test_what_a_file_s_rewards_were_paid_for_is_not_made_up(
+    simulation: Simulation, tmp_path: Path
+) -> None:
+    """And keeps nobody from learning under that rule."""
+    store, settings = simulation.service.store, simulation.settings
+    simulation.visits(900)
+    join_rewards(store, OWN, settings, simulation.later())
+    rule = replace(OWN.reward, version="watched-1", quality=0.0, watched=2400.0)
+    log = tmp_path / "log.parquet"
+    parquet.write(log, replay.blocks(store, Window(slot="artwork", rule=rule)), rule)
+    made = retrain(store, OWN, settings, simulation.later(), log=log)
+    with store.read() as connection:
+        told = registry.get(connection, made.version).settings
+    assert (told["reward_rule"], told["reward_formula"]) == ("watched-1", None)
+    made = retrain(store, OWN.under(rule), settings, simulation.later())
+    with store.write() as connection:
+        told = registry.get(connection, made.version).settings
+        assert told["reward_formula"]["watched"] == 2400.0
+        # A release before made up what a file's rule pays.
+        wrong = dict(told) | {"log": str(log), "reward_formula": {"version": "watched-1"}}
+        registry.register(
+            connection, slot="artwork", data=registry.load(connection, made.version).encode(),
+            window=(None, None), rows=1, settings=wrong, now=simulation.now,
+        )  # fmt: skip
+    retrain(store, OWN.under(rule), settings, simulation.later())
+
+
 def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Simulation) -> None:
     store, settings = simulation.service.store, simulation.settings
     rule = replace(OWN.reward, version="ours-1", quality=1.0)
