@@ -57,6 +57,7 @@ def as_text(report: Report, source: str) -> Group:
         head.append(f"     {instant(report.first):%Y-%m-%d %H:%M} to ")
         head.append(f"{instant(report.last):%Y-%m-%d %H:%M} UTC, mean reward ")
         head.append("none" if report.mean_reward is None else f"{report.mean_reward:.4f}")
+        head.append(" of the rows judged" if report.certain_share else "")
         head.append(f" by rule {report.reward_rule}\n" if report.reward_rule else "\n")
     if report.certain_share:
         head.append(f"     {report.certain_share:.1%} of rows left out: their choice was certain\n")

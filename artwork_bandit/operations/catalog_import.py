@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import datetime as dt
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,7 @@ def read_catalog(
     decoder = msgspec.json.Decoder(CatalogLine)
     titles: list[Title] = []
     variants: list[Variant] = []
-    lines = enumerate(text.splitlines(), start=1)
+    lines = enumerate(text.removeprefix(codecs.BOM_UTF8).splitlines(), start=1)
     numbered = [(number, line) for number, line in lines if line.strip()]
     line_of: dict[tuple[str, str], int] = {}
     if numbered and not any(_is_object(line) for _, line in numbered):

@@ -23,7 +23,7 @@ from artwork_bandit.operations.catalog_forms import Name, Short, Text, explained
 from artwork_bandit.operations.imports import AHEAD, MOST_ROWS, Changes
 from artwork_bandit.store import catalog, merges, profiles
 from artwork_bandit.store import events as event_store
-from artwork_bandit.store.engine import Store
+from artwork_bandit.store.engine import Connection, Store
 from artwork_bandit.store.pace import Pace
 
 NEEDED = frozenset({"member_id", "title_id", "type", "occurred_at"})
@@ -63,6 +63,8 @@ def read_history(path: Path, changes: Changes) -> Iterator[Event]:
 def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     """Return one row as an event; raises ValueError, TypeError or OverflowError saying what is
     wrong."""
+    if None in row:
+        raise ValueError("has more cells than there are columns; quote cells that hold commas")
     cells = {k: v for k, v in row.items() if v not in ("", None)}
     if missing := NEEDED - set(cells):
         raise ValueError(f"lacks {sorted(missing)}")
@@ -73,12 +75,10 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     local_time = cells.get("local_time")
     local_time = None if local_time is None else _instant("local_time", local_time)
     seconds: dict[str, Any] = {
-        name: float(cells[name])
+        name: _seconds(name, cells[name])
         for name in ("seconds_watched", "duration_seconds")
         if name in cells
     }
-    if any(not 0 <= value < 1e7 for value in seconds.values()):
-        raise ValueError("seconds are negative, not finite or too many")
     for name, form in TEXTS.items():
         try:
             msgspec.convert(str(cells.get(name, "none")), form)
@@ -108,6 +108,16 @@ def _history_event(path: Path, number: int, row: Mapping[str, Any]) -> Event:
     )
 
 
+def _seconds(name: str, value: Any) -> float:
+    """Return seconds of a file; raises ValueError for what are none."""
+    found = math.nan
+    with contextlib.suppress(ValueError, TypeError):
+        found = float(value)
+    if not 0 <= found < 1e7:
+        raise ValueError(f"{name} is {value!r:.40}, no number of seconds from 0 to 10,000,000")
+    return found
+
+
 def _instant(name: str, value: Any) -> dt.datetime:
     """Return a time of a file; raises ValueError for what is none."""
     found = value
@@ -133,25 +143,46 @@ def import_history(
     known_genres |= dict(genres or {})
     pace = store.pace(MOST_ROWS)
     for batch in _batches(_sound(events, known_genres, now, changes), pace):
-        members.update(e.member_id for e in batch if e.member_id)
+        first = {e.event_id: e for e in reversed(batch)}  # the file may have it again
         if dry_run:
             with store.read() as connection:
-                known = event_store.existing(connection, [e.event_id for e in batch])
-            fresh = len({e.event_id for e in batch} - known)
+                new = set(first) - event_store.existing(connection, first)
+                others = _others(connection, batch, first, new, changes)
         else:
             with pace.timed(), store.write() as connection:
                 merges.share(connection)
-                batch = event_store.with_lengths(connection, batch)
-                new = event_store.insert(connection, batch, now)
-                first = {e.event_id: e for e in reversed(batch)}  # the file may have it again
-                told = [event for event_id, event in first.items() if event_id in new]
+                whole = event_store.with_lengths(connection, list(first.values()))
+                new = event_store.insert(connection, whole, now)
+                told = [event for event in whole if event.event_id in new]
                 profiles.learn(connection, told, known_genres, half_life)
-            fresh = len(new)
+                others = _others(connection, batch, first, new, changes)
             pace.rest()
-        changes.events_new += fresh
-        changes.events_known += len(batch) - fresh
+        members.update(e.member_id for e in first.values() if e.member_id and e.event_id in new)
+        changes.events_new += len(new)
+        changes.events_known += len(batch) - len(new) - others
     changes.members = len(members)
     return changes
+
+
+def _others(
+    connection: Connection, batch: list[Event], first: Mapping[str, Event], new: set[str],
+    changes: Changes,
+) -> int:  # fmt: skip
+    """Return how many events of a batch have the id of another event, and count them as rejected;
+    `first` are the batch's events by id, `new` the ids that nothing stored had."""
+    again = [e for e in batch if e.event_id not in new or e is not first[e.event_id]]
+    if not again:
+        return 0
+    known = dict(first) | event_store.stored(connection, {e.event_id for e in again} - new)
+    senders = {e.sender_id for e in (*again, *(known[e.event_id] for e in again))}
+    members = merges.members_of(connection, {s for s in senders if s is not None})
+    others = [e for e in again if event_store.is_other(e, known[e.event_id], members)]
+    for event in others:
+        changes.reject(
+            _what(event), f"event_id {event.event_id[:40]!r} is that of another event (of "
+            "another type, title or member): give every event an id of its own, or none",
+        )  # fmt: skip
+    return len(others)
 
 
 def read_movielens(folder: Path, now: dt.datetime) -> tuple[list[Title], Iterator[Event]]:
@@ -204,7 +235,7 @@ def _sound(
 ) -> Iterator[Event]:  # fmt: skip
     for event in events:
         # As it stands in the file, in which it is to be found.
-        what = f"{event.type} of {event.title_id!r} by {event.member_id!r}"
+        what = _what(event)
         if event.title_id not in genres:
             changes.reject(what, "no such title in the catalogue")
         elif event.occurred_at > now + AHEAD:
@@ -212,6 +243,10 @@ def _sound(
         else:
             # Whoever watched it told of it: nobody signs in within a history.
             yield event if event.sender_id else replace(event, sender_id=event.member_id)
+
+
+def _what(event: Event) -> str:
+    return f"{event.type} of {event.title_id!r} by {event.member_id!r}"
 
 
 def _batches(events: Iterator[Event], pace: Pace) -> Iterator[list[Event]]:
@@ -237,7 +272,11 @@ def _csv(path: Path) -> Iterator[dict[str, str]]:
     try:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or ()
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise InvalidInput(f"{path} has two columns {', '.join(twice)}")
+            yield from reader
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path} cannot be read: {error}") from error
 

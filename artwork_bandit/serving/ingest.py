@@ -24,6 +24,10 @@ FIRST_MOMENT = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 """Nobody watched before; a device whose clock was reset says 1970."""
 CLOCK_SKEW = dt.timedelta(minutes=1)
 """A client's clock may be ahead by this much before its times count as in the future."""
+OTHERS = (
+    "event_id is that of another event (of another type, title or member): give every event an id "
+    "of its own, such as a UUID, and send it again under the same one only"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +89,14 @@ def take_in(
     _merge(connection, batches, reports, half_life)
     sound = _checked(connection, decision_ids, batches, reports)
     now = max(batch.now for batch in batches)
-    events = attribution.taken_in(connection, [each for each, _, _ in sound], windows)
+    events = attribution.taken_in(connection, [each for _, each, _, _ in sound], windows)
     events = event_store.with_lengths(connection, events)
     new = event_store.insert(connection, events, now)
     shown = [
         # A slow clock may say that it was seen before it was chosen. An event that is sent again,
         # whatever it says then, changes nothing.
         (request, event.position, max(event.occurred_at, request.occurred_at))
-        for (event, _), request, _ in sound
+        for _, (event, _), request, _ in sound
         if request is not None
         and event.position is not None
         and event.type is EventType.IMPRESSION
@@ -100,12 +104,25 @@ def take_in(
     ]
     event_store.insert_impressions(connection, shown, max(now, drained_at or now))
     update_profiles(connection, [e for e in events if e.event_id in new], half_life)
-    for event, (_, _, report) in zip(events, sound, strict=True):
-        if event.event_id in new:
-            report.accepted += 1
+    known = [(e, sent, report) for e, (sent, _, _, report) in zip(events, sound, strict=True)]
+    for _, _, report in (each for each in known if each[0].event_id in new):
+        report.accepted += 1
+    _again(connection, [each for each in known if each[0].event_id not in new])
+    return reports
+
+
+def _again(connection: Connection, again: list[tuple[Event, Incoming, Report]]) -> None:
+    """Count events whose ids are stored: as duplicates, or as rejected if they are others'."""
+    if not again:
+        return
+    stored = event_store.stored(connection, (event.event_id for event, _, _ in again))
+    senders = {e.sender_id for e in (*stored.values(), *(event for event, _, _ in again))}
+    members = merges.members_of(connection, {s for s in senders if s is not None})
+    for event, incoming, report in again:
+        if event_store.is_other(event, stored[event.event_id], members):
+            report.rejected.append(_rejected(incoming, InvalidInput(OTHERS)))
         else:
             report.duplicates += 1
-    return reports
 
 
 def check_alone(decision_ids: DecisionIds, batch: Batch) -> Report:
@@ -168,7 +185,7 @@ def _checked(
     decision_ids: DecisionIds,
     batches: list[Batch],
     reports: list[Report],
-) -> list[tuple[Attributed, Decisions | None, Report]]:
+) -> list[tuple[Incoming, Attributed, Decisions | None, Report]]:
     """Return the sound events with their decisions; report the others, and those that wait."""
     named = _named(decision_ids, batches)
     requests = request_store.get_many(
@@ -177,17 +194,14 @@ def _checked(
     ids = {r.member_id for r in requests.values()}
     ids |= {e.event.member_id for b in batches for e in b.events if e.event.member_id}
     members = merges.members_of(connection, ids)
-    sound: list[tuple[Attributed, Decisions | None, Report]] = []
-    seen: set[str] = set()
+    sound: list[tuple[Incoming, Attributed, Decisions | None, Report]] = []
+    seen: dict[str, Event] = {}
     for batch, report in zip(batches, reports, strict=True):
         for incoming in batch.events:
             event, decision, unit = incoming.event, None, None
             if event.type is EventType.MERGE:
                 continue
             event = replace(event, sender_id=event.member_id)
-            if event.event_id in seen:
-                report.duplicates += 1
-                continue
             try:
                 if incoming.decision_id is not None:
                     found = named[incoming.decision_id]
@@ -202,15 +216,20 @@ def _checked(
                     elif batch.final:
                         event = replace(event, unjoined="no_decision")
                 _require_sound(event, incoming.decision_id is not None, batch.now)
+                first = seen.setdefault(event.event_id, event)
+                if first is not event and event_store.is_other(event, first, members):
+                    raise InvalidInput(OTHERS)
             except InvalidInput as error:
                 report.rejected.append(_rejected(incoming, error))
                 continue
-            seen.add(event.event_id)
+            if first is not event:
+                report.duplicates += 1
+                continue
             if incoming.decision_id is not None and decision is None and event.unjoined is None:
                 report.waiting.append(incoming)
                 report.accepted += 1
             else:
-                sound.append((Attributed(event, unit), decision, report))
+                sound.append((incoming, Attributed(event, unit), decision, report))
     return sound
 
 

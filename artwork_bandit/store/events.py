@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -313,6 +313,27 @@ def timing(
         query = query.where(events.c.occurred_at < until)
     count, late, early = connection.execute(query).one()
     return Timing(events=int(count), late=int(late), early=int(early))
+
+
+def stored(connection: Connection, event_ids: Iterable[str]) -> dict[str, Event]:
+    """Return the events of these ids that are stored."""
+    found: dict[str, Event] = {}
+    for some in chunks(sorted(set(event_ids))):
+        rows = connection.execute(sa.select(events).where(events.c.event_id.in_(some)))
+        found |= {row.event_id: event_of(row) for row in rows}
+    return found
+
+
+def is_other(event: Event, known: Event, members: Mapping[str, str]) -> bool:
+    """Return whether an event's id is another event's, of another kind, title or person, as far as
+    both say which; `members` has whom visitors turned out to be. What is sent again may say
+    otherwise when, or how long."""
+    by, known_by = (None if e.sender_id is None else members.get(e.sender_id, e.sender_id)
+                    for e in (event, known))  # fmt: skip
+    pairs = ((event.title_id, known.title_id), (by, known_by))
+    return event.type is not known.type or any(
+        one is not None and other is not None and one != other for one, other in pairs
+    )
 
 
 def existing(connection: Connection, event_ids: Iterable[str]) -> set[str]:

@@ -261,7 +261,7 @@ def cells() -> Response:
     return bodies.write(compared)
 
 
-@api.get("/v1/members/<member_id>")
+@api.get("/v1/members/<path:member_id>")
 def member(member_id: str) -> Response:
     with service().store.read() as connection:
         profile = profiles.get(connection, member_id)

@@ -83,6 +83,32 @@ def test_a_row_that_a_file_has_twice_counts_once(store: Store, tmp_path: Path) -
     assert weights(store, "twice") == [once]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_rows_with_the_id_of_another_are_named_and_not_passed_over(
+    store: Store, tmp_path: Path, dry_run: bool
+) -> None:
+    """Some exports number each member's rows from 1."""
+    fill(store, 2)
+    path = tmp_path / "history.csv"
+    at = f"{NOW - dt.timedelta(days=3):%Y-%m-%dT%H:%M:%S}Z"
+    rows = [f"{i},{m},t{i},play,{at}\n" for m in ("u1", "u2") for i in (0, 1)]
+    path.write_text(HEAD + "".join(rows) + rows[0], "utf-8")
+    if not dry_run:
+        path.write_text(HEAD + rows[0], "utf-8")
+        assert imported(store, path).events_new == 1
+        path.write_text(HEAD + "".join(rows) + rows[0], "utf-8")
+    changes = Changes()
+    import_history(
+        store, read_history(path, changes), HALF_LIFE, NOW, dry_run=dry_run, changes=changes
+    )
+    new, known = (2, 1) if dry_run else (1, 2)
+    assert (changes.events_new, changes.events_known, changes.rejected) == (new, known, 2)
+    assert changes.members == 1
+    assert changes.problems[0].startswith("play of 't0' by 'u2': event_id '0' is that of another")
+    with store.read() as connection:
+        assert not profiles.get(connection, "u2").genres
+
+
 def test_rows_of_one_day_are_rows_though_they_lack_ids(store: Store, tmp_path: Path) -> None:
     """Exports may say the day alone: a viewing is told by the row that tells of most of it."""
     fill(store, 1)
@@ -133,6 +159,19 @@ def test_rows_that_cannot_be_read_are_named_and_cost_no_other(store: Store, tmp_
         found = imported(store, path)
         assert (found.rejected, found.events_new + found.events_known) == (1, 2)
     assert "local_time is 5, no time" in found.problems[0]
+    parted = tmp_path / "parted.csv"
+    head = HEAD.strip() + ",seconds_watched\n"
+    row = ",m,t0,play,2020-02-0{}T00:00:00Z,{}\n"
+    parted.write_text(
+        head + row.format(1, "2,700") + row.format(2, "abc") + row.format(3, "2700"), "utf-8"
+    )
+    found = imported(store, parted)
+    assert (found.rejected, found.events_new) == (2, 1)
+    assert "parted.csv, row 1: has more cells than there are columns" in found.problems[0]
+    assert "seconds_watched is 'abc', no number of seconds" in found.problems[1]
+    parted.write_text("type," + HEAD, "utf-8")
+    with pytest.raises(InvalidInput, match="has two columns type"):
+        imported(store, parted)
     early = tmp_path / "early.csv"
     early.write_text(
         HEAD + "e,m,t0,play,0001-01-01T00:00:00+14:00\nf,m,t0,play,2020-01-04T00:00:00Z\n", "utf-8"

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from artwork_bandit.domain import EventType
 from artwork_bandit.serving.audit import audit
 from artwork_bandit.serving.service import Service
 from artwork_bandit.slots import SLOTS
@@ -222,3 +223,43 @@ def test_a_merge_with_the_id_of_another_loses_none_of_its_neighbours(alike: Serv
     (rejected,) = report.rejected
     assert (rejected.event_id, rejected.index) == ("sign-in", 0)
     assert "an id of its own" in rejected.reason
+
+
+def test_the_id_of_another_event_is_refused_and_not_passed_over(alike: Service) -> None:
+    """Ids that are unique within a session only lost all that other members did."""
+    first = event("1", "play", member_id="m1", title_id="t0", seconds_watched=60.0)
+    assert send(alike, first).accepted == 1
+    again = replace(first, seconds_watched=120.0, occurred_at=NOW + HOUR)  # it says more by now
+    assert send(alike, again, now=NOW + HOUR).duplicates == 1
+    others = [
+        replace(first, member_id="m2"), replace(first, title_id="t1"),
+        replace(first, type=EventType.PAUSE),
+    ]  # fmt: skip
+    for other in others:
+        report = send(alike, other, event(f"new-{other.type}-{other.title_id}-{other.member_id}",
+                                          "play", member_id="m3", title_id="t0"))  # fmt: skip
+        assert (report.accepted, report.duplicates) == (1, 0)
+        (rejected,) = report.rejected
+        assert (rejected.event_id, rejected.index) == ("1", 0)
+        assert "give every event an id of its own" in rejected.reason
+    # And where both come together.
+    both = [event("2", "play", member_id=m, title_id="t0") for m in ("m1", "m1", "m2")]
+    report = send(alike, *both)
+    assert (report.accepted, report.duplicates) == (1, 1)
+    assert [each.index for each in report.rejected] == [2]
+
+
+def test_what_a_visitor_sent_and_sends_again_as_a_member_is_no_other_event(alike: Service) -> None:
+    play = event("1", "play", member_id="v", title_id="t0", seconds_watched=60.0)
+    assert send(alike, play).accepted == 1
+    assert send(alike, replace(play, member_id="m")).rejected != []
+    assert send(alike, merge("sign-in", "v", "m")).accepted == 1
+    assert send(alike, replace(play, member_id="m")).duplicates == 1
+
+
+def test_an_id_is_of_one_event_though_one_names_a_decision(alike: Service) -> None:
+    decision = decided(alike, "home", NOW)
+    play = event("1", "play", NOW, member_id="m1", title_id="t0")
+    assert send(alike, play).accepted == 1
+    assert send(alike, event("1", "play", NOW), decision=decision).duplicates == 1
+    assert send(alike, event("1", "click", NOW), decision=decision).rejected != []

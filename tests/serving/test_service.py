@@ -510,7 +510,7 @@ def test_sending_again_is_harmless(service: Service) -> None:
     assert send(service, *batch, decision=first).accepted == 2
     with service.store.read() as connection:
         before = profiles.get(connection, "m1")
-    again = send(service, *batch, event("e1", "play"), decision=first)
+    again = send(service, *batch, event("e1", "impression"), decision=first)
     assert (again.accepted, again.duplicates) == (0, 3)
     with service.store.read() as connection:
         assert profiles.get(connection, "m1") == before

@@ -331,6 +331,7 @@ def test_comparison_member_and_health_endpoints(client: FlaskClient) -> None:
     nobody = client.get("/v1/members/nobody").get_json()
     assert (nobody["genres"], nobody["tastes_as_of"]) == ({}, None)
     assert nobody["as_of"].endswith("Z")
+    assert client.get("/v1/members/a%2Fb").get_json()["member_id"] == "a/b"  # choices take it
     for path in ("/livez", "/readyz", "/version"):
         assert client.get(path).status_code == 200
 
@@ -370,7 +371,7 @@ def test_openapi_is_valid_and_names_every_route(client: FlaskClient, app: Flask)
     document = client.get("/openapi.json").get_json()
     openapi_spec_validator.validate(document)
     served = {
-        (r.rule.replace("<", "{").replace(">", "}"), m.lower())
+        (r.rule.replace("<path:", "{").replace("<", "{").replace(">", "}"), m.lower())
         for r in app.url_map.iter_rules()
         for m in r.methods - {"HEAD", "OPTIONS"}
         if r.endpoint.startswith("api.")
