@@ -50,6 +50,8 @@ class Health:
 
     def __init__(self, span: Span) -> None:
         self._span = span
+        self._first, self._last = 2**63 - 1, -(2**63)
+        """Microseconds of the rows read: of those that are of the span, some may be left out."""
         self.members = Distinct()
         self.certain = 0
         self.on_policy: BucketSums | None = None
@@ -73,6 +75,8 @@ class Health:
         self._lanes = self._lanes + other._lanes
         self._certain_elsewhere += other._certain_elsewhere
         self._occupied |= other._occupied
+        self._first = min(self._first, other._first)
+        self._last = max(self._last, other._last)
         self._even = plus(self._even, other._even)
         self._counted += other._counted
         self._pmfs &= other._pmfs
@@ -86,7 +90,7 @@ class Health:
     @property
     def span(self) -> tuple[int, int] | None:
         """Microseconds of the first and the last row; None if there is none."""
-        return (self._span.first, self._span.last) if self.rows else None
+        return (self._first, self._last) if self.rows else None
 
     @property
     def sha256(self) -> str:
@@ -105,6 +109,8 @@ class Health:
         self.members.add(members)
         self._ids.add(ids)
         self._occupied[self._span.parts_of(block.occurred_at, OCCUPIED)] = True
+        self._first = min(self._first, int(block.occurred_at.min()))
+        self._last = max(self._last, int(block.occurred_at.max()))
         self._lanes += _fingerprint(ids, block)
         self.certain += int(sure.sum())
         self._certain_elsewhere += int((sure & ~np.isin(block.cells, CERTAIN_CELLS)).sum())

@@ -169,7 +169,8 @@ def _why_no_reward(
     if settled:
         return "it was shown again within the draw period: an earlier decision has the reward"
     begun = shown_at if first is None else first.occurred_at
-    counts = f"what follows counts until {begun + window:%Y-%m-%d %H:%M:%S}Z, and is joined then"
+    until = f"{begun + window:%Y-%m-%d %H:%M:%S}Z"
+    counts = f"what follows counts until {until}, and is joined by the first join after that"
     if begun == shown_at:
         return counts
     return f"it was shown before within the draw period, and {counts}, for that decision"

@@ -257,6 +257,7 @@ def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
     )  # fmt: skip
     report = judge.answer(mixed, question)
     assert report.apart == source.rows() - report.rows > 0
+    assert (report.first, report.last) == (at.min(), at.max())
     assert "weighed as one policy's log" in report.notes[0]
     assert as_json(report, "database", 1, [])["log"]["propensities"] == "together"
     assert all(check.status is Verdict.OK for check in report.checks), report.checks
