@@ -42,6 +42,7 @@ def gate(
     value = candidate.estimators["dr"]
     before = incumbent.estimators["dr"].estimate
     difference = candidate.difference
+    margin = MARGIN * max((before or 0.0) - least, 0.0)
     metrics = {
         "value": value.estimate,
         "lower": value.lower,
@@ -51,6 +52,7 @@ def gate(
         "difference": difference.estimate,
         "difference_lower": difference.lower,
         "difference_upper": difference.upper,
+        "margin": margin,
         "held_out_rows": candidate.support.rows,
         "effective_sample_size": candidate.support.effective_sample_size,
     }
@@ -64,19 +66,18 @@ def gate(
             f"the held-out log cannot judge it: {because or difference.reason}",
             metrics,
         )
-    margin = -MARGIN * max((before or 0.0) - least, 0.0)
     seen = (
         f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
         f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
     )
-    if difference.estimate < margin:
-        return "rejected", f"{seen}: estimated to be worse by more than {-margin:.4f}", metrics
+    if difference.estimate < -margin:
+        return "rejected", f"{seen}: estimated to be worse by more than {margin:.4f}", metrics
     if difference.estimate == 0 and not difference.standard_error:
         return "rejected", f"it earns on every held-out row what {incumbent_name} does", metrics
-    if difference.upper is not None and difference.upper <= -margin * NOTHING:
+    if difference.upper is not None and difference.upper <= margin * NOTHING:
         return "rejected", f"{seen}: no better", metrics
-    if difference.lower < margin:
-        because = f"could be worse by more than {-margin:.4f}"
+    if difference.lower < -margin:
+        because = f"could be worse by more than {margin:.4f}"
     elif difference.estimate <= 0:
         because = "no better"
     else:

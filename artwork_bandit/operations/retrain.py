@@ -9,6 +9,7 @@ that has left nothing behind, and what people or the guard have changed meanwhil
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +38,9 @@ from artwork_bandit.training import train as training
 from artwork_bandit.training.train import Trained
 from artwork_bandit.training.tuning import Progress
 
+OUTGROWN = 2
+"""Times the log that a challenger was made of, from which on a candidate takes its place before it
+has been tried for a draw period."""
 MOST_MISLEADING = 1_000
 """Variants that mislead that are kept with a model, for people to see."""
 
@@ -126,7 +130,11 @@ def carry_out(
         elif verdict == "challenger" and (named := named_by(connection, slot.name)):
             verdict = "candidate"
             reason = f"{reason}, and model {named[0]} challenges, which {named[1]} named"
-        elif verdict == "challenger" and (until := editor.tried_until(slot.name, period)):
+        elif (
+            verdict == "challenger"
+            and (until := editor.tried_until(slot.name, period))
+            and not _outgrown(registry.challenger(connection, slot.name), made)
+        ):
             verdict = "candidate"
             reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
         elif verdict == "challenger":
@@ -187,6 +195,18 @@ def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) ->
         "promote` makes it live"
     )
     return "candidate", f"{reason}; {why}"
+
+
+def _outgrown(challenger: ModelRecord | None, made: Mapping[str, Any]) -> bool:
+    """Return whether a candidate knows so much more than the challenger that it is to be tried
+    instead: of a change, or of twice as much log, since the change if there was one."""
+    if challenger is None:
+        return True
+    known, told = made["changed_at"], challenger.settings
+    if known != told.get("changed_at"):
+        return known is not None
+    of = "log_rows" if known is None else "log_rows_since_change"
+    return bool(made[of]) and made[of] >= OUTGROWN * (told.get(of) or math.inf)
 
 
 def _version(model: ModelRecord | None) -> int | None:

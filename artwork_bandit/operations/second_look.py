@@ -4,8 +4,8 @@ A candidate is judged once it is trained, by the few rows kept from it, and may 
 they cannot tell. Every row that comes tells more of it, whichever cell it was drawn in: more than
 the members of the challenger cell alone (`guard.end_challenge`), and more than of the next
 candidate, which fewer rows are kept from (`planning.split`). What the gate says is kept with the
-model each time. It goes live when the gate says so, and challenges no more when it is surely no
-better.
+model each time. It goes live when the gate says so, and challenges no more when it is not better by
+the estimate, and surely not by the gate's margin: then another may be tried.
 
 It is looked at whenever those rows have grown by a quarter, some ten times until they are ten times
 as many. Of challengers that are worse by just the gate's margin one in eight goes live at some of
@@ -114,12 +114,12 @@ def _decided(
     editor: ModelEditor, look: Look, verdict: str, reason: str, metrics: dict[str, Any]
 ) -> str | None:
     """Act on what the gate says; return what became of the challenger, None if it still is."""
-    version, upper = look.challenger.version, metrics.get("difference_upper")
+    version, estimate = look.challenger.version, metrics["difference"]
     if verdict == "live":
         editor.promote(version, reason, metrics=metrics)
         return f"model {version} live: {reason}"
     # What the gate rejects by an estimate alone, at one of so many looks, is often better.
-    if verdict == "rejected" and upper is not None and upper <= 0:
+    if estimate is not None and estimate <= 0 and metrics["difference_upper"] <= metrics["margin"]:
         editor.end_challenge(look.slot.name, reason, metrics)
         return f"model {version} challenges no more: {reason}"
     told = f"{reason}; the challenger cell may tell"

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from artwork_bandit.domain import ModelRecord
 from artwork_bandit.operations import held_out, reading
 from artwork_bandit.operations import retrain as retraining
 from artwork_bandit.operations.editing import Editor
@@ -23,6 +24,7 @@ from artwork_bandit.slots.slot import CLICKS
 from artwork_bandit.store import cells, changes, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
+from tests.samples import NOW
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -136,6 +138,43 @@ def test_who_is_tried_in_the_challenger_cell_has_time_to_show_it(
     assert train(ARTWORK.period + dt.timedelta(hours=1))[0] == "challenger"
     with store.read() as connection:
         assert registry.challenger(connection, "artwork").version == 3
+
+
+def test_who_knows_much_more_takes_the_place_of_a_challenger_at_once(
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    with store.write() as connection:
+        cells.set_shares(connection, {"explore": 0.9, "challenger": 0.1})
+    gate_meanwhile(monkeypatch, "challenger", lambda: None)
+    verdicts = []
+    for visits in (500, 300, 300):
+        simulation.visits(visits)
+        verdicts.append(retrain(store, ARTWORK, settings, simulation.later()).verdict)
+    assert verdicts == ["challenger", "candidate", "challenger"]
+    with store.read() as connection:
+        challenger = registry.challenger(connection, "artwork")
+    assert challenger is not None
+    assert challenger.version == 3
+
+
+def test_who_knows_of_a_change_takes_the_place_of_a_challenger_that_does_not() -> None:
+    def outgrown(one: dict[str, Any], other: dict[str, Any]) -> bool:
+        record = ModelRecord(
+            version=1, slot="artwork", status="candidate", created_at=NOW, window_from=None,
+            window_to=None, rows=1, sha256="", settings=one, metrics={}, reason="",
+        )  # fmt: skip
+        return retraining._outgrown(record, other)
+
+    old = {"changed_at": None, "log_rows": 1_000, "log_rows_since_change": None}
+    new = {"changed_at": "2026-01-21", "log_rows": 1_100, "log_rows_since_change": 200}
+    more = new | {"log_rows": 1_300, "log_rows_since_change": 400}
+    assert outgrown(old, new)
+    assert not outgrown(new, old)
+    assert outgrown(new, more)
+    assert not outgrown(more, new)
+    assert not outgrown(old, old | {"log_rows": 1_999})
+    assert not outgrown({}, old)  # an earlier release kept no numbers
 
 
 def test_who_promotes_while_the_gate_does_comes_after_it(

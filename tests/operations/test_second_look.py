@@ -150,7 +150,7 @@ def test_one_that_it_cannot_tell_of_is_looked_at_when_a_quarter_more_has_come(
     serves = challenged(simulation, better=True)
     monkeypatch.setattr(
         "artwork_bandit.operations.held_out.gate",
-        lambda *_: ("challenger", "could be worse", {"difference": 0.0, "held_out_rows": 2_345}),
+        lambda *_: ("challenger", "could be worse", {"difference": 0.1, "held_out_rows": 2_345}),
     )
     came(simulation, 400)
     assert look_again(store, ARTWORK, simulation.later) is None
@@ -237,15 +237,19 @@ def test_what_is_judged_against_a_model_that_serves_no_more_decides_nothing(
 
 
 @pytest.mark.parametrize(
-    ("upper", "ends"), [(0.002, False), (-0.001, True), (None, False)]
-)  # fmt: skip
+    ("estimate", "upper", "ends"),
+    [(-0.02, 0.011, False), (-0.02, 0.009, True), (0.001, 0.009, False), (None, None, False)],
+)
 def test_only_what_is_surely_no_better_challenges_no_more(
-    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, upper: float | None, ends: bool
-) -> None:
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch, estimate: float | None,
+    upper: float | None, ends: bool,
+) -> None:  # fmt: skip
     store = simulation.service.store
     good, bad = challenged(simulation, better=True)
     came(simulation, 400)
-    metrics = {"difference": -0.02, "difference_upper": upper, "held_out_rows": 1}
+    metrics = {
+        "difference": estimate, "difference_upper": upper, "margin": 0.01, "held_out_rows": 1
+    }  # fmt: skip
     monkeypatch.setattr(
         "artwork_bandit.operations.held_out.gate", lambda *_: ("rejected", "worse", metrics)
     )
