@@ -138,7 +138,7 @@ def carry_out(
             verdict = "candidate"
             reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
         elif verdict == "challenger":
-            reason = f"{reason}; the challenger cell may tell"
+            reason = f"{reason}; named challenger"
         version = registry.register(
             connection, slot=planned.slot.name, data=trained.bundle.encode(),
             window=(trained.window_from, trained.window_to), rows=trained.rows,

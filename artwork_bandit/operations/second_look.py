@@ -122,8 +122,7 @@ def _decided(
     if estimate is not None and estimate <= 0 and metrics["difference_upper"] <= metrics["margin"]:
         editor.end_challenge(look.slot.name, reason, metrics)
         return f"model {version} challenges no more: {reason}"
-    told = f"{reason}; the challenger cell may tell"
-    registry.judged_again(editor.connection, version, told, metrics)
+    registry.judged_again(editor.connection, version, reason, metrics)
     return None
 
 
