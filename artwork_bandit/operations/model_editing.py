@@ -181,7 +181,7 @@ def named_by(connection: Connection, slot: str) -> tuple[int, str] | None:
 
 
 def _why(reason: str | None) -> dict[str, str]:
-    return {} if reason is None else {"reason": reason}
+    return {} if reason is None else {"why": reason}
 
 
 def _require_seen(live: ModelRecord | None, seen: int | None) -> None:

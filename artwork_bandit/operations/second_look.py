@@ -120,6 +120,7 @@ def _decided(
         return f"model {version} live: {reason}"
     # What the gate rejects by an estimate alone, at one of so many looks, is often better.
     if estimate is not None and estimate <= 0 and metrics["difference_upper"] <= metrics["margin"]:
+        reason = f"{reason}, and is surely better by no more than {metrics['margin']:.4f}"
         editor.end_challenge(look.slot.name, reason, metrics)
         return f"model {version} challenges no more: {reason}"
     registry.judged_again(editor.connection, version, reason, metrics)

@@ -113,7 +113,7 @@ def test_a_challenger_that_the_log_speaks_for_by_now_goes_live(simulation: Simul
         change = changes.latest(connection)[0]
         assert str(told).endswith(registry.last_promotion(connection, "artwork").reason)
     assert (change.author, change.action) == ("gate", "model promoted")
-    assert str(told).endswith(change.after["reason"])
+    assert str(told).endswith(change.after["why"])
     with store.write() as connection:
         editor = Editor(connection=connection, author="Ann", now=simulation.later())
         editor.undo(change.change_id)
@@ -134,7 +134,7 @@ def test_one_that_it_speaks_against_challenges_no_more(simulation: Simulation) -
     record = model(store, bad)
     assert (record.status, str(told).endswith(record.reason)) == ("rejected", True)
     with store.read() as connection:
-        assert changes.latest(connection)[0].after == {"challenger": None, "reason": record.reason}
+        assert changes.latest(connection)[0].after == {"challenger": None, "why": record.reason}
     assert record.metrics["difference"] < 0
     with store.write() as connection:
         editor = Editor(connection=connection, author="Ann", now=simulation.later())
