@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -57,6 +59,17 @@ def changed_at(model: ModelRecord | None) -> dt.datetime | None:
     """Return when the last change was that a model knows of."""
     text = None if model is None else model.settings.get("changed_at")
     return None if text is None else dt.datetime.fromisoformat(text)
+
+
+def times_learned(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    """Return how many times as much log one model learned from as another, by the settings of both:
+    since the last change, if it knows of one; infinity if only it does, 0 if only the other."""
+    change = one.get("changed_at")
+    if change != other.get("changed_at"):
+        return 0.0 if change is None else math.inf
+    of = "log_rows" if change is None else "log_rows_since_change"
+    rows, before = one.get(of), other.get(of)
+    return rows / before if rows and before else 1.0  # an earlier release kept no numbers
 
 
 def known(before: Sequence[ModelRecord], slot: Slot, log: ReplaySource) -> dt.datetime | None:

@@ -11,7 +11,9 @@ candidate has not seen, by the paired doubly robust difference clustered by memb
     challenger  otherwise: it may be better, and rows that come can tell (`second_look`), or the
                 challenger cell, if it has members (`guard.end_challenge`)
 
-What the incumbent earns is its value above the least reward that the rule gives.
+What the incumbent earns is its value above the least reward that the rule gives. Where the
+candidate knows of a change, the margin is as many times wider as it has learned from more rows
+since then than what serves (`MOST_TIMES` at most).
 """
 
 from __future__ import annotations
@@ -28,6 +30,11 @@ MARGIN = 0.1
 At 2% the noise of a few ten thousand held-out rows kept a better model, trained on three times the
 rows, from going live (`simulations.loop`)."""
 
+MOST_TIMES = 3.0
+"""The margin after a change is so many times wider at most: as many as the candidate has learned
+from more rows since than what serves. The few rows that came since say next to nothing of which is
+better, where a model of twice as many is better nearly always: at the same margin the first model
+that knew a little of the new world stayed for half of what was left of a stream."""
 NOTHING = 0.01
 """Of the margin: what is surely better by no more is no better, as a model that learned the same
 rows in another order."""
@@ -35,14 +42,17 @@ rows in another order."""
 
 def gate(
     candidate: Judged, incumbent: Judged, incumbent_name: str, log: Sequence[Check] = (),
-    least: float = 0.0,
+    least: float = 0.0, more: float = 1.0,
 ) -> tuple[str, str, dict[str, Any]]:  # fmt: skip
     """Return (live, challenger or rejected; why, in a sentence; the numbers it rests on); `log` is
-    what was found about the log itself, `least` the smallest reward there can be."""
+    what was found about the log itself, `least` the smallest reward there can be, `more` how many
+    times as much the candidate has learned from since a change."""
     value = candidate.estimators["dr"]
     before = incumbent.estimators["dr"].estimate
     difference = candidate.difference
-    margin = MARGIN * max((before or 0.0) - least, 0.0)
+    times = min(max(more, 1.0), MOST_TIMES)
+    as_stated = MARGIN * max((before or 0.0) - least, 0.0)
+    margin = times * as_stated
     metrics = {
         "value": value.estimate,
         "lower": value.lower,
@@ -52,7 +62,7 @@ def gate(
         "difference": difference.estimate,
         "difference_lower": difference.lower,
         "difference_upper": difference.upper,
-        "margin": margin,
+        "margin": as_stated,
         "held_out_rows": candidate.support.rows,
         "effective_sample_size": candidate.support.effective_sample_size,
     }
@@ -70,6 +80,9 @@ def gate(
         f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
         f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
     )
+    if times > 1:
+        much = f"{times:.1f} times as much" if more <= MOST_TIMES else "far more"
+        seen = f"{seen}, having learned from {much} since the change"
     if difference.estimate < -margin:
         return "rejected", f"{seen}: estimated to be worse by more than {margin:.4f}", metrics
     if difference.estimate == 0 and not difference.standard_error:

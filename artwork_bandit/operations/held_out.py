@@ -7,6 +7,7 @@ have come since it learned (`second_look`).
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from typing import Any
 
 from artwork_bandit.domain import ModelRecord, microseconds
@@ -14,6 +15,7 @@ from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
+from artwork_bandit.operations.changes import times_learned
 from artwork_bandit.operations.database_source import model_target
 from artwork_bandit.operations.gate import gate
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -25,10 +27,11 @@ from artwork_bandit.store.engine import Store
 
 def judged(
     store: Store, held_out: ReplaySource, slot: Slot, policy: Policy, learned_to: dt.datetime,
-    incumbent: ModelRecord | None, scheduler: str | None = None,
+    incumbent: ModelRecord | None, made: Mapping[str, Any], scheduler: str | None = None,
 ) -> tuple[str, str, dict[str, Any]]:  # fmt: skip
     """Return what the gate says of a policy, as `gate` does, against what serves (None: uniform
-    choice); `learned_to` is the instant of the last row that the policy learned from."""
+    choice); `learned_to` is the instant of the last row that the policy learned from, `made` the
+    settings of the model that it is."""
     bounds = slot.reward.bounds
     candidate = Target(name="candidate", policy=policy, after=microseconds(learned_to))
     against = (
@@ -41,11 +44,16 @@ def judged(
         method=Method(bounds=bounds),
     )  # fmt: skip
     name = "uniform" if incumbent is None else f"model {incumbent.version}"
+    more = 1.0
+    if incumbent is not None and made.get("changed_at") is not None:
+        more = times_learned(made, incumbent.settings)
 
     def judged_by(part: ReplaySource) -> tuple[str, str, dict[str, Any]]:
         report = judge.answer(part, question, scheduler=scheduler)
         targets = report.targets
-        return gate(targets["candidate"], targets["incumbent"], name, report.checks, bounds[0])
+        return gate(
+            targets["candidate"], targets["incumbent"], name, report.checks, bounds[0], more
+        )  # fmt: skip
 
     # After a change other rows may show next to nothing of what the candidate likes: each of the
     # few that do weighs so much that together they tell less than those drawn at random alone.

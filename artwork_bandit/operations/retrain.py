@@ -9,7 +9,6 @@ that has left nothing behind, and what people or the guard have changed meanwhil
 from __future__ import annotations
 
 import datetime as dt
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ import msgspec
 from artwork_bandit.domain import ModelRecord
 from artwork_bandit.errors import BrokenModel, NotEnoughData
 from artwork_bandit.operations import held_out
+from artwork_bandit.operations.changes import times_learned
 from artwork_bandit.operations.going_on import Warm
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor, named_by
@@ -109,15 +109,15 @@ def carry_out(
     planned, trained = _trained(settings, planned, progress, scheduler)
     slot = planned.slot
     period = slot.draw_period(settings.period_seconds)
+    made = _settings(planned, trained)
     progress("judging", 0.0)
     verdict, reason, metrics = held_out.judged(
         store, planned.source.narrowed(planned.split, None), slot, trained.bundle.policy(None),
-        trained.window_to, planned.incumbent, scheduler,
+        trained.window_to, planned.incumbent, made, scheduler,
     )  # fmt: skip
     verdict, reason = _considered(settings, planned, verdict, reason)
     with store.read() as connection:
         metrics[ROWS_SINCE] = rows_since(connection, slot, trained.window_to)
-    made = _settings(planned, trained)
     with store.write() as connection:
         editor = ModelEditor(connection=connection, author=GATE, now=clock())
         editor.take_turn(planned.slot.name)
@@ -133,7 +133,7 @@ def carry_out(
         elif (
             verdict == "challenger"
             and (until := editor.tried_until(slot.name, period))
-            and not _outgrown(registry.challenger(connection, slot.name), made)
+            and not _outgrown(made, registry.challenger(connection, slot.name))
         ):
             verdict = "candidate"
             reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
@@ -197,16 +197,10 @@ def _considered(settings: Settings, planned: Plan, verdict: str, reason: str) ->
     return "candidate", f"{reason}; {why}"
 
 
-def _outgrown(challenger: ModelRecord | None, made: Mapping[str, Any]) -> bool:
+def _outgrown(made: Mapping[str, Any], challenger: ModelRecord | None) -> bool:
     """Return whether a candidate knows so much more than the challenger that it is to be tried
-    instead: of a change, or of twice as much log, since the change if there was one."""
-    if challenger is None:
-        return True
-    known, told = made["changed_at"], challenger.settings
-    if known != told.get("changed_at"):
-        return known is not None
-    of = "log_rows" if known is None else "log_rows_since_change"
-    return bool(made[of]) and made[of] >= OUTGROWN * (told.get(of) or math.inf)
+    instead: of a change, or of twice as much log."""
+    return challenger is None or times_learned(made, challenger.settings) >= OUTGROWN
 
 
 def _version(model: ModelRecord | None) -> int | None:

@@ -98,7 +98,7 @@ def look_again(store: Store, slot: Slot, clock: Callable[[], dt.datetime]) -> st
     with store.read() as connection:
         policy = registry.load(connection, version).policy(None)
     verdict, said, metrics = held_out.judged(
-        store, log, slot, policy, look.learned_to, look.incumbent
+        store, log, slot, policy, look.learned_to, look.incumbent, look.challenger.settings
     )
     metrics[ROWS_SINCE] = look.rows
     reason = f"judged again by {metrics['held_out_rows']:,} rows since it learned: {said}"

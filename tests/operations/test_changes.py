@@ -52,6 +52,7 @@ def test_a_change_is_found_remembered_and_learned_from(simulation: Simulation) -
     assert simulation.true_value(after) > 1.05 * simulation.true_value(before)
     said = f"what had been learned ceased to be true at {then.changed_at:%Y-%m-%d %H:%M}Z"
     assert record.reason.startswith(said)
+    assert "having learned from far more since the change" in record.reason
     with store.write() as connection:  # a model that knows of it serves: it is remembered
         registry.promote(connection, then.version, "for the test", simulation.now)
     simulation.visits(350)

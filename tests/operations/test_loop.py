@@ -1,6 +1,7 @@
 """The loop: a log made by the service trains, is judged, goes live; and what is judged is true."""
 
 import datetime as dt
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -134,12 +135,13 @@ def test_the_gate_does_not_promote_what_is_no_better(simulation: Simulation) -> 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
-    def judged(lower: float, estimate: float, upper: float) -> tuple[str, str]:
+    def judged(lower: float, estimate: float, upper: float, more: float = 1.0) -> tuple[str, str]:
         value = Estimate(estimate=0.1, lower=0.09, upper=0.11)
         difference = Estimate(estimate=estimate, lower=lower, upper=upper)
         candidate = replace(sound, estimators={"dr": value}, difference=difference)
         incumbent = replace(sound, estimators={"dr": value})
-        verdict, reason, _ = gate(candidate, incumbent, "model 1")
+        verdict, reason, metrics = gate(candidate, incumbent, "model 1", more=more)
+        assert metrics["margin"] == pytest.approx(0.01)
         return verdict, reason
 
     simulation.visits(1500)
@@ -158,6 +160,20 @@ def test_the_gate_says_which_of_three_and_why(simulation: Simulation) -> None:
         "held-out value +0.0000 against model 1 (95% interval -0.0000 to +0.0000): no better",
     )
     assert judged(-0.5, 0.0, 0.5)[1] == "it earns on every held-out row what model 1 does"
+    # What has learned from more since a change may be worse by more, by three times at most.
+    assert judged(-0.011, 0.004, 0.02, 0.5)[0] == "challenger"
+    assert judged(-0.011, 0.004, 0.02, 1.5) == (
+        "live",
+        "held-out value +0.0040 against model 1 (95% interval -0.0110 to +0.0200), having learned "
+        "from 1.5 times as much since the change",
+    )
+    assert judged(-0.016, 0.004, 0.02, 1.5)[0] == "challenger"
+    assert judged(-0.016, -0.014, 0.02, 1.5)[0] == "challenger"
+    assert judged(-0.02, -0.016, 0.02, 1.5)[0] == "rejected"
+    assert judged(-0.029, 0.004, 0.02, math.inf)[0] == "live"
+    verdict, reason = judged(-0.031, 0.004, 0.02, math.inf)
+    assert verdict == "challenger"
+    assert "from far more since the change: could be worse by more than 0.0300" in reason
     # Rewards from -1 on: what is earned is counted from there.
     value = Estimate(estimate=0.0, lower=-0.01, upper=0.01)
     difference = Estimate(estimate=0.03, lower=-0.02, upper=0.08)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from artwork_bandit.domain import ModelRecord
 from artwork_bandit.operations import held_out, reading
 from artwork_bandit.operations import retrain as retraining
+from artwork_bandit.operations.changes import times_learned
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GUARD
@@ -24,7 +24,6 @@ from artwork_bandit.slots.slot import CLICKS
 from artwork_bandit.store import cells, changes, parquet, registry, replay
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
-from tests.samples import NOW
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -160,11 +159,7 @@ def test_who_knows_much_more_takes_the_place_of_a_challenger_at_once(
 
 def test_who_knows_of_a_change_takes_the_place_of_a_challenger_that_does_not() -> None:
     def outgrown(one: dict[str, Any], other: dict[str, Any]) -> bool:
-        record = ModelRecord(
-            version=1, slot="artwork", status="candidate", created_at=NOW, window_from=None,
-            window_to=None, rows=1, sha256="", settings=one, metrics={}, reason="",
-        )  # fmt: skip
-        return retraining._outgrown(record, other)
+        return times_learned(other, one) >= retraining.OUTGROWN
 
     old = {"changed_at": None, "log_rows": 1_000, "log_rows_since_change": None}
     new = {"changed_at": "2026-01-21", "log_rows": 1_100, "log_rows_since_change": 200}
