@@ -73,7 +73,8 @@ def test_what_was_mistyped_is_found_out(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", "nothing")
     assert "reward rule 'nothing' is unknown" in run("serve", database=database, code=2)
     monkeypatch.setenv("ARTWORK_BANDIT_SERVICE_HOST", "10.0.0.1")  # an orchestrator's own
-    run("config", "show")
+    toml, as_json = run("config", "show"), json.loads(run("config", "show", "--json"))
+    assert list(as_json) == [line.partition(" = ")[0] for line in toml.splitlines()]
     monkeypatch.setenv("ARTWORK_BANDIT_WARMSTARTS", "4")
     assert "ARTWORK_BANDIT_WARM_STARTS is" in run("config", "show", code=2)
 
@@ -630,14 +631,19 @@ def test_train_list_show_promote_roll_back_export(
     assert outcome["version"] == 1
     assert "model 2" in run("train", database=sqlite_url)
     assert "are what" in run("rollups", "check", database=sqlite_url)
+    check = ("rollups", "check", "--json")
+    assert json.loads(run(*check, database=sqlite_url)) == {"wrong": 0}
     with store.write() as connection:
         connection.exec_driver_sql("UPDATE rollups SET plays = plays + 1")
     assert "rollups rebuild" in run("rollups", "check", database=sqlite_url, code=1)
+    assert json.loads(run(*check, database=sqlite_url, code=1))["wrong"] > 0
     assert "made anew" in run("rollups", "rebuild", database=sqlite_url)
     run("rollups", "check", database=sqlite_url)
     listed = json.loads(run("models", "list", "--json", database=sqlite_url))
     assert [m["version"] for m in listed] == [2, 1]
-    assert json.loads(run("models", "show", "1", database=sqlite_url))["slot"] == "artwork"
+    for flags in ((), ("--json",)):
+        shown = json.loads(run("models", "show", "1", *flags, database=sqlite_url))
+        assert shown["slot"] == "artwork"
     assert "model 2 is live" in run("models", "promote", "2", database=sqlite_url)
     assert "is live" in run("models", "rollback", "--reason", "too dark", database=sqlite_url)
     (time,) = json.loads(run("models", "show", "2", database=sqlite_url))["served"]

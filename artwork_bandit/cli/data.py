@@ -139,17 +139,22 @@ def rollups() -> None:
 
 
 @rollups.command("check")
+@json_flag
 @click.pass_obj
-def check_rollups(load: Callable[..., Settings]) -> None:
+def check_rollups(load: Callable[..., Settings], as_json: bool) -> None:
     """Compare the sums with the rewards they are of; exit code 1 if they differ."""
     from artwork_bandit.store import resumming
 
     with open_store(load()).read() as connection:
         wrong = resumming.wrong(connection)
-    if wrong:
+    if as_json:
+        print_json({"wrong": wrong})
+    elif wrong:
         click.echo(f"{wrong:,} sums are not what the rewards come to: `rollups rebuild` mends them")
+    else:
+        click.echo("the sums are what the rewards come to")
+    if wrong:
         sys.exit(1)
-    click.echo("the sums are what the rewards come to")
 
 
 @rollups.command("rebuild")

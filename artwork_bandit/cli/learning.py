@@ -16,6 +16,7 @@ from artwork_bandit.cli.options import (
     SEED,
     VERSION,
     editor_at,
+    json_anyway,
     json_flag,
     open_store,
     print_json,
@@ -128,6 +129,7 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
 
 @models.command("show")
 @click.argument("version", type=VERSION)
+@json_anyway
 @click.pass_obj
 def models_show(load: Callable[..., Settings], version: int) -> None:
     """One model's window, settings, metrics, the gate's reason, and when it was live, as JSON."""

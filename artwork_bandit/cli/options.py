@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 SEED = click.IntRange(0, 2**31 - 1)
 """What numpy and Vowpal Wabbit both take."""
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+json_anyway = click.option(
+    "--json", is_flag=True, expose_value=False, help="Printed as JSON anyway."
+)
 slot_option = click.option("--slot", default="artwork", show_default=True, help="Which slot.")
 scheduler_option = click.option(
     "--scheduler", envvar="DASK_SCHEDULER_ADDRESS",

@@ -258,18 +258,21 @@ def config() -> None:
 
 
 @config.command("show")
+@json_flag
 @click.pass_obj
-def config_show(load: Callable[..., Settings]) -> None:
+def config_show(load: Callable[..., Settings], as_json: bool) -> None:
     """The settings in force, as TOML; secrets are hidden."""
     import json
 
     from artwork_bandit.store.engine import without_password
 
-    for name, value in asdict(load()).items():
-        if name == "decision_key" and value:
-            value = "(set)"
-        if name == "database_url":
-            value = without_password(value)
+    shown = asdict(load())
+    shown["decision_key"] = "(set)" if shown["decision_key"] else shown["decision_key"]
+    shown["database_url"] = without_password(shown["database_url"])
+    if as_json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
         click.echo(f"{name} = {json.dumps(value, ensure_ascii=False)}")  # TOML, for such values
 
 
