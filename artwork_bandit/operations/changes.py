@@ -63,10 +63,13 @@ def changed_at(model: ModelRecord | None) -> dt.datetime | None:
 
 def times_learned(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     """Return how many times as much log one model learned from as another, by the settings of both:
-    since the last change, if it knows of one; infinity if only it does, 0 if only the other."""
-    change = one.get("changed_at")
-    if change != other.get("changed_at"):
-        return 0.0 if change is None else math.inf
+    since the last change, if they know of one; infinity if it knows of a later one, 0 if the other
+    does."""
+    change, earlier = (None if (at := each.get("changed_at")) is None
+                       else dt.datetime.fromisoformat(at) for each in (one, other))  # fmt: skip
+    if change != earlier:
+        later = change is not None and (earlier is None or change > earlier)
+        return math.inf if later else 0.0
     of = "log_rows" if change is None else "log_rows_since_change"
     rows, before = one.get(of), other.get(of)
     return rows / before if rows and before else 1.0  # an earlier release kept no numbers

@@ -8,8 +8,8 @@ model each time. It goes live when the gate says so, and challenges no more when
 the estimate, and surely not by the gate's margin: then another may be tried.
 
 It is looked at whenever those rows have grown by a quarter, some ten times until they are ten times
-as many. Of challengers that are worse by just the gate's margin one in eight goes live at some of
-these looks, at a single one 2.5%: cells, and the next candidate, put that right.
+as many: of challengers that are worse by the gate's margin more go live at some of these looks than
+the 2.5% that do at a single one. Cells, and the next candidate, put that right.
 """
 
 from __future__ import annotations

@@ -166,6 +166,9 @@ def test_who_knows_of_a_change_takes_the_place_of_a_challenger_that_does_not() -
     more = new | {"log_rows": 1_300, "log_rows_since_change": 400}
     assert outgrown(old, new)
     assert not outgrown(new, old)
+    later = new | {"changed_at": "2026-02-21", "log_rows_since_change": 100}
+    assert outgrown(new, later)
+    assert not outgrown(later, more)  # what was known of an earlier change is of no use
     assert outgrown(new, more)
     assert not outgrown(more, new)
     assert not outgrown(old, old | {"log_rows": 1_999})
