@@ -1,12 +1,13 @@
 """Whether a candidate goes live: its held-out value against what serves now.
 
 What serves now is the live model, or uniform before there is one; both are valued on log that the
-candidate has not seen, by the paired doubly robust difference clustered by member:
+candidate has not seen, by the paired doubly robust difference clustered by member, with its 95%
+interval (a challenger that is judged again has a wider one):
 
     rejected    if the log does not support the comparison (verdict REFUSE), if the estimated
                 difference is below -margin x what the incumbent earns, or if it is surely not
                 above 0
-    live        if the difference is above 0 and its 95% interval above -margin x what the incumbent
+    live        if the difference is above 0 and its interval above -margin x what the incumbent
                 earns (non-inferiority)
     challenger  otherwise: it may be better, and rows that come can tell (`second_look`), or the
                 challenger cell, if it has members (`guard.end_challenge`)
@@ -76,9 +77,10 @@ def gate(
             f"the held-out log cannot judge it: {because or difference.reason}",
             metrics,
         )
+    interval = f"{difference.lower:+.4f} to {difference.upper:+.4f}"
     seen = (
         f"held-out value {difference.estimate:+.4f} against {incumbent_name} "
-        f"(95% interval {difference.lower:+.4f} to {difference.upper:+.4f})"
+        f"({100 * difference.level:.4g}% interval {interval})"
     )
     if times > 1:
         much = f"{times:.1f} times as much" if more <= MOST_TIMES else "far more"

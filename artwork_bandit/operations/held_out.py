@@ -27,11 +27,12 @@ from artwork_bandit.store.engine import Store
 
 def judged(
     store: Store, held_out: ReplaySource, slot: Slot, policy: Policy, learned_to: dt.datetime,
-    incumbent: ModelRecord | None, made: Mapping[str, Any], scheduler: str | None = None,
+    incumbent: ModelRecord | None, made: Mapping[str, Any], scheduler: str | None = None, *,
+    level: float = Method().level,
 ) -> tuple[str, str, dict[str, Any]]:  # fmt: skip
     """Return what the gate says of a policy, as `gate` does, against what serves (None: uniform
     choice); `learned_to` is the instant of the last row that the policy learned from, `made` the
-    settings of the model that it is."""
+    settings of the model that it is, `level` that of the interval."""
     bounds = slot.reward.bounds
     candidate = Target(name="candidate", policy=policy, after=microseconds(learned_to))
     against = (
@@ -41,7 +42,7 @@ def judged(
     )
     question = Question(
         targets=(candidate, against), lookup=held_out.lookup, against="incumbent",
-        method=Method(bounds=bounds),
+        method=Method(bounds=bounds, level=level),
     )  # fmt: skip
     name = "uniform" if incumbent is None else f"model {incumbent.version}"
     more = 1.0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from statistics import NormalDist
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -18,7 +20,7 @@ from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
-from artwork_bandit.operations.second_look import MORE, look_again, look_due
+from artwork_bandit.operations.second_look import LEVEL, MORE, look_again, look_due
 from artwork_bandit.operations.worker import Worker
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import cells, changes, registry
@@ -91,6 +93,19 @@ def come_since(store: Store, version: int) -> int:
     assert learned_to is not None
     after = learned_to + dt.timedelta(microseconds=1)
     return ReplaySource.of(store, None, "artwork", after).rows()
+
+
+def test_of_challengers_that_are_worse_by_the_margin_few_go_live_at_any_of_ten_looks() -> None:
+    """What is surely no worse than the margin at a look is, of one that is just that much worse, a
+    walk with independent steps that is above the level's bound."""
+    rng = np.random.default_rng(1)
+    bound = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    rows = (1 + MORE) ** np.arange(11)
+    steps = rng.standard_normal((200_000, 11)) * np.sqrt(np.diff(rows, prepend=0.0))
+    z = np.cumsum(steps, axis=1) / np.sqrt(rows)
+    challenges = z[:, 0] < NormalDist().inv_cdf(0.975)  # else it was live at once
+    found = float(np.mean(challenges & np.any(z[:, 1:] > bound, axis=1)))
+    assert found == pytest.approx(0.025, abs=0.002)
 
 
 def test_a_challenger_that_the_log_speaks_for_by_now_goes_live(simulation: Simulation) -> None:
@@ -269,13 +284,13 @@ def test_while_no_model_is_live_it_is_judged_against_uniform_choice_by_what_came
     read: list[int | None] = []
     judged = held_out.judged
 
-    def reads(store: Store, log: ReplaySource, *more: Any) -> Any:
+    def reads(store: Store, log: ReplaySource, *more: Any, level: float) -> Any:
         read.append(log.span().first)
-        return judged(store, log, *more)
+        return judged(store, log, *more, level=level)
 
     monkeypatch.setattr(held_out, "judged", reads)
     told = look_again(store, ARTWORK, simulation.later)
-    assert "against uniform" in str(told)
+    assert "against uniform (98.5% interval +0." in str(told)
     assert serve(store) == (None, good)
     learned_to = model(store, good).window_to
     assert learned_to is not None
@@ -292,7 +307,7 @@ def test_a_look_that_fails_fails_no_training_and_is_not_tried_at_every_join(
     came(simulation, 400)
     looks: list[int] = []
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         looks.append(1)
         raise error
 
