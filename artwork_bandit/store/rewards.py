@@ -44,6 +44,7 @@ COUNTED = {
     "abandons": EventType.ABANDON, "thumbs_up": EventType.THUMBS_UP,
     "thumbs_down": EventType.THUMBS_DOWN,
 }  # fmt: skip
+THUMBS = ("thumbs_up", "thumbs_down")
 _COPIED = (
     "request_id", "position", "member_id", "title_id", "slot", "period", "occurred_at", "confirm",
     "cell", "policy", "model_version", "action_set_id", "chosen", "variant_id", "propensity",
@@ -190,6 +191,12 @@ def _outcomes(shown: sa.Subquery, window: dt.timedelta) -> sa.Select[Any]:
         )
         for name, kind in COUNTED.items()
     ]
+    lasts = [
+        sa.func.max(sa.case((events.c.type == COUNTED[name].value, events.c.occurred_at))).label(
+            f"last_{name}"
+        )
+        for name in THUMBS
+    ]
     share = events.c.seconds_watched / sa.func.nullif(events.c.duration_seconds, 0)
     longest = [
         sa.func.max(events.c.seconds_watched).label("seconds_watched"),
@@ -197,7 +204,7 @@ def _outcomes(shown: sa.Subquery, window: dt.timedelta) -> sa.Select[Any]:
     ]
     copied = [shown.c[name] for name in _COPIED]
     return (
-        sa.select(*copied, *counts, *longest)
+        sa.select(*copied, *counts, *longest, *lasts)
         .select_from(shown.outerjoin(events, followed))
         .group_by(*copied)
         .order_by(shown.c.occurred_at, shown.c.request_id, shown.c.position)
@@ -211,7 +218,7 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
     for row in pending:  # oldest first: the first of a unit is the unit's
         units.setdefault(unit_of(row), row)
     settled = settled_units(connection, units)
-    rows = [dict(row._mapping) for unit, row in units.items() if unit not in settled]
+    rows = [_of_last_thumb(row) for unit, row in units.items() if unit not in settled]
     outcomes = outcomes_of(rows)
     quality = slot.reward.quality_plays(outcomes)
     earned = slot.reward.rewards(outcomes)
@@ -233,6 +240,16 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
         [{"request": row.request_id, "at": row.position} for row in pending],
     )
     return len(rows)
+
+
+def _of_last_thumb(row: Any) -> dict[str, Any]:
+    """Return a row with the thumbs as they stand in the end: up after down takes that back, and the
+    other way round. At the same instant, down stands."""
+    found = dict(row._mapping)
+    up, down = (found.pop(f"last_{name}") for name in THUMBS)
+    if up is not None and down is not None:
+        found["thumbs_down" if up > down else "thumbs_up"] = 0
+    return found
 
 
 def under(

@@ -477,6 +477,22 @@ def test_an_abandoned_or_disliked_play_earns_nothing(service: Service) -> None:
     assert sorted(units(service, NOW + 48 * HOUR)) == [("t0", 0.0), ("t1", 0.0), ("t2", 0.0)]
 
 
+def test_thumbs_count_as_they_stand_in_the_end(service: Service) -> None:
+    """Whichever comes first over the wire; both at one instant is down."""
+    ids = ask(service, "r1").decision_ids
+    times = [(HOUR, 2 * HOUR), (2 * HOUR, HOUR), (HOUR, HOUR)]
+    for i, (decision, (down, up)) in enumerate(zip(ids, times, strict=True)):
+        send(
+            service, event(f"i{i}", "impression"), event(f"p{i}", "play"),
+            event(f"u{i}", "thumbs_up", NOW + up), event(f"d{i}", "thumbs_down", NOW + down),
+            decision=decision, now=NOW + 3 * HOUR,
+        )  # fmt: skip
+    assert sorted(units(service, NOW + 48 * HOUR)) == [("t0", 1.0), ("t1", 0.0), ("t2", 0.0)]
+    with service.store.read() as connection:
+        rows = connection.execute(sa.select(rewards_table).order_by(rewards_table.c.title_id)).all()
+    assert [(row.thumbs_up, row.thumbs_down) for row in rows] == [(1, 0), (0, 1), (0, 1)]
+
+
 def test_the_replay_log_holds_one_row_per_fresh_draw(service: Service) -> None:
     """Later decisions of a period are continuations: impressions, but never rows."""
     answers = [ask(service, f"r{i}", now=NOW + i * HOUR) for i in range(3)]
