@@ -245,6 +245,8 @@ class ModelRecord:
     reason: str
     settings: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    deleted_at: dt.datetime | None = None
+    """When its bytes were deleted, as it had never served; None: they are kept."""
 
 
 class Contexts:

@@ -73,6 +73,9 @@ class Settings:
     warm_starts: int = 0
     """How many trainings in a row go on from the live model, reading only what came since, before
     one learns from the whole log again; 0: all learn from the whole log."""
+    keep_models_days: float = 30.0
+    """How long a model is kept that never served, so that people may still promote it; what is
+    known of it stays. 0 keeps all."""
     context_products: str = ""
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     reward_rule: str = ""
@@ -102,7 +105,7 @@ class Settings:
             ("join_seconds", 0.1, 86_400), ("train_seconds", 1, 1e8),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
             ("queue_titles", 1, 1e9), ("warm_starts", 0, 1e6),
-            ("training_processes", 0, 512),
+            ("training_processes", 0, 512), ("keep_models_days", 0, 1e6),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:

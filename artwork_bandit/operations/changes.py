@@ -138,6 +138,8 @@ def _better_informed(
         learned_to = model.window_to
         if until is None or learned_to is None or learned_to >= until:
             continue
+        if model.deleted_at is not None:
+            continue
         if changed_at(model) == serves and not _young(model, log):
             return model if model.rows > serving.rows else None
     return None

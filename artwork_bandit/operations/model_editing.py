@@ -142,7 +142,7 @@ class ModelEditor:
     def take_turn(self, slot: str) -> None:
         """Have nobody else change what is live, or who challenges, until this is done: what is read
         from now on is what stands."""
-        wait_for_turn(self.connection, f"models {slot}")
+        wait_for_models(self.connection, slot)
 
     def _is_broken(self, version: int) -> bool:
         try:
@@ -167,6 +167,11 @@ class ModelEditor:
             self.connection, self.author, action, self.now, slot=slot,
             before=live | dict(more), after={"live": after} | _why(reason), undoes=undoes,
         )  # fmt: skip
+
+
+def wait_for_models(connection: Connection, slot: str) -> None:
+    """Have nobody else change which models there are, and which serve, until this is done."""
+    wait_for_turn(connection, f"models {slot}")
 
 
 def named_by(connection: Connection, slot: str) -> tuple[int, str] | None:

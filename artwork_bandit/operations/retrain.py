@@ -27,6 +27,7 @@ from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.model_editing import GATE, ModelEditor, named_by
 from artwork_bandit.operations.planning import Plan, Tune, plan, stored
 from artwork_bandit.operations.reading import reading, reading_processes
+from artwork_bandit.operations.retention import delete_old
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.operations.second_look import ROWS_SINCE, rows_since
 from artwork_bandit.settings import Settings
@@ -150,6 +151,7 @@ def carry_out(
             editor.promote(version, reason, metrics=metrics)
         elif verdict == "challenger":
             editor.challenge(version)
+    delete_old(store, slot.name, settings, clock())
     return Outcome(
         joined=0, version=version, promoted=verdict == "live", verdict=verdict, reason=reason,
         rows=trained.rows, new_rows=trained.new_rows, started_from=_started_from(planned),

@@ -330,6 +330,8 @@ models = sa.Table(
     sa.Column("settings", sa.JSON, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    # When its bundle was emptied; NULL: it is there.
+    sa.Column("deleted_at", Instant),
     sa.Index("uq_models_one_live", "slot", unique=True,
              sqlite_where=sa.text("status = 'live'"),
              postgresql_where=sa.text("status = 'live'")),

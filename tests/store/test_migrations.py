@@ -119,7 +119,7 @@ def test_a_database_of_the_release_before_keeps_its_data_and_serves(
             "INSERT INTO action_sets VALUES (7, 't', 'artwork', '[1, 2]', '[\"v0\", \"v1\"]')"
         )
         connection.exec_driver_sql("INSERT INTO profiles VALUES ('m', 0, '{\"a\": 2.0}')")
-    assert migrate.migrate(store) == ("0001", "0013")
+    assert migrate.migrate(store) == ("0001", "0014")
     migrate.check(store)
     with store.read() as connection:
         assert profiles.get(connection, "m").genres == {"a": 2.0}
@@ -160,7 +160,7 @@ def test_what_the_release_before_is_joining_ends_first(store: Store) -> None:
         added = "INSERT INTO cell_rollups VALUES ('artwork', 1, 'live', 1, 1, 1, 1, 1)"
         joining.exec_driver_sql(added)
         joining.commit()
-        assert migrating.result(60) == ("0010", "0013")
+        assert migrating.result(60) == ("0010", "0014")
     with store.read() as connection:
         row = connection.execute(sa.select(cell_rollups)).one()
     assert (row.units, row.paid, row.reward) == (1, 0, 0.0)

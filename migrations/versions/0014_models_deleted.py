@@ -1,0 +1,20 @@
+"""Of models that never served, the bytes are deleted after a while; when is kept with the model.
+
+Works with the release before, which says of such a model that its bytes do not hash as they did.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("models", sa.Column("deleted_at", sa.BigInteger()))
+
+
+def downgrade() -> None:
+    op.drop_column("models", "deleted_at")
