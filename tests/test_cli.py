@@ -434,6 +434,35 @@ def test_a_log_whose_ids_are_another_logs_is_not_taken_for_it(
     assert "is that of another decision already" in said["problems"][0]
 
 
+def test_rows_known_with_another_reward_are_told_apart_from_the_same(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    table = log_table(300)
+    run("import-log", write(tmp_path / "log.parquet", table), database=sqlite_url)
+    rewards = table["reward"].to_pylist()
+    changed = pa.array([1.0 - r if i < 7 else r for i, r in enumerate(rewards)])
+    table = table.set_column(table.schema.get_field_index("reward"), "reward", changed)
+    path = write(tmp_path / "again.parquet", table)
+    said = json.loads(run("import-log", path, "--json", database=sqlite_url))
+    assert (said["rows"], said["duplicates"], said["duplicates_worth_otherwise"]) == (0, 300, 7)
+    assert "7  duplicates worth otherwise" in run("import-log", path, database=sqlite_url)
+    run("export", str(tmp_path / "here.parquet"), database=sqlite_url)
+    here = pa.parquet.read_table(tmp_path / "here.parquet")
+    assert sorted(here["reward"].to_pylist()) == sorted(rewards)  # those that are here stay
+
+
+def test_an_empty_export_replaces_no_file(tmp_path: Path, sqlite_url: str) -> None:
+    run("import-log", write(tmp_path / "log.parquet", log_table(50)), database=sqlite_url)
+    path = tmp_path / "export.parquet"
+    run("export", str(path), database=sqlite_url)
+    refused = run("export", str(path), "--from", "2090-01-01", database=sqlite_url, code=2)
+    assert "no row is in that time: the replay log has 50," in refused
+    assert refused.rstrip().endswith(f"{path} stays as it is")
+    assert pa.parquet.read_metadata(path).num_rows == 50
+    run("export", str(tmp_path / "new"), "--from", "2090-01-01", database=sqlite_url)
+    assert pa.parquet.read_metadata(tmp_path / "new").num_rows == 0
+
+
 def test_rewards_on_another_scale_are_taken_in_under_a_rule_of_that_scale(
     tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

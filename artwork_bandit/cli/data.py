@@ -12,10 +12,13 @@ import click
 
 from artwork_bandit.cli.options import (
     PATH,
+    counted,
+    counting,
     dry_run_flag,
     json_flag,
     open_store,
     print_json,
+    progress_shown,
     report_changes,
     rule_option,
     slot_option,
@@ -77,9 +80,11 @@ def history_import(
     else:
         assert file is not None, "checked above"
         events, extra = history_import.read_history(file, changes), {}
-    history_import.import_history(
-        store, events, half_life, now, dry_run=dry_run, changes=changes, genres=extra
-    )
+    with counted("events") as progress:
+        history_import.import_history(
+            store, counting(events, progress), half_life, now, dry_run=dry_run, changes=changes,
+            genres=extra,
+        )  # fmt: skip
     report_changes(asdict(changes), dry_run, as_json)
 
 
@@ -95,6 +100,7 @@ def export(
     until: dt.datetime | None, slot: str, rule: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Write the replay log to a Parquet file."""
+    from artwork_bandit.operations.joining import why_empty
     from artwork_bandit.operations.replay_source import ReplaySource
     from artwork_bandit.store import parquet
 
@@ -106,10 +112,11 @@ def export(
         raise InvalidInput(
             f"{others[0].message}; --rule with theirs exports them, --from and --to without them"
         )
-    rows = parquet.write(file, source.blocks(), of.reward)
+    if file.exists() and not source.rows():
+        raise InvalidInput(f"{why_empty(store, of, chosen)}; {file} stays as it is")
+    with counted("rows written") as progress:
+        rows = parquet.write(file, counting(source.blocks(), progress, len), of.reward)
     if not rows:
-        from artwork_bandit.operations.joining import why_empty
-
         click.echo(why_empty(store, of, chosen), err=True)
     if as_json:
         print_json({"file": str(file), "rows": rows, "slot": of.name, "rule": of.reward.version})
@@ -127,7 +134,12 @@ def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json
     from artwork_bandit.operations import log_import
 
     chosen = load()
-    result = log_import.import_log(open_store(chosen), path, chosen, utc_now(), dry_run=dry_run)
+    store = open_store(chosen)
+    with progress_shown() as show:
+        result = log_import.import_log(
+            store, path, chosen, utc_now(), dry_run=dry_run,
+            progress=lambda what, count: show(f"{count:,} rows {what}", 0.0),
+        )  # fmt: skip
     report_changes(asdict(result), dry_run, as_json)
     if result.new_variants and not as_json:
         click.echo("new variants are retired until a catalogue brings them")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import click
 from artwork_bandit.cli.options import (
     PATH,
     SEED,
+    counted,
     open_store,
     rule_option,
     scheduler_for,
@@ -164,7 +164,7 @@ def evaluate(
         from artwork_bandit.operations.together import together
 
         source = together(source)
-    with _counted("rows read") as progress:
+    with counted("rows read") as progress:
         found, versions = judge(source, targets, against, method, cluster, by, progress, scheduler)
     if json_file is not None:
         _write_json(json_file, reporting.as_json(found, source.name, seed, versions))
@@ -195,7 +195,7 @@ def _self_test(
 
     from artwork_bandit.operations.self_test import self_test
 
-    with _counted("logs simulated") as progress:
+    with counted("logs simulated") as progress:
         found = self_test(source, targets, method, cluster, seed, progress=progress)
     if json_file is not None:
         _write_json(json_file, {"self_test": msgspec.to_builtins(found), "level": method.level})
@@ -229,12 +229,3 @@ def _write_json(file: Any, value: Any) -> None:
     import msgspec
 
     file.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
-
-
-@contextmanager
-def _counted(what: str) -> Iterator[Callable[[int], None]]:
-    """Give a function that shows a count, on standard error if that is a terminal."""
-    from artwork_bandit.cli.options import progress_shown
-
-    with progress_shown() as show:
-        yield lambda count: show(f"{count:,} {what}", 0.0)

@@ -6,11 +6,11 @@ import datetime as dt
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from artwork_bandit.slots import Slot
     from artwork_bandit.store.engine import Connection, Store
 
+T = TypeVar("T")
+TOLD_EVERY = 1_000
+"""Showing a count takes longer than reading a row."""
 SEED = click.IntRange(0, 2**31 - 1)
 """What numpy and Vowpal Wabbit both take."""
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -117,6 +120,25 @@ def progress_shown() -> Iterator[Callable[[str, float], None]]:
             shown.update(task, description=f"{what} {share:.0%}" if share else what)
 
         yield progress
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int], None]]:
+    """Give a function that shows a count, on standard error if that is a terminal."""
+    with progress_shown() as show:
+        yield lambda count: show(f"{count:,} {what}", 0.0)
+
+
+def counting(
+    items: Iterable[T], progress: Callable[[int], None], size: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """Yield items, and tell every now and then how many have been taken, or what these hold."""
+    taken = told = 0
+    for item in items:
+        yield item
+        taken += size(item)
+        if taken - told >= TOLD_EVERY:
+            progress(told := taken)
 
 
 def editor_at(connection: Connection) -> Editor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -37,12 +38,21 @@ class ContextForm(msgspec.Struct):
     habits: dict[Short, Weight] = {}
 
 
+Progress = Callable[[str, int], None]
+"""Told what has been done with how many rows."""
+
+
+def silent(what: str, rows: int) -> None:
+    pass
+
+
 _context = msgspec.json.Decoder(ContextForm)
 
 
 def import_log(
-    store: Store, path: Path, settings: Settings, now: dt.datetime, *, dry_run: bool
-) -> Imported:
+    store: Store, path: Path, settings: Settings, now: dt.datetime, *, dry_run: bool,
+    progress: Progress = silent,
+) -> Imported:  # fmt: skip
     """Take a Parquet replay log into the database; one that is broken, or whose rewards are of a
     rule that is not in force, changes nothing.
 
@@ -52,6 +62,7 @@ def import_log(
     in_force = {name: slot_of(settings, name).reward for name in SLOTS}
     places: dict[str, Place] = {}
     slots: set[str] = set()
+    checked = 0
     for block in parquet.read(path):  # every row is checked before the first is stored
         _require_ids(path, block)
         _require_past(path, block, now)
@@ -61,7 +72,8 @@ def import_log(
             slots |= new
         with store.read() as connection:
             check(connection, block, in_force, places)
-    result, pace = Imported(), store.pace(MOST_ROWS)
+        progress("checked", checked := checked + len(block))
+    result, pace, taken_in = Imported(), store.pace(MOST_ROWS), 0
     for block in parquet.read(path):
         begin = 0
         while begin < len(block):
@@ -70,6 +82,7 @@ def import_log(
             begin += len(some)
             with pace.timed():
                 result += take_in(store, some, in_force, now, dry_run=dry_run)
+            progress("compared" if dry_run else "taken in", taken_in := taken_in + len(some))
             if not dry_run:
                 pace.rest()
     return result

@@ -38,6 +38,8 @@ class Imported:
 
     rows: int = 0
     duplicates: int = 0
+    duplicates_worth_otherwise: int = 0
+    """Of these, rows whose reward is another than here: the one here stays."""
     rejected: int = 0
     """Rows under the id of another decision."""
     problems: tuple[str, ...] = ()
@@ -49,6 +51,9 @@ class Imported:
         return Imported(
             rows=self.rows + other.rows,
             duplicates=self.duplicates + other.duplicates,
+            duplicates_worth_otherwise=(
+                self.duplicates_worth_otherwise + other.duplicates_worth_otherwise
+            ),
             rejected=self.rejected + other.rejected,
             problems=self.problems or other.problems,
             new_titles=self.new_titles + other.new_titles,
@@ -65,7 +70,7 @@ def take_in(
     `rules` are those that rewards are of, slot by slot.
     """
     with store.read() as connection:
-        known, other = _known(connection, block)
+        known, other, worth = _known(connection, block)
         fresh = block.take(~known)
         titles, variants = _missing(connection, fresh)
     others = int(other.sum())
@@ -75,8 +80,10 @@ def take_in(
         "before them"
     )
     result = Imported(
-        rows=len(fresh), duplicates=len(block) - len(fresh) - others, rejected=others,
-        problems=(why,) if others else (), new_titles=len(titles), new_variants=len(variants),
+        rows=len(fresh), duplicates=len(block) - len(fresh) - others,
+        duplicates_worth_otherwise=int((known & ~other & (worth != block.reward)).sum()),
+        rejected=others, problems=(why,) if others else (), new_titles=len(titles),
+        new_variants=len(variants),
     )  # fmt: skip
     if not dry_run and len(fresh):
         with store.write() as connection:
@@ -128,8 +135,9 @@ def request_id_of(decision_id: str) -> str:
 
 def _known(
     connection: Connection, block: ReplayBlock
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return which rows' ids are here already, and of these, those that are other decisions'."""
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], domain.Floats]:
+    """Return which rows' ids are here already; of these, those that are other decisions'; and the
+    reward that is here, NaN where none is."""
     wanted = {}
     for decision_id in block.decision_ids:
         request_id, _, position = decision_id.rpartition(".")
@@ -137,7 +145,7 @@ def _known(
         if request_id and position.isascii() and position.isdigit():
             keys.append((request_id, int(position)))
         wanted[decision_id] = keys
-    found: dict[tuple[str, int], tuple[str, str, str]] = {}
+    found: dict[tuple[str, int], tuple[tuple[str, str, str], float]] = {}
     for some in chunks(sorted({request_id for keys in wanted.values() for request_id, _ in keys})):
         query = sa.select(
             rewards.c.request_id,
@@ -145,16 +153,20 @@ def _known(
             rewards.c.member_id,
             rewards.c.title_id,
             rewards.c.variant_id,
+            rewards.c.reward,
         ).where(rewards.c.request_id.in_(some))
-        found.update(((r, p), (m, t, v)) for r, p, m, t, v in connection.execute(query))
+        found.update(((r, p), ((m, t, v), w)) for r, p, m, t, v, w in connection.execute(query))
     known, other = np.zeros(len(block), bool), np.zeros(len(block), bool)
+    worth = np.full(len(block), np.nan)
     for i, decision_id in enumerate(block.decision_ids):
         shown = block.action_sets[block.set_of_row[i]]
         its = (block.member_ids[i], shown.title_id, shown.variant_ids[block.chosen[i]])
         here = next((found[key] for key in wanted[decision_id] if key in found), None)
-        known[i], other[i] = here is not None, here not in (None, its)
-        found.setdefault(wanted[decision_id][0], its)  # the same id again in this block
-    return known, other
+        if here is not None:
+            known[i], other[i], worth[i] = True, here[0] != its, here[1]
+        # The same id may come again in this block.
+        found.setdefault(wanted[decision_id][0], (its, float(block.reward[i])))
+    return known, other, worth
 
 
 def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], list[Variant]]:
