@@ -8,6 +8,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from granian import Granian
@@ -28,15 +29,17 @@ DRAIN_SECONDS = 15
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop. Workers read the same settings from their environment.
+    """Serve until told to stop, at port 0 on some free one. Workers read the same settings from
+    their environment.
 
     Raises InvalidInput if the address is taken or not this machine's.
     """
-    os.environ.update(as_environment(settings))
     with (
-        _held(settings.host, settings.port) as address,
+        _held(settings.host, settings.port) as (address, port),
         tempfile.TemporaryDirectory(prefix="artwork-bandit-metrics-") as folder,
     ):
+        settings = replace(settings, port=port)
+        os.environ.update(as_environment(settings))
         os.environ[METRICS_FOLDER] = folder
         _run(settings, address)
 
@@ -59,10 +62,10 @@ def _run(settings: Settings, address: str) -> None:
 
 
 @contextlib.contextmanager
-def _held(host: str, port: int) -> Iterator[str]:
-    """Give the host's numeric address, and hold a port there that nobody else has or is about to
-    listen on: granian shares its port with any other granian, and two services would answer by
-    turns."""
+def _held(host: str, port: int) -> Iterator[tuple[str, int]]:
+    """Give the host's numeric address and the port, and hold a port there that nobody else has or
+    is about to listen on: granian shares its port with any other granian, and two services would
+    answer by turns."""
     user, where = getattr(os, "getuid", lambda: 0)(), re.sub(r"[^\w.]", "-", host)
     lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{where}-{port}.lock"
     with contextlib.ExitStack() as stack:
@@ -75,8 +78,9 @@ def _held(host: str, port: int) -> Iterator[str]:
         yield _free(host, port)
 
 
-def _free(host: str, port: int) -> str:
-    """Return the host's numeric address; raises InvalidInput if the port is taken there."""
+def _free(host: str, port: int) -> tuple[str, int]:
+    """Return the host's numeric address and the port, of 0 one that is free; raises InvalidInput if
+    it is taken there."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -84,7 +88,7 @@ def _free(host: str, port: int) -> str:
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-        return str(address[0])
+            return str(address[0]), int(probe.getsockname()[1])
     except OSError as error:
         raise InvalidInput(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another --host or --port"

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -44,6 +45,35 @@ def post(port: int, path: str, body: dict) -> dict:
 @pytest.fixture
 def settings(database_url: str) -> Settings:
     return Settings(database_url=database_url, port=free_port(0), reload_seconds=0.1)
+
+
+def test_at_port_0_it_says_where_it_listens(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    fill(store)
+    arguments, environment = command(replace(settings, port=0), "serve", "--workers", "2")
+    path = tmp_path / "server.log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            arguments, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 60
+        found: list[str] = []
+        while not found and time.monotonic() < deadline:
+            found = re.findall(r"Listening at: \S+?:(\d+)", path.read_text())
+            time.sleep(0.05)
+        port = int(found[0])
+        assert port
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
+                assert post(port, "/v1/events", {"events": []})["accepted"] == 0
+                break
+        else:
+            pytest.fail(path.read_text())
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=30)
 
 
 def drive(port: int, worker: int, done: dict[str, list[str]], stop: threading.Event) -> None:
