@@ -451,6 +451,21 @@ def test_rows_known_with_another_reward_are_told_apart_from_the_same(
     assert sorted(here["reward"].to_pylist()) == sorted(rewards)  # those that are here stay
 
 
+def test_rows_of_slots_that_there_are_not_are_told(tmp_path: Path) -> None:
+    table = log_table(4_000)
+    slots = pa.array(["Artwork" if i % 4 == 0 else None if i % 4 == 1 else "artwork"
+                      for i in range(4_000)])  # fmt: skip
+    path = write(tmp_path / "log.parquet", table.append_column("slot", slots))
+    said = json.loads(run("evaluate", "--log", path, "--target", "uniform", "--json", "-"))
+    assert said["log"]["rows"] == 3_000
+    told = [c for c in said["health"]["checks"] if c["name"] == "slots"]
+    assert [(c["status"], c["value"]) for c in told] == [("CAUTION", 1_000)]
+    assert "'Artwork' (there are artwork, trailer)" in told[0]["message"]
+    sound = write(tmp_path / "sound.parquet", table)
+    said = json.loads(run("evaluate", "--log", sound, "--target", "uniform", "--json", "-"))
+    assert not [c for c in said["health"]["checks"] if c["name"] == "slots"]
+
+
 def test_an_empty_export_replaces_no_file(tmp_path: Path, sqlite_url: str) -> None:
     run("import-log", write(tmp_path / "log.parquet", log_table(50)), database=sqlite_url)
     path = tmp_path / "export.parquet"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +14,17 @@ import numpy.typing as npt
 
 from artwork_bandit.domain import Ints, ReplayBlock, instant, microseconds
 from artwork_bandit.evaluation.span import Span
-from artwork_bandit.evaluation.verdict import Check
+from artwork_bandit.evaluation.verdict import Check, Verdict
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.policies.block import Detail
+from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import parquet
 
 SPANS = 65_536
 SORTED = 1_000_000
 """Times that are sorted at once."""
+NAMED = 5
+"""Slots that are named at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,18 @@ class FileSource(ReplaySource):
         return []
 
     def checks(self) -> list[Check]:
-        return []
+        others = {n: rows for n, rows in parquet.slots(self.path).items() if n not in SLOTS}
+        if not others:
+            return []
+        rows = sum(others.values())
+        named = ", ".join(repr(name[:50]) for name in sorted(others)[:NAMED])
+        return [
+            Check(
+                name="slots", status=Verdict.CAUTION, value=float(rows), limit=math.inf,
+                message=f"{rows:,} rows are of slots that there are not, and judge nothing: "
+                f"{named} (there are {', '.join(SLOTS)})",
+            )
+        ]  # fmt: skip
 
     def _times(self) -> Iterator[Ints]:
         of = None if self.part is None else [self.part]

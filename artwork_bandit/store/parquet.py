@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,19 @@ def parts(path: Path) -> list[Part]:
 def has_column(path: Path, name: str) -> bool:
     with _told(path):
         return name in _schema(path).names
+
+
+def slots(path: Path) -> Counter[str]:
+    """Return how many rows each slot has; reads that column alone."""
+    found: Counter[str] = Counter()
+    with _told(path):
+        if "slot" in _schema(path).names:
+            for part in parts(path):
+                for batch in _batches(part, ["slot"], BLOCK):
+                    names = batch.column("slot").cast(pa.string()).fill_null("artwork")
+                    for each in pa.compute.value_counts(names).to_pylist():
+                        found[each["values"]] += each["counts"]
+    return found
 
 
 def times(
