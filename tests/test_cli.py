@@ -798,3 +798,5 @@ def test_arguments_that_nobody_can_keep_are_refused_in_words(
     file = tmp_path / "file"
     file.touch()
     assert "is a file" in run("demo", "--folder", str(file), code=2)
+    own = run("demo", "--once", database=f"sqlite:///{tmp_path}/mine.db", code=2)
+    assert "the demo makes a database of its own" in own

@@ -32,9 +32,18 @@ if TYPE_CHECKING:
 @click.option("--folder", type=FOLDER, help="Keep the database and pictures here.")
 @click.option("--port", type=int, help="Port of the web page.  [default: 8800 or the next free]")
 @click.option("--seed", type=SEED, default=1, show_default=True)
-def demo(once: bool, folder: Path | None, port: int | None, seed: int) -> None:
+@click.pass_context
+def demo(
+    ctx: click.Context, once: bool, folder: Path | None, port: int | None, seed: int
+) -> None:  # fmt: skip
     """Everything, on SQLite, with a simulated audience."""
     from artwork_bandit.operations.demo import run
+
+    if ctx.parent is not None and any(value is not None for value in ctx.parent.params.values()):
+        raise click.UsageError(
+            "the demo makes a database of its own, and settings: it goes without --database and "
+            "--config; --folder says where to keep them"
+        )
 
     sys.exit(0 if run(once=once, folder=folder, port=port, seed=seed) else 1)
 

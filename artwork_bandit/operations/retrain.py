@@ -119,6 +119,7 @@ def carry_out(
     verdict, reason = _considered(settings, planned, verdict, reason)
     with store.read() as connection:
         metrics[ROWS_SINCE] = rows_since(connection, slot, trained.window_to)
+    data = trained.bundle.encode()  # while nobody waits
     with store.write() as connection:
         editor = ModelEditor(connection=connection, author=GATE, now=clock())
         editor.take_turn(planned.slot.name)
@@ -141,7 +142,7 @@ def carry_out(
         elif verdict == "challenger":
             reason = f"{reason}; named challenger"
         version = registry.register(
-            connection, slot=planned.slot.name, data=trained.bundle.encode(),
+            connection, slot=planned.slot.name, data=data,
             window=(trained.window_from, trained.window_to), rows=trained.rows,
             settings=made, now=planned.now,
             status="rejected" if verdict == "rejected" else "candidate", reason=reason,
