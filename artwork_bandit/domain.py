@@ -246,7 +246,7 @@ class ModelRecord:
     settings: Mapping[str, Any]
     metrics: Mapping[str, Any]
     deleted_at: dt.datetime | None = None
-    """When its bytes were deleted, as it had never served; None: they are kept."""
+    """When its bytes were deleted, as it had never chosen; None: they are kept."""
 
 
 class Contexts:

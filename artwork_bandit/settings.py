@@ -74,8 +74,8 @@ class Settings:
     """How many trainings in a row go on from the live model, reading only what came since, before
     one learns from the whole log again; 0: all learn from the whole log."""
     keep_models_days: float = 30.0
-    """How long a model is kept that never served, so that people may still promote it; what is
-    known of it stays. 0 keeps all."""
+    """How old a model is that never chose anything before the next training deletes it; what is
+    known of it stays. 0 keeps all, else from 1 on."""
     context_products: str = ""
     """Pairs of context fields whose products the model learns too: `device*genre,daypart*genre`."""
     reward_rule: str = ""
@@ -105,11 +105,16 @@ class Settings:
             ("join_seconds", 0.1, 86_400), ("train_seconds", 1, 1e8),
             ("read_seconds", 0.001, 60), ("write_seconds", 0.01, 60),
             ("queue_titles", 1, 1e9), ("warm_starts", 0, 1e6),
-            ("training_processes", 0, 512), ("keep_models_days", 0, 1e6),
+            ("training_processes", 0, 512), ("keep_models_days", 0, 36_500),
         ):  # fmt: skip
             value = getattr(self, name)
             if not low <= value <= high:
                 raise InvalidInput(f"setting {name} is {value}; it must be from {low} to {high}")
+        if 0 < self.keep_models_days < 1:
+            raise InvalidInput(
+                f"setting keep_models_days is {self.keep_models_days}; it must be 0, which keeps "
+                "all, or from 1 on: a model is first to be judged"
+            )
         for name, known in (("log_level", LOG_LEVELS), ("demo_homepage", HOMEPAGES)):
             if (value := getattr(self, name)) not in known:
                 raise InvalidInput(f"setting {name} is {value!r}; it must be of {known}")

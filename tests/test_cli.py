@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from artwork_bandit.cli.options import counting
 from artwork_bandit.settings import Settings, local_folder
 from artwork_bandit.store import parquet
 from artwork_bandit.store.spool import Entry, Spool
@@ -435,7 +436,7 @@ def test_a_log_whose_ids_are_another_logs_is_not_taken_for_it(
 
 
 def test_rows_known_with_another_reward_are_told_apart_from_the_same(
-    tmp_path: Path, sqlite_url: str
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = log_table(300)
     run("import-log", write(tmp_path / "log.parquet", table), database=sqlite_url)
@@ -445,7 +446,17 @@ def test_rows_known_with_another_reward_are_told_apart_from_the_same(
     path = write(tmp_path / "again.parquet", table)
     said = json.loads(run("import-log", path, "--json", database=sqlite_url))
     assert (said["rows"], said["duplicates"], said["duplicates_worth_otherwise"]) == (0, 300, 7)
-    assert "7  duplicates worth otherwise" in run("import-log", path, database=sqlite_url)
+    was, sent = rewards[0], 1.0 - rewards[0]
+    assert said["problems"] == [
+        f"decision id 'd0' is known with a reward of {was:g}, not {sent:g}: what is here stays"
+    ]
+    told = run("import-log", path, database=sqlite_url)
+    assert "7  duplicates worth otherwise" in told
+    # By another rule the same decision may well be worth something else.
+    for rule, count in (("graded-1", 0), ("artwork-1", 7)):
+        monkeypatch.setenv("ARTWORK_BANDIT_REWARD_RULE", rule)
+        said = json.loads(run("import-log", path, "--json", database=sqlite_url))
+        assert (said["duplicates"], said["duplicates_worth_otherwise"]) == (300, count)
     run("export", str(tmp_path / "here.parquet"), database=sqlite_url)
     here = pa.parquet.read_table(tmp_path / "here.parquet")
     assert sorted(here["reward"].to_pylist()) == sorted(rewards)  # those that are here stay
@@ -466,16 +477,30 @@ def test_rows_of_slots_that_there_are_not_are_told(tmp_path: Path) -> None:
     assert not [c for c in said["health"]["checks"] if c["name"] == "slots"]
 
 
+def test_progress_is_told_now_and_then_and_at_the_end() -> None:
+    told: list[int] = []
+    assert list(counting([600, 600, 600, 5], told.append, lambda n: n)) == [600, 600, 600, 5]
+    assert told == [1_200, 1_805]
+    assert list(counting("abc", told.append)) == ["a", "b", "c"]
+    assert told[2:] == [3]
+
+
 def test_an_empty_export_replaces_no_file(tmp_path: Path, sqlite_url: str) -> None:
     run("import-log", write(tmp_path / "log.parquet", log_table(50)), database=sqlite_url)
     path = tmp_path / "export.parquet"
     run("export", str(path), database=sqlite_url)
-    refused = run("export", str(path), "--from", "2090-01-01", database=sqlite_url, code=2)
+    none = ["--from", "2090-01-01"]
+    refused = run("export", str(path), *none, database=sqlite_url, code=1)
     assert "no row is in that time: the replay log has 50," in refused
-    assert refused.rstrip().endswith(f"{path} stays as it is")
+    assert refused.rstrip().endswith(f"{path}, which has rows, stays as it is")
     assert pa.parquet.read_metadata(path).num_rows == 50
-    run("export", str(tmp_path / "new"), "--from", "2090-01-01", database=sqlite_url)
-    assert pa.parquet.read_metadata(tmp_path / "new").num_rows == 0
+    other = tmp_path / "notes.txt"
+    other.write_text("mine")
+    assert "stays as it is" in run("export", str(other), *none, database=sqlite_url, code=1)
+    assert other.read_text() == "mine"
+    for _ in range(2):  # the same command says the same when it is run again
+        run("export", str(tmp_path / "new"), *none, database=sqlite_url)
+        assert pa.parquet.read_metadata(tmp_path / "new").num_rows == 0
 
 
 def test_rewards_on_another_scale_are_taken_in_under_a_rule_of_that_scale(

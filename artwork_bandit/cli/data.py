@@ -26,7 +26,7 @@ from artwork_bandit.cli.options import (
     utc_now,
     window_options,
 )
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.settings import Settings
 
 
@@ -112,10 +112,11 @@ def export(
         raise InvalidInput(
             f"{others[0].message}; --rule with theirs exports them, --from and --to without them"
         )
-    if file.exists() and not source.rows():
-        raise InvalidInput(f"{why_empty(store, of, chosen)}; {file} stays as it is")
-    with counted("rows written") as progress:
-        rows = parquet.write(file, counting(source.blocks(), progress, len), of.reward)
+    try:
+        with counted("rows written") as progress:
+            rows = parquet.write(file, counting(source.blocks(), progress, len), of.reward)
+    except NotEnoughData as error:
+        raise NotEnoughData(f"{why_empty(store, of, chosen)}; {error}") from error
     if not rows:
         click.echo(why_empty(store, of, chosen), err=True)
     if as_json:
@@ -135,11 +136,10 @@ def import_log(load: Callable[..., Settings], path: Path, dry_run: bool, as_json
 
     chosen = load()
     store = open_store(chosen)
-    with progress_shown() as show:
+    with progress_shown() as progress:
         result = log_import.import_log(
-            store, path, chosen, utc_now(), dry_run=dry_run,
-            progress=lambda what, count: show(f"{count:,} rows {what}", 0.0),
-        )  # fmt: skip
+            store, path, chosen, utc_now(), dry_run=dry_run, progress=progress
+        )
     report_changes(asdict(result), dry_run, as_json)
     if result.new_variants and not as_json:
         click.echo("new variants are retired until a catalogue brings them")

@@ -120,7 +120,7 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
         click.echo("no models yet: `artwork-bandit train` makes one")
     for r in records:
         status = "challenger" if r.version in challenging else r.status
-        gone = "" if r.deleted_at is None else f"; deleted {r.deleted_at:%Y-%m-%d}, it never served"
+        gone = "" if r.deleted_at is None else f"; deleted {r.deleted_at:%Y-%m-%d}, it never chose"
         click.echo(f"{r.version:>4}  {r.slot:<8} {status:<10} {r.created_at:%Y-%m-%d %H:%M}Z"
                    f"  {r.rows:>9,} rows  {r.reason}{gone}")  # fmt: skip
         times = served[r.slot].get(r.version, [])

@@ -139,6 +139,7 @@ def counting(
         taken += size(item)
         if taken - told >= TOLD_EVERY:
             progress(told := taken)
+    progress(taken)
 
 
 def editor_at(connection: Connection) -> Editor:

@@ -108,6 +108,8 @@ def communities_of(store: Store, slot: str) -> Communities:
     """Return the communities that the slot's newest model with any has learned."""
     with store.read() as connection:
         for record in registry.list_all(connection, slot):
+            if record.deleted_at is not None:
+                continue
             try:
                 encoder = registry.load(connection, record.version).model.context_encoder
             except BrokenModel:

@@ -36,6 +36,8 @@ MOST_TIMES = 3.0
 from more rows since than what serves. The few rows that came since say next to nothing of which is
 better, where a model of twice as many is better nearly always: at the same margin the first model
 that knew a little of the new world stayed for half of what was left of a stream."""
+LEVEL = 0.95
+"""Of the interval by which a candidate is judged first."""
 NOTHING = 0.01
 """Of the margin: what is surely better by no more is no better, as a model that learned the same
 rows in another order."""
@@ -63,6 +65,7 @@ def gate(
         "difference": difference.estimate,
         "difference_lower": difference.lower,
         "difference_upper": difference.upper,
+        "level": difference.level,
         "margin": as_stated,
         "held_out_rows": candidate.support.rows,
         "effective_sample_size": candidate.support.effective_sample_size,

@@ -17,7 +17,7 @@ from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.operations import judge
 from artwork_bandit.operations.changes import times_learned
 from artwork_bandit.operations.database_source import model_target
-from artwork_bandit.operations.gate import gate
+from artwork_bandit.operations.gate import LEVEL, gate
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.together import together_if_told
 from artwork_bandit.policies.policy import Policy, Uniform
@@ -28,7 +28,7 @@ from artwork_bandit.store.engine import Store
 def judged(
     store: Store, held_out: ReplaySource, slot: Slot, policy: Policy, learned_to: dt.datetime,
     incumbent: ModelRecord | None, made: Mapping[str, Any], scheduler: str | None = None, *,
-    level: float = Method().level,
+    level: float = LEVEL,
 ) -> tuple[str, str, dict[str, Any]]:  # fmt: skip
     """Return what the gate says of a policy, as `gate` does, against what serves (None: uniform
     choice); `learned_to` is the instant of the last row that the policy learned from, `made` the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,8 @@ from artwork_bandit.slots import SLOTS, slot_named
 from artwork_bandit.store import parquet
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.imported import Imported, Place, check, take_in
+from artwork_bandit.training.train import silent
+from artwork_bandit.training.tuning import Progress
 
 
 class ContextForm(msgspec.Struct):
@@ -36,14 +37,6 @@ class ContextForm(msgspec.Struct):
     genres: dict[Short, Weight] = {}
     played: dict[Name, Annotated[float, Meta(ge=0, le=1)]] = {}
     habits: dict[Short, Weight] = {}
-
-
-Progress = Callable[[str, int], None]
-"""Told what has been done with how many rows."""
-
-
-def silent(what: str, rows: int) -> None:
-    pass
 
 
 _context = msgspec.json.Decoder(ContextForm)
@@ -62,7 +55,8 @@ def import_log(
     in_force = {name: slot_of(settings, name).reward for name in SLOTS}
     places: dict[str, Place] = {}
     slots: set[str] = set()
-    checked = 0
+    rows = sum(part.rows for part in parquet.parts(path))
+    done = 0
     for block in parquet.read(path):  # every row is checked before the first is stored
         _require_ids(path, block)
         _require_past(path, block, now)
@@ -72,8 +66,8 @@ def import_log(
             slots |= new
         with store.read() as connection:
             check(connection, block, in_force, places)
-        progress("checked", checked := checked + len(block))
-    result, pace, taken_in = Imported(), store.pace(MOST_ROWS), 0
+        progress(f"checking {rows:,} rows", (done := done + len(block)) / rows)
+    result, pace, done = Imported(), store.pace(MOST_ROWS), 0
     for block in parquet.read(path):
         begin = 0
         while begin < len(block):
@@ -82,7 +76,7 @@ def import_log(
             begin += len(some)
             with pace.timed():
                 result += take_in(store, some, in_force, now, dry_run=dry_run)
-            progress("compared" if dry_run else "taken in", taken_in := taken_in + len(some))
+            progress(f"taking in {rows:,} rows", (done := done + len(some)) / rows)
             if not dry_run:
                 pace.rest()
     return result

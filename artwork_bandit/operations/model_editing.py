@@ -34,7 +34,7 @@ class ModelEditor:
 
     def challenge(self, version: int, undoes: int | None = None) -> int | None:
         """Make a model the challenger of its slot; raises NotFound, BrokenModel if its bytes are
-        not what was trained, Conflict if it is the live one."""
+        not what was trained, Conflict if it is the live one, or kept no more."""
         record = registry.get(self.connection, version)
         self.take_turn(record.slot)
         registry.load(self.connection, version)
@@ -89,9 +89,9 @@ class ModelEditor:
         metrics: Mapping[str, Any] | None = None, seen: int | None = None,
     ) -> int:  # fmt: skip
         """Make a model the live one, whatever the gate said; raises NotFound, BrokenModel if its
-        bytes are not what was trained, Conflict if it is live already, or if the model that was
-        `seen` to be live (0 for none) is not. `metrics` are the gate's, if it is the gate that
-        promotes."""
+        bytes are not what was trained, Conflict if it is live already or kept no more, or if the
+        model that was `seen` to be live (0 for none) is not. `metrics` are the gate's, if it is the
+        gate that promotes."""
         record = registry.get(self.connection, version)
         self.take_turn(record.slot)
         registry.load(self.connection, version)

@@ -7,10 +7,11 @@ candidate, which fewer rows are kept from (`planning.split`). What the gate says
 model each time. It goes live when the gate says so, and challenges no more when it is not better by
 the estimate, and surely not by the gate's margin: then another may be tried.
 
-It is looked at whenever those rows have grown by a quarter, ten times until they are nine times as
-many. Each look has intervals of a level at which, of challengers that are worse by the gate's
-margin, 2.5% go live at any of ten looks (Pocock, Biometrika 64, 1977: one level for all looks): at
-95% it would be 8%.
+It is looked at whenever those rows have grown by a quarter, ten times at most: by then they are
+nine times as many, and what they could not tell is left to cells and to the next candidate. Each
+look has intervals of a level at which, of challengers that are worse by the gate's margin, 2.5% go
+live at any of ten looks (Pocock, Biometrika 64, 1977: one level for all looks); at 95% it would be
+8%. That they are surely better by no more than the margin, is told at this level as well.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ from artwork_bandit.store.engine import Connection, Store
 
 MORE = 0.25
 """Share by which the rows must have grown since the challenger was judged last."""
+LOOKS = 10
 LEVEL = 0.985
 """Of the intervals at one look."""
-ROWS_SINCE = "rows_since"
-"""Among a model's metrics: rows that had come since it learned when it was judged last."""
+ROWS_SINCE, LOOKED = "rows_since", "looked"
+"""Among a model's metrics: rows that had come since it learned when it was judged last, and how
+many times it was judged again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,13 +64,15 @@ class Look:
 
 def look_due(store: Store, slot: Slot) -> Look | None:
     """Return what is to be judged, None if too little has come since it was judged last. Left alone
-    are challengers that somebody has named, that were live and were let go of, that learned from
-    another log or another rule's rewards, and that learned before the last change that models know
-    of."""
+    are challengers that somebody has named, that were live and were let go of, that were looked at
+    `LOOKS` times, that learned from another log or another rule's rewards, and that learned before
+    the last change that models know of."""
     log = ReplaySource.of(store, None, slot.name, rule=slot.reward)
     with store.read() as connection:
         challenger = _gates_own(connection, slot)
         if challenger is None or challenger.window_to is None:
+            return None
+        if challenger.metrics.get(LOOKED, 0) >= LOOKS:
             return None
         rows = rows_since(connection, slot, challenger.window_to)
         if rows < max((1 + MORE) * challenger.metrics.get(ROWS_SINCE, 0), 1):
@@ -105,6 +110,7 @@ def look_again(store: Store, slot: Slot, clock: Callable[[], dt.datetime]) -> st
         level=LEVEL,
     )  # fmt: skip
     metrics[ROWS_SINCE] = look.rows
+    metrics[LOOKED] = look.challenger.metrics.get(LOOKED, 0) + 1
     reason = f"judged again by {metrics['held_out_rows']:,} rows since it learned: {said}"
     reason = "; ".join([reason, *(check.message for check in log.imported())])
     with store.write() as connection:

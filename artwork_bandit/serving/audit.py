@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from artwork_bandit.domain import ActionSet, Choice, Decisions, Event, Variant
-from artwork_bandit.errors import BrokenModel, InvalidInput, NotFound
+from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotFound
 from artwork_bandit.policies.explanation import Explanation, explain
 from artwork_bandit.policies.policy import Fixed, Policy, Uniform
 from artwork_bandit.policies.rendezvous import member_key
@@ -288,7 +288,7 @@ def _policy(
         try:
             record = registry.get(connection, decisions.model_version)
             return service.models.policy(connection, record), None
-        except (NotFound, BrokenModel) as error:
+        except (NotFound, Conflict, BrokenModel) as error:
             return None, str(error)
     if decisions.policy == Uniform().name:
         return Uniform(), None

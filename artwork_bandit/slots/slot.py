@@ -25,6 +25,8 @@ class Outcomes:
     abandons: Ints
     thumbs_up: Ints
     thumbs_down: Ints
+    """Thumbs as they stand at the window's end, 0 where a later one of the other kind took them
+    back; of both at one instant down stands. Earlier releases counted both."""
     seconds_watched: Floats
     """Longest time watched that any one event told, seconds; NaN where none did."""
     watched_share: Floats

@@ -13,7 +13,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ from artwork_bandit.store.tables import imported_rules, rewards
 
 POLICY = rollups.IMPORTED
 """Who chose, as far as is known here. Rows of earlier releases have it for their rule, too."""
+MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +40,11 @@ class Imported:
     rows: int = 0
     duplicates: int = 0
     duplicates_worth_otherwise: int = 0
-    """Of these, rows whose reward is another than here: the one here stays."""
+    """Of these, rows whose reward is another than here by the same rule: the one here stays."""
     rejected: int = 0
     """Rows under the id of another decision."""
     problems: tuple[str, ...] = ()
-    """Of the first of them."""
+    """Of one of them, and of one that is worth otherwise, per batch; the first 20."""
     new_titles: int = 0
     new_variants: int = 0
 
@@ -55,7 +56,7 @@ class Imported:
                 self.duplicates_worth_otherwise + other.duplicates_worth_otherwise
             ),
             rejected=self.rejected + other.rejected,
-            problems=self.problems or other.problems,
+            problems=tuple(dict.fromkeys((*self.problems, *other.problems)))[:MOST_PROBLEMS],
             new_titles=self.new_titles + other.new_titles,
             new_variants=self.new_variants + other.new_variants,
         )
@@ -70,20 +71,27 @@ def take_in(
     `rules` are those that rewards are of, slot by slot.
     """
     with store.read() as connection:
-        known, other, worth = _known(connection, block)
-        fresh = block.take(~known)
+        here = _known(connection, block, rules)
+        fresh = block.take(~here.known)
         titles, variants = _missing(connection, fresh)
-    others = int(other.sum())
-    why = (
-        f"decision id {block.decision_ids[np.argmax(other)]!r} is that of another decision already "
-        "(of another member, title or variant); if ids are another log's, put a name of this log "
-        "before them"
-    )
+    others, otherwise = int(here.other.sum()), here.worth_otherwise
+    problems = []
+    if others:
+        problems.append(
+            f"decision id {block.decision_ids[np.argmax(here.other)]!r} is that of another "
+            "decision already (of another member, title or variant); if ids are another log's, put "
+            "a name of this log before them"
+        )
+    if otherwise.any():
+        first = int(np.argmax(otherwise))
+        problems.append(
+            f"decision id {block.decision_ids[first]!r} is known with a reward of "
+            f"{here.worth[first]:g}, not {block.reward[first]:g}: what is here stays"
+        )
     result = Imported(
         rows=len(fresh), duplicates=len(block) - len(fresh) - others,
-        duplicates_worth_otherwise=int((known & ~other & (worth != block.reward)).sum()),
-        rejected=others, problems=(why,) if others else (), new_titles=len(titles),
-        new_variants=len(variants),
+        duplicates_worth_otherwise=int(otherwise.sum()), rejected=others,
+        problems=tuple(problems), new_titles=len(titles), new_variants=len(variants),
     )  # fmt: skip
     if not dry_run and len(fresh):
         with store.write() as connection:
@@ -133,11 +141,22 @@ def request_id_of(decision_id: str) -> str:
     return "log-" + hashlib.blake2b(decision_id.encode(), digest_size=16).hexdigest()
 
 
+class Known(NamedTuple):
+    """What is here already of n rows."""
+
+    known: npt.NDArray[np.bool_]
+    """n, whether the id is here."""
+    other: npt.NDArray[np.bool_]
+    """n, whether it is here as another decision's."""
+    worth: domain.Floats
+    """n, the reward that is here by the same rule, NaN where none is."""
+    worth_otherwise: npt.NDArray[np.bool_]
+    """n, whether the row's own reward is another."""
+
+
 def _known(
-    connection: Connection, block: ReplayBlock
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], domain.Floats]:
-    """Return which rows' ids are here already; of these, those that are other decisions'; and the
-    reward that is here, NaN where none is."""
+    connection: Connection, block: ReplayBlock, rules: Mapping[str, RewardRule]
+) -> Known:  # fmt: skip
     wanted = {}
     for decision_id in block.decision_ids:
         request_id, _, position = decision_id.rpartition(".")
@@ -145,6 +164,7 @@ def _known(
         if request_id and position.isascii() and position.isdigit():
             keys.append((request_id, int(position)))
         wanted[decision_id] = keys
+    of_rules = {rule.version for rule in rules.values()}
     found: dict[tuple[str, int], tuple[tuple[str, str, str], float]] = {}
     for some in chunks(sorted({request_id for keys in wanted.values() for request_id, _ in keys})):
         query = sa.select(
@@ -154,8 +174,11 @@ def _known(
             rewards.c.title_id,
             rewards.c.variant_id,
             rewards.c.reward,
+            rewards.c.rule,
         ).where(rewards.c.request_id.in_(some))
-        found.update(((r, p), ((m, t, v), w)) for r, p, m, t, v, w in connection.execute(query))
+        for r, p, m, t, v, reward, rule in connection.execute(query):
+            # What another rule pays may well be another number.
+            found[r, p] = ((m, t, v), reward if rule in of_rules else np.nan)
     known, other = np.zeros(len(block), bool), np.zeros(len(block), bool)
     worth = np.full(len(block), np.nan)
     for i, decision_id in enumerate(block.decision_ids):
@@ -166,7 +189,8 @@ def _known(
             known[i], other[i], worth[i] = True, here[0] != its, here[1]
         # The same id may come again in this block.
         found.setdefault(wanted[decision_id][0], (its, float(block.reward[i])))
-    return known, other, worth
+    otherwise = ~other & ~np.isnan(worth) & (worth != block.reward)
+    return Known(known, other, worth, otherwise)
 
 
 def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], list[Variant]]:

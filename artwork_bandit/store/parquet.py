@@ -26,7 +26,7 @@ import pyarrow.compute
 import pyarrow.parquet
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.policies.block import Detail
 from artwork_bandit.slots import RewardRule
 from artwork_bandit.store.ahead import ahead
@@ -51,7 +51,8 @@ RULE, BOUNDS = b"artwork_bandit.reward_rule", b"artwork_bandit.reward_bounds"
 def write(path: Path, blocks: Iterable[ReplayBlock], rule: RewardRule | None = None) -> int:
     """Write blocks to one file, whole or not at all; return the number of rows.
 
-    `rule` is the one that the rewards are of.
+    `rule` is the one that the rewards are of. Raises InvalidInput if it cannot be written, and
+    NotEnoughData if there are no rows to put in place of a file that has some.
     """
     schema = pa.schema(
         [*REQUIRED.items(), *((k, OPTIONAL[k]) for k in ("slot", "context", "cell", "clicked"))]
@@ -64,7 +65,19 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: RewardRule | None = N
         for block in blocks:
             write_table(_table(block, schema))
             rows += len(block)
+        if not rows and _has_rows(path):
+            raise NotEnoughData(f"{path}, which has rows, stays as it is")
     return rows
+
+
+def _has_rows(path: Path) -> bool:
+    """Return whether there is such a file, and not one that is a log without rows."""
+    if not path.is_file():
+        return False
+    try:
+        return bool(pa.parquet.read_metadata(path).num_rows)
+    except (OSError, pa.ArrowInvalid):
+        return True
 
 
 @contextlib.contextmanager

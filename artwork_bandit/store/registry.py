@@ -309,16 +309,13 @@ def recent(connection: Connection, slot: str, most: int = MOST_RECENT) -> list[M
 
 
 def load(connection: Connection, version: int) -> Bundle:
-    """Return a model's checked bundle; raises NotFound and BrokenModel."""
+    """Return a model's checked bundle; raises NotFound, Conflict if it is kept no more, and
+    BrokenModel."""
     columns = (models.c.bundle, models.c.sha256, models.c.deleted_at)
     row = connection.execute(sa.select(*columns).where(models.c.version == version)).first()
     if row is None:
         raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
-    if row.deleted_at is not None:
-        raise BrokenModel(
-            f"model {version} is not kept any more: it never served, and was deleted "
-            f"on {row.deleted_at:%Y-%m-%d} (the setting keep_models_days); `train` makes another"
-        )
+    _require_kept(version, row.deleted_at)
     try:
         return bundle.decode(bytes(row.bundle), row.sha256)
     except BrokenModel as error:
@@ -326,28 +323,17 @@ def load(connection: Connection, version: int) -> Bundle:
         raise type(error)(f"model {version} cannot be used: {error}; {advice}") from error
 
 
-def delete_unserved(
-    connection: Connection, slot: str, before: dt.datetime, now: dt.datetime, most: int
-) -> list[int]:
-    """Delete the bytes of a slot's models, `most` of them, that were made before an instant and
-    never were live or challenged; return their versions. What is known of them stays."""
-    served = sa.union(
-        *(
-            sa.select(each.c.model_version).where(each.c.model_version.is_not(None))
-            for each in (promotions, challenges, challengers)
+def require_kept(record: ModelRecord) -> None:
+    """Raise Conflict if a model's bytes were deleted."""
+    _require_kept(record.version, record.deleted_at)
+
+
+def _require_kept(version: int, deleted_at: dt.datetime | None) -> None:
+    if deleted_at is not None:
+        raise Conflict(
+            f"model {version} is not kept any more: it never chose, and was deleted on "
+            f"{deleted_at:%Y-%m-%d} (the setting keep_models_days); `train` makes another"
         )
-    )
-    which = sa.select(models.c.version).where(
-        models.c.slot == slot, models.c.created_at < before, models.c.deleted_at.is_(None),
-        models.c.status.in_(["candidate", "rejected"]), models.c.version.not_in(served),
-    )  # fmt: skip
-    versions = list(connection.execute(which.order_by(models.c.version).limit(most)).scalars())
-    if versions:
-        connection.execute(
-            sa.update(models).where(models.c.version.in_(versions))
-            .values(bundle=b"", deleted_at=now)
-        )  # fmt: skip
-    return versions
 
 
 def last_promotion(connection: Connection, slot: str) -> Promotion | None:

@@ -1,4 +1,5 @@
-"""Of models that never served, the bytes are deleted after a while; when is kept with the model.
+"""Of models that never chose anything, the bytes are deleted after a while; when, is
+kept with the model.
 
 Works with the release before, which says of such a model that its bytes do not hash as they did.
 """

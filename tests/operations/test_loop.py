@@ -418,7 +418,19 @@ def test_export_is_judged_like_the_database_and_imports_once(
     migrate.migrate(other)
     would = log_import.import_log(other, path, simulation.settings, now, dry_run=True)
     assert (would.rows, would.new_titles, would.new_variants) == (rows, 6, 24)
-    assert log_import.import_log(other, path, simulation.settings, now, dry_run=False) == would
+    told: list[tuple[str, float]] = []
+
+    def progress(what: str, share: float) -> None:
+        told.append((what, share))
+
+    taken = log_import.import_log(
+        other, path, simulation.settings, now, dry_run=False, progress=progress
+    )
+    assert taken == would
+    for what in (f"checking {rows:,} rows", f"taking in {rows:,} rows"):
+        shares = [share for said, share in told if said == what]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
     assert (
         log_import.import_log(other, path, simulation.settings, now, dry_run=False).duplicates
         == rows

@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 
 from artwork_bandit.domain import VariantStatus
 from artwork_bandit.settings import Settings
-from artwork_bandit.store import catalog, changes, registry, reports
+from artwork_bandit.store import catalog, changes, registry, reports, retention
 from artwork_bandit.store.engine import Store
 from artwork_bandit.web.app import create_app
 from tests.operations.test_editing import model
@@ -292,6 +292,36 @@ def test_policies_are_seen_side_by_side_as_reports_come(client: FlaskClient, sto
     assert "%</text>" not in chart
     assert "best-single</text>" not in chart  # of another rule
     assert "<dd>1250 (1250 to 1250)" in page
+
+
+def test_a_model_that_is_kept_no_more_is_offered_to_nobody(
+    client: FlaskClient, store: Store
+) -> None:
+    version = model(store)
+    assert f"/models/{version}/promote" in client.get("/policies").text
+    with store.write() as connection:
+        assert retention.delete(connection, "artwork", version, NOW)
+    page = client.get("/policies").text
+    assert f"/models/{version}/promote" not in page
+    assert "it never chose</small>" in page
+    for answer in (
+        client.get(f"/models/{version}/promote"), post(client, f"/models/{version}/promote"),
+    ):  # fmt: skip
+        assert answer.status_code == 409
+        assert f"Model {version} is not kept any more" in answer.text
+
+
+def test_the_interval_of_a_look_says_its_level(client: FlaskClient, store: Store) -> None:
+    version = model(store)
+    told = {
+        "value": 0.2, "incumbent": "uniform", "incumbent_value": 0.1, "difference": 0.1,
+        "difference_lower": 0.05, "difference_upper": 0.15,
+    }  # fmt: skip
+    for level, shown in ((None, "+0.0500 to +0.1500)<"), (0.985, "+0.0500 to +0.1500 at 98.5%)<")):
+        more = {} if level is None else {"level": level}
+        with store.write() as connection:
+            registry.judged_again(connection, version, "for the test", told | more)
+        assert shown in client.get("/policies").text
 
 
 def test_the_overview_says_what_was_changed_this_week(client: FlaskClient, store: Store) -> None:
