@@ -26,7 +26,6 @@ from artwork_bandit.cli.options import (
     scheduler_option,
     slot_option,
     slot_under,
-    utc_now,
     window_options,
 )
 from artwork_bandit.errors import InvalidInput
@@ -70,6 +69,7 @@ def train(
 ) -> None:  # fmt: skip
     """Join rewards, train a candidate, promote it if the held-out log says so."""
     from artwork_bandit.operations.retrain import retrain
+    from artwork_bandit.store import clock
 
     chosen = load()
     of_slot = slot_under(chosen, slot, rule, log)
@@ -77,7 +77,7 @@ def train(
     store = open_store(chosen)
     with progress_shown() as progress:
         outcome = retrain(
-            store, of_slot, chosen, utc_now(), seed=seed, log=log, tune=tune, warm=warm,
+            store, of_slot, chosen, clock.of(store), seed=seed, log=log, tune=tune, warm=warm,
             progress=progress, scheduler=scheduler,
         )  # fmt: skip
     if as_json:

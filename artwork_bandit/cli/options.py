@@ -145,8 +145,10 @@ def counting(
 def editor_at(connection: Connection) -> Editor:
     """Return whoever types the command, for the record of changes."""
     from artwork_bandit.operations.editing import Editor
+    from artwork_bandit.store import clock
 
-    return Editor(connection=connection, author=f"{_user()}, command line", now=utc_now())
+    now = clock.now(connection)
+    return Editor(connection=connection, author=f"{_user()}, command line", now=now)
 
 
 def _user() -> str:

@@ -18,7 +18,6 @@ from artwork_bandit.cli.options import (
     json_flag,
     open_store,
     print_json,
-    utc_now,
 )
 from artwork_bandit.errors import StoreUnavailable
 from artwork_bandit.settings import Settings
@@ -94,14 +93,16 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
     import threading
 
     from artwork_bandit.operations.worker import Worker
+    from artwork_bandit.store import clock
     from artwork_bandit.web.logs import configure
 
     chosen = load()
     configure("warning" if once else chosen.log_level)
-    made = Worker(open_store(chosen), chosen)
+    store = open_store(chosen)
+    made = Worker(store, chosen)
     if once:
         try:
-            done = made.once(utc_now())
+            done = made.once(clock.of(store))
         finally:
             made.close()
         if as_json:
@@ -120,7 +121,7 @@ def worker(load: Callable[..., Settings], once: bool, as_json: bool) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        made.run(stopped, utc_now)
+        made.run(stopped, lambda: clock.of(store))
     finally:
         made.close()
 

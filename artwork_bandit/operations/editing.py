@@ -209,12 +209,12 @@ class Editor(ModelEditor):
         assert change.before is not None
         assert change.slot is not None
         assert change.after is not None
+        self.take_turn(change.slot)
         before, now = change.before["challenger"], registry.challenger(self.connection, change.slot)
-        as_left = (now and now.version) == change.after["challenger"]
+        if (now and now.version) != change.after["challenger"]:
+            raise Conflict("another model challenges by now, or none; name the one you want")
         if before is not None and change.action == CHALLENGER_NAMED:
             return self.challenge(before, change.change_id)
-        if not as_left:
-            raise Conflict("another model challenges by now, or none; name the one you want")
         if change.action == CHALLENGER_ENDED:
             registry.consider(
                 self.connection, before, change.before["reason"], change.before.get("metrics")

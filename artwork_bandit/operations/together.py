@@ -76,29 +76,38 @@ class Timeline(Generic[T]):
     """What was in force when."""
 
     changed_at: Sequence[int]
-    """Microseconds, in order."""
+    """Microseconds, in order: when each change was surely made."""
+    earliest: Sequence[int]
+    """In order, too: when it may have been, where another host's clock dates one back."""
     values: Sequence[T]
     """What was in force at first, and from each change on."""
 
     @staticmethod
     def of(first: T, changes: Iterable[tuple[dt.datetime, T]]) -> Timeline[T]:
+        """Return it of changes in the order in which they were made."""
         changed = list(changes)
+        at = np.array([microseconds(at) for at, _ in changed], np.int64)
         return Timeline(
-            changed_at=[microseconds(at) for at, _ in changed],
+            changed_at=np.maximum.accumulate(at).tolist(),
+            earliest=np.minimum.accumulate(at[::-1])[::-1].tolist(),
             values=[first, *(value for _, value in changed)],
         )
 
     def at(self, moments: Ints) -> tuple[Ints, Bools]:
-        """Return which of the values was in force at each moment, and whether the one before was
-        long past."""
+        """Return which of the values was in force at each moment, and whether that is sure and the
+        one before was long past."""
         place = np.searchsorted(self.changed_at, moments, "right")
+        sure = place == np.searchsorted(self.earliest, moments, "right")
         since = moments - np.array([0, *self.changed_at])[place]
-        return place, (place == 0) | (since >= _SETTLING)
+        return place, sure & ((place == 0) | (since >= _SETTLING))
 
     def later(self, since: int | None) -> Timeline[T]:
         """Return it from a moment on: without what was long past then."""
         past = 0 if since is None else bisect_right(self.changed_at, since - _SETTLING)
-        return Timeline(changed_at=self.changed_at[past:], values=self.values[past:])
+        return Timeline(
+            changed_at=self.changed_at[past:], earliest=self.earliest[past:],
+            values=self.values[past:],
+        )  # fmt: skip
 
 
 _SETTLING = SETTLING // dt.timedelta(microseconds=1)

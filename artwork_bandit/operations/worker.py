@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from artwork_bandit.domain import ModelRecord
-from artwork_bandit.errors import ArtworkBanditError, NotEnoughData
+from artwork_bandit.errors import ArtworkBanditError, NotEnoughData, StoreUnavailable
 from artwork_bandit.operations import changes
 from artwork_bandit.operations.guard import (
     demote_if_damaged,
@@ -69,6 +69,8 @@ GROWN, GROWN_A_LITTLE = 0.1, 0.01
 model, to train again; and to look whether that is worth it (`planning`)."""
 LOOKED_AT = dt.timedelta(minutes=10)
 """Between two looks at whether a model that serves is damaged, where nothing is joined."""
+COUNTED_AT = dt.timedelta(minutes=10)
+"""Between two countings of the log while the newest model is young."""
 LEADER_SECONDS = 2.0
 """How often a worker that waits looks whether the lead is free."""
 
@@ -90,6 +92,13 @@ class Tried(NamedTuple):
     def of(model: ModelRecord) -> Tried:
         told = model.settings
         return Tried(model.created_at, _seen(model), told.get("log_rows_since_change"))
+
+
+class Counted(NamedTuple):
+    """Rows of a log."""
+
+    at: dt.datetime
+    rows: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +130,8 @@ class Worker:
         self._journal = _journal(store, settings)
         self._tried: dict[str, Tried] = {}
         """Slot -> the last training that failed: what cannot succeed is not tried at every join."""
-        self._log_rows: dict[str, int] = {}
-        """Slot -> rows of its log when they were counted, and those joined since."""
+        self._log_rows: dict[str, Counted] = {}
+        """Slot -> rows of its log when they were counted, and those joined here since."""
         self._waits: dict[str, bool] = {}
         """Slot -> whether it was told why no training is due."""
         self._asked: dict[str, int] = {}
@@ -136,13 +145,14 @@ class Worker:
         """Slot -> its training, until it was told what came of it."""
 
     def close(self) -> None:
-        """Wait for a training that goes on, and give the lead away."""
-        self._trainer.shutdown(cancel_futures=True)
+        """Give the lead away, and wait for a training that goes on: what comes of it is registered
+        as safely by one that leads no more, and meanwhile another joins."""
         self._leader.close()
+        self._trainer.shutdown(cancel_futures=True)
         self._journal.close()
 
     def run(self, stopped: threading.Event, now: Callable[[], dt.datetime]) -> None:
-        """Work until stopped."""
+        """Work until stopped; `now` may raise StoreUnavailable."""
         led: bool | None = None
         while not stopped.is_set():
             leads = self._leader.lead()
@@ -150,7 +160,10 @@ class Worker:
                 log.info("leader_changed", extra={"leads": leads})
             led = leads
             if leads:
-                self.round(now(), stopped, wait=False)
+                try:
+                    self.round(now(), stopped, wait=False)
+                except StoreUnavailable as error:
+                    log.warning("worker_failed", extra={"error": str(error)})
             stopped.wait(self._settings.join_seconds if leads else LEADER_SECONDS)
 
     def once(self, now: dt.datetime) -> list[Done] | None:
@@ -179,8 +192,8 @@ class Worker:
 
     def _slot(self, slot: Slot, now: dt.datetime, *, wait: bool) -> Done:
         joined = join_rewards(self._store, slot, self._settings, now)
-        if slot.name in self._log_rows:
-            self._log_rows[slot.name] += joined
+        if (counted := self._log_rows.get(slot.name)) is not None:
+            self._log_rows[slot.name] = Counted(counted.at, counted.rows + joined)
         demoted, ended = self._damaged(slot, now, joined)
         if joined:
             # A challenger that is better takes the place of what would be let go of.
@@ -236,7 +249,8 @@ class Worker:
             raise
 
     def _failed(self, slot: Slot, now: dt.datetime) -> None:
-        rows = self._log_rows.get(slot.name, 0)
+        counted = self._log_rows.get(slot.name)
+        rows = 0 if counted is None else counted.rows
         with contextlib.suppress(ArtworkBanditError):  # what failed may be the database
             rows = self._count(slot)
         self._tried[slot.name] = Tried(now, rows)
@@ -288,13 +302,14 @@ class Worker:
         if models and (last is None or last.at < models[0].created_at):
             last = Tried.of(models[0])
             said = f"model {models[0].version} is young: none is trained before"
-        if last is None or now - last.at >= between:
+        if last is None or not dt.timedelta(0) <= now - last.at < between:  # of a clock ahead
             return None
         enough = max(last.rows + min(last.rows, last.since_change or last.rows), FIRST_ROWS)
-        # It is not counted at every join; what was joined may be assumed, and no row.
-        if self._log_rows.get(slot.name, enough) >= enough:
-            self._log_rows[slot.name] = self._count(slot)
-        if self._log_rows[slot.name] >= enough:
+        # Not counted at every join; what was joined may be no row, and others may have joined, too.
+        counted = self._log_rows.get(slot.name)
+        if counted is None or counted.rows >= enough or now - counted.at >= COUNTED_AT:
+            counted = self._log_rows[slot.name] = Counted(now, self._count(slot))
+        if counted.rows >= enough:
             return None
         return f"{said} {last.at + between:%Y-%m-%d %H:%M}Z (train_seconds) or {enough:,} rows"
 

@@ -67,7 +67,7 @@ class Store:
     @contextlib.contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Give a connection whose reads see one state of the database, that of the first."""
-        with _translated(), self.engine.connect() as connection:
+        with translated(), self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN")
             else:
@@ -78,7 +78,7 @@ class Store:
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Give a connection whose writes are committed durably, all or none, at the end."""
-        with _translated(), self._turn, self.engine.connect() as connection:
+        with translated(), self._turn, self.engine.connect() as connection:
             if self.dialect == "sqlite":
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             else:
@@ -114,7 +114,7 @@ class Held:
 
     def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Return `work(connection)`, in a transaction of its own only as long as one statement."""
-        with _translated(), self._kept() as connection:
+        with translated(), self._kept() as connection:
             return work(connection)
 
     def write(self, work: Callable[[sa.Connection], T], *, one_statement: bool = False) -> T:
@@ -126,7 +126,7 @@ class Held:
         sqlite = self._store.dialect == "sqlite"
         if one_statement and not sqlite:
             return self.read(work)
-        with _translated(), self._store._turn, self._kept() as connection:
+        with translated(), self._store._turn, self._kept() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if sqlite else f"BEGIN; {_NOT_IDLE}")
             try:
                 done = work(connection)
@@ -372,7 +372,7 @@ def _prepare_postgresql(connection: Any, _record: Any) -> None:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     try:
         yield
     except sa.exc.IntegrityError as error:

@@ -1,5 +1,6 @@
 """Counters that tell running servers what has changed: `catalog` (variants),
-`titles` (what of them serving needs), `models`, `cells`, `pauses`.
+`titles` (what of them serving needs), `models`, `cells`, `pauses`. Beside them `works_with`, which
+migrations set (`migrate`).
 
 Bumped in the transaction of the change; servers read all of them in one small query.
 """

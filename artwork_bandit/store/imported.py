@@ -95,6 +95,10 @@ def take_in(
     )  # fmt: skip
     if not dry_run and len(fresh):
         with store.write() as connection:
+            rollups.take_turns(connection, {s.slot for s in fresh.action_sets})
+            if titles or variants:
+                catalog.lock(connection)  # somebody may have brought them meanwhile
+                titles, variants = _missing(connection, fresh)
             catalog.put_titles(connection, titles, now)
             catalog.put_variants(connection, variants, now)
             _insert(connection, fresh, rules, now)

@@ -11,20 +11,30 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from artwork_bandit.errors import ArtworkBanditError, InvalidInput
-from artwork_bandit.store.engine import Store
+from artwork_bandit.errors import ArtworkBanditError, InvalidInput, StoreUnavailable
+from artwork_bandit.store import generations
+from artwork_bandit.store.engine import Store, translated, upsert
+from artwork_bandit.store.tables import generations as generations_table
 from artwork_bandit.store.turns import wait_for_turn
+
+WORKS_WITH = "works_with"
+"""Among the generations: the oldest revision whose release works with the database as it is. The
+newest migration says it."""
 
 
 def migrate(store: Store) -> tuple[str | None, str]:
     """Upgrade the database; return (revision before, revision now)."""
     before = current_revision(store)
     try:
-        _run(store, command.upgrade, "head")
+        _run(store, _upgrade, "head")
     except CommandError as error:
         raise InvalidInput(
             f"the database is at a revision this release does not know: {error}; use the release "
             "that made it, or a newer one"
+        ) from error
+    except StoreUnavailable as error:
+        raise StoreUnavailable(
+            f"{error}; nothing was changed: run it again when nobody reads for long, as a dump does"
         ) from error
     after = current_revision(store)
     assert after is not None, "an upgraded database has a revision"
@@ -40,15 +50,25 @@ def check(store: Store) -> None:
 
 
 def require_current(store: Store) -> None:
-    """Raise InvalidInput unless the database is at this release's revision."""
+    """Raise InvalidInput unless this release works with the database's revision: its own, or one of
+    a later release that says so."""
+    scripts = ScriptDirectory(str(migrations_folder()))
     with store.read() as connection:
         found = MigrationContext.configure(connection).get_current_revision()
-    head = ScriptDirectory(str(migrations_folder())).get_current_head()
-    if found != head:
-        raise InvalidInput(
-            f"the database is at revision {found or 'none'}, this release needs {head}; "
-            "run `artwork-bandit migrate`"
-        )
+        head = scripts.get_current_head()
+        if found == head:
+            return
+        known = found is None or found in {script.revision for script in scripts.walk_revisions()}
+        oldest = None if known else generations.read(connection).get(WORKS_WITH)
+    if not known and oldest is not None and head is not None and int(head) >= oldest:
+        return
+    advice = (
+        "run `artwork-bandit migrate`" if known
+        else "a later release has migrated it, with which this one does not work: use that"
+    )  # fmt: skip
+    raise InvalidInput(
+        f"the database is at revision {found or 'none'}, this release needs {head}; {advice}"
+    )
 
 
 def current_revision(store: Store) -> str | None:
@@ -64,10 +84,20 @@ def migrations_folder() -> Path:
     return Path(module.__file__).parent
 
 
+def _upgrade(config: Config, revision: str) -> None:
+    """Upgrade, and tell releases before how old they may be to work with what comes of it."""
+    command.upgrade(config, revision)
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_revision("head")
+    assert head is not None, "there are migrations"
+    row = {"name": WORKS_WITH, "number": int(head.module.works_with)}
+    upsert(config.attributes["connection"], generations_table, [row], "name")
+
+
 def _run(store: Store, action: object, *arguments: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()))
-    with store.engine.connect() as connection:
+    with translated(), store.engine.connect() as connection:
         if store.dialect == "sqlite":
             # One transaction for the whole upgrade, which pysqlite would not begin for DDL.
             connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -6,6 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from artwork_bandit.slots import SLOTS
+from artwork_bandit.store import rollups as rollups_of
 from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import Connection, upsert_adding
 from artwork_bandit.store.rollups import BUCKETS, cell_of
@@ -26,9 +28,9 @@ _EXACT = ("impressions", "units", "plays", "drawn", "drawn_plays", "paid")
 def rebuild(connection: Connection) -> None:
     """Replace all sums, and have all titles summed up again.
 
-    What is being joined meanwhile waits, and is added to the new sums.
+    What is to be joined or imported meanwhile waits, and is added to the new sums.
     """
-    _wait_for_joins(connection)
+    rollups_of.take_turns(connection, SLOTS)
     for table, query in ((rollups, _by_day()), (cell_rollups, _by_hour())):
         connection.execute(sa.delete(table))
         connection.execute(sa.insert(table).from_select([c.name for c in table.c], query))
@@ -50,13 +52,6 @@ def wrong(connection: Connection) -> int:
             count = sa.select(sa.func.count()).select_from(different)
             found += int(connection.execute(count).scalar_one())
     return found
-
-
-def _wait_for_joins(connection: Connection) -> None:
-    """A join that has added to the sums ends first; one that has not waits for us, and what it
-    settles is not seen here."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("LOCK TABLE rollups, cell_rollups IN EXCLUSIVE MODE"))
 
 
 def _by_day() -> sa.Select[Any]:

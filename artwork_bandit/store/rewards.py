@@ -30,7 +30,6 @@ from artwork_bandit.store import attribution, counting, rollups, rules
 from artwork_bandit.store.columns import floored
 from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignoring
 from artwork_bandit.store.tables import events, impressions, requests, rewards
-from artwork_bandit.store.turns import wait_for_turn
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
 _PENDING = sa.text("NOT impressions.settled")
@@ -64,7 +63,7 @@ def join(
     while True:
         most = pace.size
         with store.write() as connection:
-            wait_for_turn(connection, f"join {slot.name}")
+            rollups.take_turns(connection, [slot.name])
             # An event may have followed what is of another slot: one joins at a time.
             attribution.alone(connection)
             with pace.timed():

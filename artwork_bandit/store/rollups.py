@@ -19,6 +19,7 @@ from artwork_bandit.domain import instant, member_bucket, microseconds
 from artwork_bandit.store import summaries
 from artwork_bandit.store.engine import Connection, upsert_adding
 from artwork_bandit.store.tables import cell_rollups, rollups
+from artwork_bandit.store.turns import wait_for_turn
 
 Row = Mapping[str, Any]
 BUCKETS = 64
@@ -63,6 +64,13 @@ def cell_of(table: sa.Table) -> sa.ColumnElement[str]:
     drawn into one of this."""
     imported = sa.literal_column(f"'{IMPORTED}'", sa.Text)
     return sa.case((table.c.policy == imported, imported), else_=table.c.cell)
+
+
+def take_turns(connection: Connection, slots: Iterable[str]) -> None:
+    """Let nobody else settle, import or sum up what is of these slots until this is done. The first
+    statement of whoever does, or two wait for each other."""
+    for slot in sorted(slots):
+        wait_for_turn(connection, f"join {slot}")
 
 
 def add(connection: Connection, shown: Iterable[Row], units: Iterable[Row]) -> None:

@@ -309,6 +309,20 @@ def test_cells_pauses_and_challengers_are_recorded_and_undone(store: Store) -> N
     assert actions.count("challenger named") == 5
 
 
+def test_undoing_that_a_challenger_was_named_ends_no_later_test(store: Store) -> None:
+    fill(store)
+    first, second, third = (model(store) for _ in range(3))
+    edit(store, "challenge", first)
+    named = edit(store, "challenge", second)
+    edit(store, "challenge", third, who="Bob")
+    with pytest.raises(Conflict, match="another model challenges by now"):
+        edit(store, "undo", named)
+    with store.read() as connection:
+        found = registry.challenger(connection, "artwork")
+    assert found is not None
+    assert found.version == third
+
+
 def _cells(store: Store) -> tuple[CellShare, ...]:
     with store.read() as connection:
         return cells.read(connection)

@@ -7,13 +7,14 @@ import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from artwork_bandit.domain import Context, Contexts, Title, VariantStatus
+from artwork_bandit.domain import Context, Contexts, Title, Variant, VariantStatus
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.operations import audience
@@ -30,6 +31,7 @@ from artwork_bandit.operations.judge import judge
 from artwork_bandit.operations.log_import import import_log
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.operations.retrain import retrain
+from artwork_bandit.settings import Settings
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.slots.slot import GRADED
 from artwork_bandit.store import (
@@ -42,10 +44,12 @@ from artwork_bandit.store import (
     replay,
     resumming,
 )
+from artwork_bandit.store import imported as imported_logs
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.samples import NOW, fill, patch
 from tests.simulated import Simulation
+from tests.test_cli import log_table
 
 ARTWORK = SLOTS["artwork"]
 HALF_LIFE = dt.timedelta(days=30)
@@ -266,6 +270,33 @@ def test_contexts_that_no_client_could_send_are_refused(
     store, settings = simulation.service.store, simulation.settings
     with pytest.raises(InvalidInput, match=f"decision 'x5': context: .*({said})"):
         import_log(store, path, settings, simulation.later(), dry_run=False)
+
+
+def test_a_variant_that_somebody_adds_meanwhile_stays_as_they_want_it(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    theirs = Variant(
+        variant_id="a", title_id="t", slot="artwork", uri="/theirs.jpg", is_default=True
+    )
+    look = imported_logs._missing
+
+    def looks(*arguments: Any) -> Any:
+        found = look(*arguments)
+        monkeypatch.setattr(imported_logs, "_missing", look)
+        with store.write() as connection:
+            catalog.put_titles(connection, [Title(title_id="t", name="Their title")], NOW)
+            catalog.put_variants(connection, [theirs], NOW)
+        return found
+
+    monkeypatch.setattr(imported_logs, "_missing", looks)
+    import_log(store, path, Settings(), NOW, dry_run=False)
+    with store.read() as connection:
+        stays = catalog.get_variant(connection, "t", "a")
+        assert (stays.uri, stays.status) == ("/theirs.jpg", VariantStatus.ACTIVE)
+        assert catalog.get_title(connection, "t").name == "Their title"
+        assert catalog.get_variant(connection, "t", "b").status is VariantStatus.RETIRED
 
 
 def test_imported_rewards_that_the_rule_in_force_never_gives_are_left_out(

@@ -41,7 +41,7 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import models
 from artwork_bandit.store.window import Window
 from tests.operations.test_guard import two_models
-from tests.samples import fill
+from tests.samples import NOW, fill
 from tests.simulated import Simulation
 
 ARTWORK = SLOTS["artwork"]
@@ -268,6 +268,19 @@ def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
     assert together(since).mixture.shares.values == [(0.6, 0.4, 0.0)]
     with pytest.raises(InvalidInput, match="cells weighed as one policy's log cannot be told"):
         judge.judge(mixed, ["uniform"], by="cell")
+
+
+def test_what_was_in_force_between_changes_that_clocks_disagree_of_is_unsure() -> None:
+    """The second of three changes was made on a host whose clock is three days ahead."""
+    hour = dt.timedelta(hours=1)
+    made = [NOW, NOW + 72 * hour, NOW + 2 * hour]
+    line = Timeline.of("a", list(zip(made, "bcd", strict=True)))
+    moments = np.array([microseconds(NOW + h * hour) for h in (-1, 1.5, 2.5, 50, 71, 72.5, 74)])
+    place, settled = line.at(moments)
+    assert [line.values[i] for i in place[[0, 1, 5, 6]]] == ["a", "b", "d", "d"]
+    assert settled.tolist() == [True, True, False, False, False, False, True]
+    later = line.later(microseconds(NOW + 80 * hour))
+    assert later.at(moments[-1:])[1].tolist() == [True]
 
 
 def test_what_is_paused_is_left_out(simulation: Simulation) -> None:

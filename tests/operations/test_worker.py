@@ -23,7 +23,7 @@ from artwork_bandit.operations.planning import plan
 from artwork_bandit.operations.retrain import carry_out, retrain
 from artwork_bandit.operations.rules import slot_of
 from artwork_bandit.operations.server_process import command
-from artwork_bandit.operations.worker import Done, Worker
+from artwork_bandit.operations.worker import COUNTED_AT, Counted, Done, Worker
 from artwork_bandit.serving.ingest import Batch, Incoming
 from artwork_bandit.settings import local_folder
 from artwork_bandit.slots import SLOTS
@@ -141,7 +141,9 @@ def test_what_is_due_is_done_once(simulation: Simulation) -> None:
         assert again is not None
         assert all(d.trained is None and d.joined == 0 for d in again)
     simulation.visits(300)
-    worker._log_rows["artwork"] = 10**9  # what was assumed to be shown was joined, say
+    worker._log_rows["artwork"] = Counted(
+        now, 10**9
+    )  # what was assumed to be shown was joined, say
     recent = worker.once(simulation.later())
     assert recent is not None
     assert all(d.trained is None for d in recent)  # the log has grown, the model is young
@@ -358,6 +360,68 @@ def test_joins_go_on_while_a_model_trains(
     assert trained is not None
     assert "model 1 live" in trained
     assert artwork().trained is None
+    worker.close()
+
+
+def test_one_that_is_told_to_stop_gives_the_lead_away_while_a_model_trains(
+    simulation: Simulation, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, trains = threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        trains.set()
+        assert may_end.wait(timeout=60)
+        return carry_out(*arguments)
+
+    monkeypatch.setattr("artwork_bandit.operations.worker.carry_out", slowly)
+    simulation.visits(1500)
+    store = simulation.service.store
+    worker = Worker(store, replace(simulation.settings, train_seconds=3600))
+    worker.round(simulation.later(), threading.Event(), wait=False)
+    assert worker._leader.lead()
+    assert trains.wait(timeout=60)
+    closing = threading.Thread(target=worker.close)
+    closing.start()
+    other = Leader(Store(database_url), "worker")
+    deadline = time.monotonic() + 30
+    while not other.lead() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert other.lead()
+    assert closing.is_alive()  # it still trains
+    may_end.set()
+    closing.join(timeout=60)
+    other.close()
+    with store.read() as connection:
+        assert registry.live(connection, "artwork") is not None  # what came of it is not lost
+
+
+def test_rows_that_others_joined_count_before_long(simulation: Simulation) -> None:
+    store = simulation.service.store
+    simulation.visits(400)
+    worker = Worker(store, replace(simulation.settings, train_seconds=86_400))
+    at = simulation.later()
+    assert worker._slot(ARTWORK, at, wait=True).trained is not None
+    assert "is young" in str(worker._slot(ARTWORK, at, wait=True).waits)
+    simulation.visits(900)
+    join_rewards(store, ARTWORK, simulation.settings, simulation.later())  # another leads, say
+    assert worker._slot(ARTWORK, at + COUNTED_AT / 2, wait=True).trained is None
+    assert worker._slot(ARTWORK, at + COUNTED_AT, wait=True).trained is not None
+    worker.close()
+
+
+def test_a_model_of_a_clock_that_was_ahead_keeps_none_from_being_trained(
+    simulation: Simulation,
+) -> None:
+    store = simulation.service.store
+    simulation.visits(400)
+    worker = Worker(store, simulation.settings)
+    at = simulation.later()
+    assert worker._slot(ARTWORK, at, wait=True).trained is not None
+    with store.write() as connection:
+        ahead = sa.update(models).values(created_at=at + dt.timedelta(days=365))
+        connection.execute(ahead)
+    simulation.visits(200)
+    assert worker._slot(ARTWORK, simulation.later(), wait=True).trained is not None
     worker.close()
 
 

@@ -18,6 +18,7 @@ from artwork_bandit.store import catalog, cells, generations, migrate, profiles
 from artwork_bandit.store import requests as request_store
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.tables import cell_rollups, metadata, requests, rewards
+from artwork_bandit.store.tables import generations as generations_table
 from tests.conftest import Postgres
 from tests.samples import NOW, fill
 
@@ -63,6 +64,50 @@ def test_a_database_without_tables_is_refused_in_words(tmp_path: object) -> None
     with pytest.raises(StoreUnavailable, match="artwork-bandit migrate"), empty.read() as found:
         generations.read(found)
     empty.close()
+
+
+def test_a_later_release_s_database_is_worked_with_if_that_release_says_so(store: Store) -> None:
+    head = migrate.current_revision(store)
+    assert head is not None
+    migrate.require_current(store)
+
+    def is_at(revision: str, works_with: int | None) -> None:
+        with store.write() as connection:
+            connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{revision}'"))
+            told = generations_table.c.name == migrate.WORKS_WITH
+            connection.execute(sa.delete(generations_table).where(told))
+            if works_with is not None:
+                row = {"name": migrate.WORKS_WITH, "number": works_with}
+                connection.execute(sa.insert(generations_table), [row])
+
+    later = f"{int(head) + 1:04}"
+    is_at(later, int(head))
+    migrate.require_current(store)
+    for works_with in (int(later), None):
+        is_at(later, works_with)
+        with pytest.raises(InvalidInput, match="a later release has migrated it"):
+            migrate.require_current(store)
+    is_at("0001", 1)
+    with pytest.raises(InvalidInput, match="run `artwork-bandit migrate`"):
+        migrate.require_current(store)
+
+
+def test_the_newest_migration_says_which_release_works_with_what_it_makes(store: Store) -> None:
+    with store.read() as connection:
+        told = generations.read(connection)[migrate.WORKS_WITH]
+    head = migrate.current_revision(store)
+    assert head is not None
+    assert told < int(head)  # a running release before goes on
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_migration_that_waits_in_vain_says_so(store: Store) -> None:
+    with store.engine.connect() as reading:
+        reading.exec_driver_sql("SELECT count(*) FROM models")
+        migrate._run(store, command.stamp, "0013")
+        with pytest.raises(StoreUnavailable, match="nothing was changed: run it again"):
+            migrate.migrate(store)
+        reading.rollback()
 
 
 def test_every_rule_is_a_named_constraint() -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import shutil
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from artwork_bandit.policies.policy import Fixed
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.store import (
     aggregates,
+    attribution,
     catalog,
     migrate,
     parquet,
@@ -280,6 +282,32 @@ def test_making_them_again_while_rewards_are_joined_loses_and_doubles_none(
     thread.join()
     assert errors == []
     with store.write() as connection:
+        assert resumming.wrong(connection) == 0
+    simulation.service.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_while_they_are_made_again_events_are_taken_in(
+    simulation: Simulation, store: Store
+) -> None:
+    """A join that waits for them holds nobody up, who takes in events, meanwhile."""
+    later = simulation.now + WINDOW + dt.timedelta(seconds=1)
+    waits = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    join = threading.Thread(target=rewards.join, args=(store, SLOTS["artwork"], WINDOW, later))
+    with store.write() as connection:
+        resumming.rebuild(connection)
+        join.start()
+        for _ in range(1_000):
+            if connection.execute(waits).scalar():
+                break
+            time.sleep(0.01)
+        else:
+            pytest.fail("the join waits for nothing")
+        with store.write() as other:
+            other.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+            attribution.share(other)
+    join.join(timeout=60)
+    with store.read() as connection:
         assert resumming.wrong(connection) == 0
     simulation.service.close()
 

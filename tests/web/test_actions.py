@@ -305,8 +305,9 @@ def test_a_model_that_is_kept_no_more_is_offered_to_nobody(
     assert f"/models/{version}/promote" not in page
     assert "it never chose</small>" in page
     for answer in (
-        client.get(f"/models/{version}/promote"), post(client, f"/models/{version}/promote"),
-    ):  # fmt: skip
+        client.get(f"/models/{version}/promote", headers=HTML),
+        post(client, f"/models/{version}/promote"),
+    ):
         assert answer.status_code == 409
         assert f"Model {version} is not kept any more" in answer.text
 
