@@ -119,7 +119,9 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     ids = [v.variant_id for v in wanted]
     existing = {v.variant_id: v for v in by_ids(connection, ids)}
     genres = title_genres(connection, {v.title_id for v in wanted})
-    new_rows, changed_rows, revision_rows = [], [], []
+    new_rows, changed_rows = [], []
+    revision_rows: list[dict[str, Any]] = []
+    told_rows: list[dict[str, Any]] = []
     touched: set[tuple[str, str]] = set()
     position = connection.execute(sa.select(sa.func.max(variants.c.position))).scalar() or 0
     for variant in wanted:
@@ -132,7 +134,8 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             _require_same_place(before, variant)
             same = same_content(before, variant)
             same &= before.title_genres == genres[variant.title_id]
-            revision = before.revision + (not same)
+            untold = _is_untold(before)
+            revision = before.revision + (not same and not untold)
             if same and _same_eligibility(before, variant):
                 continue  # else every server would read it again
         touched.add((variant.slot, variant.title_id))
@@ -148,14 +151,14 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             new_rows.append(row)
         else:
             changed_rows.append(row | {"key": variant.variant_id})
-        if before is None or revision > before.revision:
-            revision_rows.append(
-                {
-                    "variant_id": variant.variant_id, "revision": revision, "name": variant.name,
-                    "uri": variant.uri, "features": dict(variant.features),
-                    "title_genres": list(genres[variant.title_id]), "created_at": now,
-                }
-            )  # fmt: skip
+        if before is None or not same:
+            told = {
+                "variant_id": variant.variant_id, "revision": revision, "name": variant.name,
+                "uri": variant.uri, "features": dict(variant.features),
+                "title_genres": list(genres[variant.title_id]), "created_at": now,
+            }  # fmt: skip
+            new = before is None or revision > before.revision
+            (revision_rows if new else told_rows).append(told)
     _clear_other_defaults(connection, wanted, generation, now)
     if new_rows:
         connection.execute(sa.insert(variants), new_rows)
@@ -169,7 +172,17 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         connection.execute(sa.update(variants).where(by_key).values(settable), changed_rows)
     if revision_rows:
         connection.execute(sa.insert(variant_revisions), revision_rows)
+    for row in told_rows:
+        which = [variant_revisions.c[name] == row.pop(name) for name in ("variant_id", "revision")]
+        connection.execute(sa.update(variant_revisions).where(*which).values(row))
     summaries.mark(connection, touched)
+
+
+def _is_untold(variant: Variant) -> bool:
+    """Return whether nobody has said yet what a variant shows: only a log made elsewhere has named
+    it. What a catalogue says of it then, holds for what that log shows."""
+    retired = variant.status is VariantStatus.RETIRED
+    return retired and not (variant.uri or variant.features or variant.name)
 
 
 def get_title(connection: Connection, title_id: str) -> Title:

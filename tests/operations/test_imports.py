@@ -272,6 +272,38 @@ def test_contexts_that_no_client_could_send_are_refused(
         import_log(store, path, settings, simulation.later(), dry_run=False)
 
 
+@pytest.mark.parametrize("titles_first", [False, True])
+def test_what_a_log_shows_is_known_once_a_catalogue_says_it(
+    store: Store, tmp_path: Path, *, titles_first: bool
+) -> None:
+    """Whichever of both comes first; a later picture in its place is another."""
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    import_log(store, path, Settings(), NOW, dry_run=False)
+    title = Title(title_id="t", name="T", genres=("Drama",))
+    told = [
+        Variant(variant_id=v, title_id="t", slot="artwork", uri=f"/{v}", features={"genre": v})
+        for v in "abc"
+    ]
+    if titles_first:
+        import_catalog(store, [title], [], NOW, dry_run=False)
+    import_catalog(store, [title], told, NOW, dry_run=False)
+
+    def shown() -> list[tuple[str, dict[str, object], tuple[str, ...] | None]]:
+        source = ReplaySource.of(store, None, "artwork")
+        (action_set,) = next(iter(source.blocks())).action_sets
+        (found,) = source.lookup([action_set])
+        return [(v.variant_id, dict(v.features), v.title_genres) for v in found]
+
+    assert shown() == [(v, {"genre": v}, ("Drama",)) for v in "abc"]
+    with store.read() as connection:
+        now = catalog.list_variants(connection, "t")
+        assert [(v.revision, v.status) for v in now] == [(1, VariantStatus.ACTIVE)] * 3
+    replaced = [replace(v, uri=f"{v.uri}-2", features={"genre": "other"}) for v in told]
+    import_catalog(store, [title], replaced, NOW, dry_run=False)
+    assert shown() == [(v, {"genre": v}, ("Drama",)) for v in "abc"]
+
+
 def test_a_variant_that_somebody_adds_meanwhile_stays_as_they_want_it(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
