@@ -188,8 +188,11 @@ def _meant(name: str, kinds: Mapping[str, Any]) -> str | None:
         return None
     if name in OPTIONS:
         return OPTIONS[name]
-    near = difflib.get_close_matches(name, kinds, 1, NEAR)
-    return near[0] if near else None
+    names = [*kinds, *OPTIONS]
+    near = difflib.get_close_matches(name, names, 1, NEAR)
+    # Letters that changed places, and names that end too early.
+    near += [n for n in names if sorted(n) == sorted(name) or n.startswith(f"{name}_")]
+    return OPTIONS.get(near[0], near[0]) if near else None
 
 
 def _convert(name: str, value: Any, kind: type, source: str) -> Any:

@@ -651,7 +651,8 @@ def test_who_challenges_and_what_is_paused_is_told(
         shown = json.loads(run("models", "show", str(each), database=sqlite_url))
         assert shown["challenger"] == (each == version)
     paused = json.loads(run("pause", "--slot", "artwork", "--json", database=sqlite_url))
-    assert paused == {"slots": ["artwork"], "paused": True, "reason": "by hand"}
+    told = {"slots": ["artwork"], "changed": ["artwork"], "paused": True, "reason": "by hand"}
+    assert paused == told
     assert "artwork is paused" in run("cells", "show", database=sqlite_url)
     monkeypatch.setenv("ARTWORK_BANDIT_CONTEXT_PRODUCTS", "device*mood")
     said = run("worker", "--once", database=sqlite_url, code=2)
@@ -717,7 +718,20 @@ def test_train_list_show_promote_roll_back_export(
     assert "is live" in run("models", "rollback", "--reason", "too dark", database=sqlite_url)
     (time,) = json.loads(run("models", "show", "2", database=sqlite_url))["served"]
     assert (time["why"], time["why_ended"]) == ("promoted by hand", "too dark")
-    assert "Z: too dark" in run("models", "list", database=sqlite_url)
+    then = time["followed_by"]
+    told = "no model was live" if then is None else f"model {then} went live"
+    said = run("models", "list", "--slot", "artwork", database=sqlite_url)
+    assert f"Z, when {told}: too dark" in said
+    assert "no models yet" in run("models", "list", "--slot", "trailer", database=sqlite_url)
+    said = run("evaluate", "--target", "challenger", database=sqlite_url, code=2)
+    assert "`models challenge VERSION`" in said
+    rule = tmp_path / "rule.toml"
+    rule.write_text('version = "ours-9"\nquality = 0.8\n')
+    run("train", "--rule", str(rule), database=sqlite_url)
+    run("evaluate", "--target", "uniform", "--rule", str(rule), database=sqlite_url)
+    rule.write_text('version = "ours-9"\nquality = 0.1\n')
+    said = run("evaluate", "--target", "uniform", "--rule", str(rule), database=sqlite_url, code=2)
+    assert "give the changed rule a version of its own" in said
     said = run("train", "--warm", "always", database=sqlite_url, code=1)
     assert "0 rows came after what model 1 learned from" in said
     compared = run("models", "compare", "1", "2", database=sqlite_url)
@@ -744,7 +758,7 @@ def test_train_list_show_promote_roll_back_export(
     assert "no row is in that time" in run("evaluate", *ask, database=sqlite_url, code=1)
     said = run("models", "rehearse", "1", database=sqlite_url, code=1)
     assert "cells set" in said
-    assert "model 3" in run("train", "--log", str(path), database=sqlite_url)
+    assert "model 4" in run("train", "--log", str(path), database=sqlite_url)
     said = run("evaluate", "--log", str(path), "--target", "model:2", "--target", "uniform",
                "--against", "uniform", "--keep", database=sqlite_url)  # fmt: skip
     assert "model:2" in said
@@ -769,6 +783,17 @@ def test_train_list_show_promote_roll_back_export(
     run("models", "challenge", "1", database=sqlite_url)
     said = json.loads(run("models", "rollback", "--json", database=sqlite_url))
     assert (said["live"], said["challenger"]) == (1, None)
+
+
+def test_what_was_no_change_is_told(sqlite_url: str) -> None:
+    said = json.loads(run("migrate", "--json", database=sqlite_url))
+    assert said["before"] == said["after"]
+    assert "artwork: was not paused" in run("resume", "--slot", "artwork", database=sqlite_url)
+    run("pause", "--slot", "artwork", database=sqlite_url)
+    assert "artwork: was paused" in run("pause", "--slot", "artwork", database=sqlite_url)
+    said = json.loads(run("resume", "--json", database=sqlite_url))
+    assert (said["slots"], said["changed"]) == (["artwork", "trailer"], ["artwork"])
+    assert json.loads(run("spool", "retry", "--json", database=sqlite_url)) == {"waiting_again": 0}
 
 
 def test_settings_come_from_command_line_environment_file_default(

@@ -14,7 +14,15 @@ from artwork_bandit.settings import Settings, load
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("DATABASE", "DATABASE_URL"), ("LOG", "LOG_LEVEL"), ("THREAD", "THREADS")],
+    [
+        ("DATABASE", "DATABASE_URL"),
+        ("LOG", "LOG_LEVEL"),
+        ("THREAD", "THREADS"),
+        ("DATABSE", "DATABASE_URL"),
+        ("PROT", "PORT"),
+        ("REWARD", "REWARD_RULE"),
+        ("ATTRIBUTION_WINDOW", "ATTRIBUTION_WINDOW_SECONDS"),
+    ],
 )
 def test_a_variable_much_like_a_setting_is_refused(name: str, meant: str) -> None:
     with pytest.raises(InvalidInput, match=f"ARTWORK_BANDIT_{meant} is"):
@@ -22,7 +30,13 @@ def test_a_variable_much_like_a_setting_is_refused(name: str, meant: str) -> Non
 
 
 def test_what_kubernetes_says_of_a_service_of_that_name_is_no_port() -> None:
-    told = {"ARTWORK_BANDIT_PORT": "tcp://10.0.0.1:8800", "ARTWORK_BANDIT_SERVICE_HOST": "10.0.0.1"}
+    told = {
+        "ARTWORK_BANDIT_PORT": "tcp://10.0.0.1:8800", "ARTWORK_BANDIT_SERVICE_HOST": "10.0.0.1",
+        "ARTWORK_BANDIT_SERVICE_PORT": "8800", "ARTWORK_BANDIT_SERVICE_PORT_HTTP": "8800",
+        "ARTWORK_BANDIT_PORT_8800_TCP": "tcp://10.0.0.1:8800",
+        "ARTWORK_BANDIT_PORT_8800_TCP_PROTO": "tcp", "ARTWORK_BANDIT_PORT_8800_TCP_PORT": "8800",
+        "ARTWORK_BANDIT_PORT_8800_TCP_ADDR": "10.0.0.1",
+    }  # fmt: skip
     assert load(environment=told).port == Settings().port
 
 

@@ -69,7 +69,7 @@ def history_import(
     from artwork_bandit.operations.imports import Changes
 
     if (file is None) == (movielens is None):
-        raise click.UsageError("give a FILE or --movielens DIR")
+        raise click.UsageError("give a FILE or --movielens DIR, one of both")
     chosen, now, changes = load(), utc_now(), Changes()
     store = open_store(chosen)
     half_life = dt.timedelta(days=chosen.profile_half_life_days)

@@ -23,7 +23,7 @@ from artwork_bandit.cli.options import (
     slot_under,
     window_options,
 )
-from artwork_bandit.errors import InvalidInput
+from artwork_bandit.errors import InvalidInput, NotEnoughData
 from artwork_bandit.settings import Settings
 
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def evaluate(
     from artwork_bandit.evaluation import report as reporting
     from artwork_bandit.evaluation.evidence import Method
     from artwork_bandit.evaluation.verdict import Verdict
+    from artwork_bandit.operations.changes import require_known_formula
     from artwork_bandit.operations.judge import judge, needs_database
     from artwork_bandit.operations.replay_source import ReplaySource
     from artwork_bandit.operations.rules import slot_of_log
@@ -147,6 +148,8 @@ def evaluate(
     source = ReplaySource.of(
         store, log, of_slot.name, since, until, rule=of_slot.reward, bounds=reward_bounds
     )  # fmt: skip
+    if store is not None and log is None:
+        require_known_formula(store, of_slot, source)
     bounds = reward_bounds or slot_of_log(of_slot, source.rule, source.bounds).reward.bounds
     method = Method(interval=interval, level=level, bounds=bounds, seed=seed)
     printed = [file for file in (json_file, html_file) if file and file.name == "<stdout>"]
@@ -166,6 +169,12 @@ def evaluate(
         source = together(source)
     with counted("rows read") as progress:
         found, versions = judge(source, targets, against, method, cluster, by, progress, scheduler)
+    if both and found.apart and not found.rows:
+        raise NotEnoughData(
+            f"all {found.apart:,} rows are of the baseline cell, or of the hour after shares or "
+            "models changed, and cannot be weighed together: ask again an hour after the last "
+            "change, or without --together"
+        )
     if json_file is not None:
         _write_json(json_file, reporting.as_json(found, source.name, seed, versions))
     if html_file is not None:

@@ -103,14 +103,17 @@ def models() -> None:
 
 
 @models.command("list")
+@click.option("--slot", help="Only this slot's.  [default: all]")
 @json_flag
 @click.pass_obj
-def models_list(load: Callable[..., Settings], as_json: bool) -> None:
+def models_list(load: Callable[..., Settings], slot: str | None, as_json: bool) -> None:
     """All models, the newest first."""
+    from artwork_bandit.slots import slot_named
     from artwork_bandit.store import registry
 
+    of = None if slot is None else slot_named(slot).name
     with open_store(load()).read() as connection:
-        records = registry.list_all(connection)
+        records = registry.list_all(connection, of)
         challenging = registry.challengers_of(connection)
         served = {s: registry.served(connection, s) for s in {r.slot for r in records}}
     if as_json:
@@ -125,7 +128,10 @@ def models_list(load: Callable[..., Settings], as_json: bool) -> None:
                    f"  {r.rows:>9,} rows  {r.reason}{gone}")  # fmt: skip
         times = served[r.slot].get(r.version, [])
         if r.status == "retired" and times and (until := times[-1].until) is not None:
-            click.echo(f"      until {until:%Y-%m-%d %H:%M}Z: {times[-1].why_ended}")
+            then = times[-1].followed_by
+            then_live = f"model {then} went live" if then else "no model was live"
+            said = f"{until:%Y-%m-%d %H:%M}Z, when {then_live}: {times[-1].why_ended}"
+            click.echo(f"      until {said}")
 
 
 @models.command("show")

@@ -48,13 +48,17 @@ def demo(
 
 
 @click.command()
+@json_flag
 @click.pass_obj
-def migrate(load: Callable[..., Settings]) -> None:
+def migrate(load: Callable[..., Settings], as_json: bool) -> None:
     """Bring the database to this release."""
     from artwork_bandit.store import migrate as migration
     from artwork_bandit.store.engine import Store
 
     before, after = migration.migrate(Store(load().database_url))
+    if as_json:
+        print_json({"before": before, "after": after})
+        return
     click.echo(
         f"database is at {after}" + ("" if before == after else f", was {before or 'empty'}")
     )
@@ -133,13 +137,19 @@ def _switch(
 
     names = list(SLOTS) if slot is None else [slot_named(slot).name]
     with open_store(load()).write() as connection:
-        for name in names:
-            editor_at(connection).switch(name, paused, reason)
+        editor = editor_at(connection)
+        changed = [name for name in names if editor.switch(name, paused, reason) is not None]
     if as_json:
-        print_json({"slots": names, "paused": paused, "reason": reason})
+        print_json({"slots": names, "changed": changed, "paused": paused, "reason": reason})
         return
     what = "paused: everybody gets the default" if paused else "going on"
-    click.echo(f"{', '.join(names)}: {what}, within seconds")
+    for name in names:
+        told = (
+            f"{what}, within seconds"
+            if name in changed
+            else f"was {'' if paused else 'not '}paused"
+        )
+        click.echo(f"{name}: {told}")
 
 
 @click.command()
@@ -248,10 +258,14 @@ def spool_show(load: Callable[..., Settings], as_json: bool) -> None:
 
 
 @spool.command("retry")
+@json_flag
 @click.pass_obj
-def spool_retry(load: Callable[..., Settings]) -> None:
+def spool_retry(load: Callable[..., Settings], as_json: bool) -> None:
     """Have what the database refused tried again, once its cause is mended."""
     count = _spool(load).retry()
+    if as_json:
+        print_json({"waiting_again": count})
+        return
     click.echo(f"{count:,} entries wait again; servers and workers of this host drain them")
 
 

@@ -64,6 +64,7 @@ Weight = Annotated[float, Meta(ge=-1e6, le=1e6)]
 # msgspec 0.19 to 0.22 write past its memory (glibc: "double free or corruption").
 FeatureValue = bool | float | str | list[str]
 MOST_IN_LIST = 20
+PROGRAMS = frozenset({"javascript", "vbscript"})
 LARGEST_NUMBER = 1e9
 
 
@@ -168,9 +169,13 @@ class CatalogLine(TitleForm, kw_only=True):
 
 
 def _sound_address(uri: str) -> str:
-    """Return the address; raises InvalidInput for one that no browser can follow."""
+    """Return the address; raises InvalidInput for one that no browser can follow, or that is a
+    program."""
     try:
-        urlsplit(uri).port  # noqa: B018 -- reading it checks it
+        address = urlsplit(uri)
+        address.port  # noqa: B018 -- reading it checks it
+        if address.scheme.lower() in PROGRAMS:
+            raise ValueError(f"{address.scheme}: is no place where a picture is")
     except ValueError as error:
         raise InvalidInput(f"uri {uri[:100]!r} is no address: {error}") from error
     return uri

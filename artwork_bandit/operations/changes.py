@@ -55,6 +55,13 @@ def require_same_rule(before: Sequence[ModelRecord], slot: Slot, log: ReplaySour
             )
 
 
+def require_known_formula(store: Store, slot: Slot, log: ReplaySource) -> None:
+    """Raise InvalidInput as `require_same_rule` does, of the slot's newest models."""
+    with store.read() as connection:
+        before = registry.recent(connection, slot.name)
+    require_same_rule(before, slot, log)
+
+
 def changed_at(model: ModelRecord | None) -> dt.datetime | None:
     """Return when the last change was that a model knows of."""
     text = None if model is None else model.settings.get("changed_at")

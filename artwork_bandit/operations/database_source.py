@@ -125,7 +125,11 @@ def serving_target(store: Store, slot: str, kind: str) -> Target:
     with store.read() as connection:
         record = find(connection, slot)
     if record is None:
-        raise InvalidInput(f"slot {slot!r} has no {kind} model; `train` one")
+        how = (
+            "`train` one" if kind == "live"
+            else "the gate may name one after a training, or you: `models challenge VERSION`"
+        )  # fmt: skip
+        raise InvalidInput(f"slot {slot!r} has no {kind} model; {how}")
     return model_target(store, slot, record.version, kind)
 
 

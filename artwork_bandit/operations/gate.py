@@ -75,9 +75,10 @@ def gate(
         because = refused and next(
             c.message for c in (*refused.checks, *log) if c.status is Verdict.REFUSE
         )
+        which = incumbent_name if refused is incumbent else "it"
         return (
             "rejected",
-            f"the held-out log cannot judge it: {because or difference.reason}",
+            f"the held-out log cannot judge {which}: {because or difference.reason}",
             metrics,
         )
     interval = f"{difference.lower:+.4f} to {difference.upper:+.4f}"

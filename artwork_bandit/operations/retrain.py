@@ -140,7 +140,7 @@ def carry_out(
             verdict = "candidate"
             reason = f"{reason}, and another challenges until {until:%Y-%m-%d %H:%M}Z"
         elif verdict == "challenger":
-            reason = f"{reason}; named challenger"
+            reason = f"{reason}; it became the challenger"
         version = registry.register(
             connection, slot=planned.slot.name, data=data,
             window=(trained.window_from, trained.window_to), rows=trained.rows,

@@ -95,7 +95,7 @@ def writing(path: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None
             yield writer.write_table
         os.replace(partial, path)
     except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error}") from error
+        raise InvalidInput(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

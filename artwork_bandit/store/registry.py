@@ -1,7 +1,5 @@
 """Trained models: bytes with hash, status, training window, metrics; at most one live per slot.
-
-One more may be the slot's challenger: it serves the challenger cell, and stays a candidate.
-"""
+One more may be the slot's challenger: it serves the challenger cell, and stays a candidate."""
 
 from __future__ import annotations
 
@@ -35,6 +33,8 @@ class Served(NamedTuple):
 
     since: dt.datetime
     until: dt.datetime | None
+    followed_by: int | None
+    """The model that was live then; None if it is live still, or none was."""
     why: str
     why_ended: str | None
 
@@ -369,9 +369,9 @@ def served(connection: Connection, slot: str) -> dict[int, list[Served]]:
     found: dict[int, list[Served]] = {}
     for row, after in itertools.zip_longest(rows, rows[1:]):
         if row.version is not None:
-            until, why_ended = (None, None) if after is None else (after.promoted_at, after.reason)
+            until, then, why = (None,) * 3 if after is None else after
             times = found.setdefault(row.version, [])
-            times.append(Served(row.promoted_at, until, row.reason, why_ended))
+            times.append(Served(row.promoted_at, until, then, row.reason, why))
     return found
 
 

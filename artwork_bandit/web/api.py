@@ -16,7 +16,7 @@ from artwork_bandit.comparison import variants as variant_comparison
 from artwork_bandit.comparison.segments import SegmentRow
 from artwork_bandit.comparison.variants import Comparison
 from artwork_bandit.domain import EventType, Variant
-from artwork_bandit.errors import InvalidInput, StoreUnavailable
+from artwork_bandit.errors import InvalidInput, NotFound, StoreUnavailable
 from artwork_bandit.operations import catalog_forms
 from artwork_bandit.operations.editing import Editor
 from artwork_bandit.policies.communities import Communities
@@ -263,6 +263,8 @@ def cells() -> Response:
 
 @api.get("/v1/members/<path:member_id>")
 def member(member_id: str) -> Response:
+    if member_id.endswith("/matches"):
+        raise NotFound("this release does not say how well titles match a member")
     with service().store.read() as connection:
         profile = profiles.get(connection, member_id)
         merged = merges.members_of(connection, [member_id]).get(member_id)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from artwork_bandit.domain import microseconds
+from artwork_bandit.domain import instant, microseconds
 from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.evaluation.question import Question
@@ -43,6 +43,7 @@ from artwork_bandit.store.window import Window
 from tests.operations.test_guard import two_models
 from tests.samples import NOW, fill
 from tests.simulated import Simulation
+from tests.test_cli import run
 
 ARTWORK = SLOTS["artwork"]
 SHARES = {"explore": 0.2, "baseline": 0.1, "live": 0.7}
@@ -223,6 +224,23 @@ def test_what_cannot_be_told_together_is_not(simulation: Simulation, tmp_path: P
         cells.set_shares(connection, {"live": 1.0})
     with pytest.raises(Apart, match="one alone has had members"):
         together(source)
+
+
+def test_where_all_rows_are_of_the_hour_after_a_change_the_command_says_so(
+    simulation: Simulation, database_url: str
+) -> None:
+    source, _ = lived(simulation)
+    span = source.span()
+    with simulation.service.store.write() as connection:
+        version = registry.live(connection, "artwork").version
+        for at in range(span.first, span.last, 30 * 60 * 1_000_000):
+            registry.promote(connection, version, "for the test", instant(at))
+    since = instant(span.first).isoformat()
+    ask = ("evaluate", "--target", "uniform", "--together", "--from", since)
+    rows = source.rows()
+    said = run(*ask, database=database_url, code=1)
+    assert f"all {rows:,} rows are of the baseline cell, or of the hour after shares or" in said
+    assert "or without --together" in said
 
 
 def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:

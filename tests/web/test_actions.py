@@ -144,6 +144,8 @@ def test_an_address_that_is_none_is_refused_and_one_that_is_there_breaks_no_page
     refused = post(client, "/titles/t0/variants", variant_id="n", uri="https://[cdn/x.png")
     assert refused.status_code == 422
     assert "is no address" in refused.text
+    told = {"uri": "JavaScript:alert(1)"}
+    assert client.put("/v1/titles/t0/variants/n", json=told).status_code == 422
     with store.write() as connection:
         before = catalog.get_variant(connection, "t0", "t0-a0")
         broken = dataclasses.replace(before, uri="https://[cdn/x.png")

@@ -332,6 +332,7 @@ def test_comparison_member_and_health_endpoints(client: FlaskClient) -> None:
     assert (nobody["genres"], nobody["tastes_as_of"]) == ({}, None)
     assert nobody["as_of"].endswith("Z")
     assert client.get("/v1/members/a%2Fb").get_json()["member_id"] == "a/b"  # choices take it
+    assert client.get("/v1/members/m/matches?title_ids=t0").status_code == 404  # none such yet
     for path in ("/livez", "/readyz", "/version"):
         assert client.get(path).status_code == 200
 
