@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -257,6 +258,26 @@ def imported_checks(rows: Mapping[str, int], rule: str, left_out: int = 0) -> li
         )
         for name, value, what in found
         if value
+    ]  # fmt: skip
+
+
+def window_checks(windows: Sequence[tuple[dt.datetime, float]]) -> list[Check]:
+    """Return whether outcomes counted for equally long; `windows` are the seconds, and from when
+    on."""
+    lengths = {seconds for _, seconds in windows}
+    if len(lengths) < 2:
+        return []
+    since, seconds = windows[-1]
+    others = " and ".join(f"{each:,.4g}" for each in sorted(lengths - {seconds}))
+    return [
+        Check(
+            name="attribution_windows", value=float(len(lengths)), limit=math.inf,
+            status=Verdict.CAUTION,
+            message=f"what followed counted for {seconds:,.4g} s of what was shown since "
+            f"{since:%Y-%m-%d %H:%M:%S}Z, before that for {others} s: rewards mean different "
+            "things (--from and --to keep them apart; attribution_window_seconds is to be the same "
+            "everywhere)",
+        )
     ]  # fmt: skip
 
 

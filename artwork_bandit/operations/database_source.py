@@ -10,7 +10,7 @@ from typing import Self
 
 from artwork_bandit.domain import ReplayBlock, microseconds
 from artwork_bandit.errors import BrokenModel, InvalidInput
-from artwork_bandit.evaluation.health import event_checks, imported_checks
+from artwork_bandit.evaluation.health import event_checks, imported_checks, window_checks
 from artwork_bandit.evaluation.span import Span
 from artwork_bandit.evaluation.targets import Target
 from artwork_bandit.evaluation.verdict import Check
@@ -96,7 +96,11 @@ class DatabaseSource(ReplaySource):
         window = self.window
         with self._database.read() as connection:
             found = events.timing(connection, window.slot, window.since, window.until)
-        return event_checks(found.events, found.late, found.early) + self.imported()
+            windows = rules.windows(connection, window.slot, window.since, window.until)
+        return [
+            *event_checks(found.events, found.late, found.early), *window_checks(windows),
+            *self.imported(),
+        ]  # fmt: skip
 
     @property
     def _database(self) -> Store:

@@ -75,7 +75,7 @@ def gate(
         because = refused and next(
             c.message for c in (*refused.checks, *log) if c.status is Verdict.REFUSE
         )
-        which = incumbent_name if refused is incumbent else "it"
+        which = "it" if refused is None or refused is candidate else incumbent_name
         return (
             "rejected",
             f"the held-out log cannot judge {which}: {because or difference.reason}",

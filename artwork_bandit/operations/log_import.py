@@ -76,7 +76,10 @@ def import_log(
             begin += len(some)
             with pace.timed():
                 result += take_in(store, some, in_force, now, dry_run=dry_run)
-            progress(f"taking in {rows:,} rows", (done := done + len(some)) / rows)
+            progress(
+                f"{'looking at' if dry_run else 'taking in'} {rows:,} rows",
+                (done := done + len(some)) / rows,
+            )
             if not dry_run:
                 pace.rest()
     return result

@@ -16,6 +16,7 @@ settled, so a kill at any point neither loses nor doubles a row. Joiners take tu
 from __future__ import annotations
 
 import datetime as dt
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from artwork_bandit.store.engine import Connection, Store, chunks, insert_ignori
 from artwork_bandit.store.tables import events, impressions, requests, rewards
 from artwork_bandit.store.units import Unit, settled_units, unit_of
 
+log = logging.getLogger(__name__)
 _PENDING = sa.text("NOT impressions.settled")
 """As the index says it: SQLAlchemy would have SQLite compare with 0, and read the whole table."""
 _context = msgspec.json.Decoder(Context)
@@ -75,7 +77,7 @@ def join(
                 found = connection.execute(_outcomes(batch, window))
                 # What came in between is settled with the next.
                 pending = [row for row in found if (row.request_id, row.position) in known]
-                made += _settle(connection, slot, pending, now)
+                made += _settle(connection, slot, window, pending, now)
         if len(page) < most:
             return made
         after = page[-1]
@@ -210,7 +212,10 @@ def _outcomes(shown: sa.Subquery, window: dt.timedelta) -> sa.Select[Any]:
     )
 
 
-def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: dt.datetime) -> int:
+def _settle(
+    connection: Connection, slot: Slot, window: dt.timedelta, pending: list[Any] | Any,
+    now: dt.datetime,
+) -> int:  # fmt: skip
     if not pending:
         return 0
     units: dict[Unit, Any] = {}
@@ -226,7 +231,10 @@ def _settle(connection: Connection, slot: Slot, pending: list[Any] | Any, now: d
             "member_bucket": member_bucket(row["member_id"]), "quality_play": int(played),
             "reward": float(reward), "rule": slot.reward.version, "settled_at": now,
         }  # fmt: skip
-    rules.settle_under(connection, slot.name, slot.reward)
+    before = rules.settle_under(connection, slot.name, slot.reward, window)
+    if before is not None:
+        told = {"slot": slot.name, "before": before, "now": window.total_seconds()}
+        log.warning("attribution_window_changed", extra=told)
     insert_ignoring(connection, rewards, rows)
     rollups.add(connection, [row._mapping for row in pending], rows)
     connection.execute(

@@ -223,6 +223,7 @@ rules = sa.Table(
     sa.Column("rule", sa.Text, nullable=False),
     # All that it pays, as JSON; NULL of units that a release before settled.
     sa.Column("formula", sa.Text),
+    sa.Column("window_seconds", sa.Float(53)),
 )  # fmt: skip
 
 imported_rules = sa.Table(

@@ -1,5 +1,6 @@
 """Rewards under another rule: the log read again is the log that would have been settled."""
 
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from artwork_bandit.errors import InvalidInput, NotFound
+from artwork_bandit.evaluation.verdict import Check, Verdict
 from artwork_bandit.operations import held_out, log_import
 from artwork_bandit.operations.joining import join_rewards
 from artwork_bandit.operations.replay_source import ReplaySource
@@ -20,6 +22,7 @@ from artwork_bandit.store.engine import Store
 from artwork_bandit.store.window import Window
 from tests.simulated import Simulation
 
+ARTWORK = SLOTS["artwork"]
 OWN = slot_of(Settings(), "artwork")
 
 
@@ -211,6 +214,51 @@ def test_what_a_file_s_rewards_were_paid_for_is_not_made_up(
             window=(None, None), rows=1, settings=wrong, now=simulation.now,
         )  # fmt: skip
     retrain(store, OWN.under(rule), settings, simulation.later())
+
+
+def test_rewards_of_two_attribution_windows_are_told_apart(
+    simulation: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, settings = simulation.service.store, simulation.settings
+    rule, longer = ARTWORK.reward, replace(settings, attribution_window_seconds=7_200.0)
+
+    def windows(since: dt.datetime | None = None, until: dt.datetime | None = None) -> list[float]:
+        with store.read() as connection:
+            return [each for _, each in rules.windows(connection, "artwork", since, until)]
+
+    def told(since: dt.datetime | None = None) -> list[Check]:
+        checks = ReplaySource.of(store, None, "artwork", since, rule=rule).checks()
+        return [check for check in checks if check.name == "attribution_windows"]
+
+    begun = simulation.now
+    for _ in range(2):
+        simulation.visits(50)
+        join_rewards(store, ARTWORK, settings, simulation.later())
+    first = settings.attribution_window_seconds or ARTWORK.attribution_window.total_seconds()
+    assert windows() == [first]
+    assert told() == []
+    assert "attribution_window_changed" not in caplog.text
+    with store.read() as connection:
+        since = rules.since(connection, "artwork", rule)
+    simulation.now += dt.timedelta(hours=1)
+    between = simulation.now
+    simulation.visits(50)
+    join_rewards(store, ARTWORK, longer, simulation.now + dt.timedelta(hours=3))
+    assert windows() == [first, 7_200.0]
+    assert windows(since=between) == [7_200.0]
+    assert windows(until=begun + dt.timedelta(seconds=1)) == [first]
+    (check,) = told()
+    assert (check.status, check.value) == (Verdict.CAUTION, 2)
+    assert "what followed counted for 7,200 s of what was shown since" in check.message
+    assert f"before that for {first:,.4g} s" in check.message
+    assert told(since=between) == []
+    assert "attribution_window_changed" in caplog.text
+    with store.read() as connection:  # the rule is in force as long as it was
+        assert rules.since(connection, "artwork", rule) == since
+    with store.write() as connection:
+        connection.exec_driver_sql("UPDATE rules SET window_seconds = NULL")  # a release before
+    assert windows() == []
+    assert told() == []
 
 
 def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Simulation) -> None:
