@@ -139,7 +139,8 @@ def load(
         merged.update(_read_file(Path(file), kinds))
     for name in environment:
         if name.startswith(PREFIX) and (near := _meant(name.removeprefix(PREFIX).lower(), kinds)):
-            raise InvalidInput(f"{name} is no setting; {PREFIX}{near.upper()} is")
+            meant = " or ".join(f"{PREFIX}{each.upper()}" for each in near)
+            raise InvalidInput(f"{name} is no setting; {meant} is")
     for name in kinds:
         if (text := environment.get(PREFIX + name.upper())) is not None:
             if name == "port" and "://" in text:
@@ -182,17 +183,17 @@ def _read_file(path: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _convert(name, value, kinds[name], str(path)) for name, value in table.items()}
 
 
-def _meant(name: str, kinds: Mapping[str, Any]) -> str | None:
-    """Return the setting that somebody meant who wrote another name much like it."""
+def _meant(name: str, kinds: Mapping[str, Any]) -> list[str]:
+    """Return the settings that somebody may have meant who wrote another name much like theirs."""
     if name in kinds:
-        return None
+        return []
     if name in OPTIONS:
-        return OPTIONS[name]
+        return [OPTIONS[name]]
     names = [*kinds, *OPTIONS]
     near = difflib.get_close_matches(name, names, 1, NEAR)
     # Letters that changed places, and names that end too early.
     near += [n for n in names if sorted(n) == sorted(name) or n.startswith(f"{name}_")]
-    return OPTIONS.get(near[0], near[0]) if near else None
+    return list(dict.fromkeys(OPTIONS.get(each, each) for each in near))
 
 
 def _convert(name: str, value: Any, kind: type, source: str) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from artwork_bandit.domain import ModelRecord, instant, microseconds
-from artwork_bandit.errors import BrokenModel, InvalidInput, NotEnoughData
+from artwork_bandit.errors import BrokenModel, Conflict, InvalidInput, NotEnoughData
 from artwork_bandit.operations.replay_source import ReplaySource
 from artwork_bandit.slots import RewardRule, Slot
 from artwork_bandit.store import registry
@@ -128,7 +128,7 @@ def looked_for(
     except NotEnoughData:
         return last
     if (other := _better_informed(same, serving, log)) is not None:
-        with contextlib.suppress(NotEnoughData, BrokenModel):
+        with contextlib.suppress(NotEnoughData, BrokenModel, Conflict):  # just deleted
             told.append(_told(store, slot, other, log, again))
     found = [each for each in told if each is not None]
     return instant(max(found, key=lambda each: each.evidence).at) if found else serves

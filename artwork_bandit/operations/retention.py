@@ -37,7 +37,7 @@ def delete_old(store: Store, slot: str, settings: Settings, now: dt.datetime) ->
         for version in _old(store, slot, before)[:MOST_DELETED]:
             with store.write() as connection:
                 wait_for_models(connection, slot)  # one that is promoted meanwhile stays
-                if stored.delete(connection, slot, version, now):
+                if stored.delete(connection, version, now):
                     deleted.append(version)
             pace.rest()
     except (ArtworkBanditError, OSError) as error:

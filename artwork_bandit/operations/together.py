@@ -87,9 +87,13 @@ class Timeline(Generic[T]):
         """Return it of changes in the order in which they were made."""
         changed = list(changes)
         at = np.array([microseconds(at) for at, _ in changed], np.int64)
+        latest = np.maximum.accumulate(at)
+        # What a later one dates back was made at any time since the one before.
+        before = np.concatenate([[np.iinfo(np.int64).min], latest[:-1]])[: len(at)]
+        earliest = np.where(at > np.minimum.accumulate(at[::-1])[::-1], before, at)
         return Timeline(
-            changed_at=np.maximum.accumulate(at).tolist(),
-            earliest=np.minimum.accumulate(at[::-1])[::-1].tolist(),
+            changed_at=latest.tolist(),
+            earliest=np.minimum.accumulate(earliest[::-1])[::-1].tolist(),
             values=[first, *(value for _, value in changed)],
         )
 

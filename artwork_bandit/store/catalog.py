@@ -17,7 +17,7 @@ from artwork_bandit.domain import Title, Variant, VariantStatus
 from artwork_bandit.errors import Conflict, InvalidInput, NotFound
 from artwork_bandit.store import generations, summaries
 from artwork_bandit.store.engine import Connection, chunks, upsert
-from artwork_bandit.store.tables import titles, variant_revisions, variants
+from artwork_bandit.store.tables import changes, titles, variant_revisions, variants
 
 _VARIANT_COLUMNS = (
     variants, variant_revisions.c.revision_id, variant_revisions.c.name, variant_revisions.c.uri,
@@ -118,6 +118,7 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
     wanted = _one_default_each(wanted)
     ids = [v.variant_id for v in wanted]
     existing = {v.variant_id: v for v in by_ids(connection, ids)}
+    untold_yet = _untold(connection, existing.values())
     genres = title_genres(connection, {v.title_id for v in wanted})
     new_rows, changed_rows = [], []
     revision_rows: list[dict[str, Any]] = []
@@ -134,8 +135,7 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
             _require_same_place(before, variant)
             same = same_content(before, variant)
             same &= before.title_genres == genres[variant.title_id]
-            untold = _is_untold(before)
-            revision = before.revision + (not same and not untold)
+            revision = before.revision + (not same and before.variant_id not in untold_yet)
             if same and _same_eligibility(before, variant):
                 continue  # else every server would read it again
         touched.add((variant.slot, variant.title_id))
@@ -172,17 +172,31 @@ def put_variants(connection: Connection, values: Iterable[Variant], now: dt.date
         connection.execute(sa.update(variants).where(by_key).values(settable), changed_rows)
     if revision_rows:
         connection.execute(sa.insert(variant_revisions), revision_rows)
-    for row in told_rows:
-        which = [variant_revisions.c[name] == row.pop(name) for name in ("variant_id", "revision")]
-        connection.execute(sa.update(variant_revisions).where(*which).values(row))
+    if told_rows:
+        key = ("variant_id", "revision")
+        which = [variant_revisions.c[name] == sa.bindparam(f"key_{name}") for name in key]
+        told_of: dict[str, Any] = {
+            name: sa.bindparam(name) for name in told_rows[0] if name not in key
+        }
+        rows = [{f"key_{n}" if n in key else n: v for n, v in r.items()} for r in told_rows]
+        connection.execute(sa.update(variant_revisions).where(*which).values(told_of), rows)
     summaries.mark(connection, touched)
 
 
-def _is_untold(variant: Variant) -> bool:
-    """Return whether nobody has said yet what a variant shows: only a log made elsewhere has named
-    it. What a catalogue says of it then, holds for what that log shows."""
-    retired = variant.status is VariantStatus.RETIRED
-    return retired and not (variant.uri or variant.features or variant.name)
+def _untold(connection: Connection, found: Iterable[Variant]) -> set[str]:
+    """Return the variants of which nobody has said yet what they show, nor changed anything: only a
+    log made elsewhere has named them, and nobody was shown them here. What a catalogue says of one
+    then, holds for what that log shows: the one case where a revision is told, not made."""
+    bare = {
+        v.variant_id for v in found
+        if v.status is VariantStatus.RETIRED and v.revision == 1
+        and not (v.uri or v.features or v.name)
+    }  # fmt: skip
+    touched: set[str] = set()
+    for some in chunks(sorted(bare)):
+        query = sa.select(changes.c.variant_id).where(changes.c.variant_id.in_(some))
+        touched.update(connection.execute(query).scalars())
+    return bare - touched
 
 
 def get_title(connection: Connection, title_id: str) -> Title:

@@ -1,7 +1,8 @@
 """What time it is by the one clock that all hosts of a database share: its own.
 
-Windows close, trainings fall due and changes are recorded by it: a host whose clock is ahead would
-settle rewards before plays have come, for good.
+Windows close, trainings fall due and what commands and workers change is recorded by it: a host
+whose clock is ahead would settle rewards before plays have come, for good. What servers take in and
+pages change is of the server's own clock.
 """
 
 from __future__ import annotations

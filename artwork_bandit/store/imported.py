@@ -74,6 +74,17 @@ def take_in(
         here = _known(connection, block, rules)
         fresh = block.take(~here.known)
         titles, variants = _missing(connection, fresh)
+    if not dry_run and len(fresh):
+        with store.write() as connection:
+            rollups.take_turns(connection, {s.slot for s in fresh.action_sets})
+            here = _known(connection, block, rules)  # another may have imported it meanwhile
+            fresh = block.take(~here.known)
+            titles, variants = _missing(connection, fresh)
+            if titles or variants:
+                catalog.lock(connection)  # or brought these
+                titles, variants = _missing(connection, fresh)
+                catalog.put(connection, titles, variants, now)
+            _insert(connection, fresh, rules, now)
     others, otherwise = int(here.other.sum()), here.worth_otherwise
     problems = []
     if others:
@@ -88,21 +99,11 @@ def take_in(
             f"decision id {block.decision_ids[first]!r} is known with a reward of "
             f"{here.worth[first]:g}, not {block.reward[first]:g}: what is here stays"
         )
-    result = Imported(
+    return Imported(
         rows=len(fresh), duplicates=len(block) - len(fresh) - others,
         duplicates_worth_otherwise=int(otherwise.sum()), rejected=others,
         problems=tuple(problems), new_titles=len(titles), new_variants=len(variants),
     )  # fmt: skip
-    if not dry_run and len(fresh):
-        with store.write() as connection:
-            rollups.take_turns(connection, {s.slot for s in fresh.action_sets})
-            if titles or variants:
-                catalog.lock(connection)  # somebody may have brought them meanwhile
-                titles, variants = _missing(connection, fresh)
-            catalog.put_titles(connection, titles, now)
-            catalog.put_variants(connection, variants, now)
-            _insert(connection, fresh, rules, now)
-    return result
 
 
 Place = tuple[str, str]
@@ -129,6 +130,11 @@ def check(
     names = {v for s in block.action_sets for v in s.variant_ids} - places.keys()
     for variant in catalog.by_ids(connection, names):
         places[variant.variant_id] = (variant.title_id, variant.slot)
+    _require_places(block, places)
+
+
+def _require_places(block: ReplayBlock, places: dict[str, Place]) -> None:
+    """Raise InvalidInput for a variant that is of another title or slot."""
     for action_set in block.action_sets:
         for v in action_set.variant_ids:
             place = (action_set.title_id, action_set.slot)
@@ -202,6 +208,7 @@ def _missing(connection: Connection, block: ReplayBlock) -> tuple[list[Title], l
     known = catalog.known_titles(connection, titles)
     variants = {v: s for s in block.action_sets for v in s.variant_ids}
     stored = catalog.by_ids(connection, variants)
+    _require_places(block, {v.variant_id: (v.title_id, v.slot) for v in stored})
     present = {v.variant_id for v in stored}
     return (
         [Title(title_id=t, name=t) for t in sorted(titles - known)],

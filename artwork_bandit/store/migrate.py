@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from pathlib import Path
 
@@ -28,11 +29,17 @@ def migrate(store: Store) -> tuple[str | None, str]:
     try:
         _run(store, _upgrade, "head")
     except CommandError as error:
+        with contextlib.suppress(InvalidInput):
+            require_current(store)  # a later release has migrated it, and this one works with it
+            assert before is not None, "it has a revision, of a later release"
+            return before, before
         raise InvalidInput(
             f"the database is at a revision this release does not know: {error}; use the release "
             "that made it, or a newer one"
         ) from error
     except StoreUnavailable as error:
+        if "lock timeout" not in str(error):
+            raise
         raise StoreUnavailable(
             f"{error}; nothing was changed: run it again when nobody reads for long, as a dump does"
         ) from error

@@ -34,7 +34,7 @@ class ModelFiles:
         self._folder = folder
 
     def policy(self, connection: Connection, record: ModelRecord) -> ModelPolicy:
-        """Return the model as a policy; raises NotFound and BrokenModel."""
+        """Return the model as a policy; raises NotFound, Conflict and BrokenModel."""
         path = self._folder / f"{record.sha256}.model"
         with contextlib.suppress(OSError, ValueError, BrokenModel):
             return compiled.decode(np.memmap(path, np.uint8, "r"), record.version)

@@ -72,7 +72,7 @@ def write(path: Path, blocks: Iterable[ReplayBlock], rule: RewardRule | None = N
 
 def _has_rows(path: Path) -> bool:
     """Return whether there is such a file, and not one that is a log without rows."""
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         return False
     try:
         return bool(pa.parquet.read_metadata(path).num_rows)

@@ -42,12 +42,12 @@ def settle_under(
     query = sa.select(rules).where(rules.c.slot == slot).order_by(rules.c.since.desc()).limit(1)
     last = connection.execute(query).first()
     before = None if last is None else last.window_seconds
-    if last is not None and last.rule == rule.version and before in (None, seconds):
-        if last.formula is None or before is None:  # of a release before, which did not say
+    if last is not None and last.rule == rule.version:
+        if last.formula is None:  # of a release before, which did not say
             of_last = sa.and_(rules.c.slot == slot, rules.c.since == last.since)
-            told = {"formula": _formula(rule), "window_seconds": seconds}
-            connection.execute(sa.update(rules).where(of_last).values(told))
-        return None
+            connection.execute(sa.update(rules).where(of_last).values(formula=_formula(rule)))
+        if before == seconds:
+            return None
     query = (
         sa.select(rewards.c.occurred_at)
         .where(
@@ -72,7 +72,8 @@ def windows(
     connection: Connection, slot: str, since: dt.datetime | None, until: dt.datetime | None
 ) -> list[tuple[dt.datetime, float]]:
     """Return for how many seconds outcomes counted of what was shown in [since, until), and from
-    when on, the first first; what earlier releases did not say is left out."""
+    when on, the first first; what earlier releases did not say is left out. What a device told
+    late may have been settled under the one after."""
     query = sa.select(rules.c.since, rules.c.window_seconds).where(rules.c.slot == slot)
     if until is not None:
         query = query.where(rules.c.since < until)
@@ -88,9 +89,9 @@ def windows(
 
 def require_same(connection: Connection, slot: str, rule: RewardRule) -> None:
     """Raise InvalidInput if units were settled under a rule of that version that paid otherwise."""
-    query = sa.select(rules.c.formula).where(
+    query = sa.select(rules.c.formula).distinct().where(
         rules.c.slot == slot, rules.c.rule == rule.version, rules.c.formula.is_not(None)
-    )
+    )  # fmt: skip
     # What a release before did not know of is as it is by default.
     before = [msgspec.json.decode(f, type=RewardRule) for f in connection.execute(query).scalars()]
     if any(each != rule for each in before):

@@ -217,7 +217,7 @@ cell_rollups = sa.Table(
 
 rules = sa.Table(
     "rules", metadata,
-    # What was shown since then is settled under the rule.
+    # What was shown since then is settled under the rule, what followed for so long; NULL: unknown.
     sa.Column("slot", sa.Text, primary_key=True),
     sa.Column("since", Instant, primary_key=True),
     sa.Column("rule", sa.Text, nullable=False),

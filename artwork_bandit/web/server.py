@@ -67,10 +67,12 @@ def _held(host: str, port: int) -> Iterator[tuple[str, int]]:
     is about to listen on: granian shares its port with any other granian, and two services would
     answer by turns."""
     user, where = getattr(os, "getuid", lambda: 0)(), re.sub(r"[^\w.]", "-", host)
+    if not port:
+        port = _free(host, port)[1]
     lock = Path(tempfile.gettempdir()) / f"artwork-bandit-{user}-{where}-{port}.lock"
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a folder that takes no file: the probe has to do
-            if port and not stack.enter_context(host_lock.held(lock, wait=False)):
+            if not stack.enter_context(host_lock.held(lock, wait=False)):
                 raise InvalidInput(
                     f"cannot listen on {host}:{port}: another artwork-bandit has it, "
                     "or is about to; choose another --host or --port"

@@ -19,6 +19,7 @@ from artwork_bandit.errors import InvalidInput
 from artwork_bandit.evaluation.evidence import Method
 from artwork_bandit.operations import audience
 from artwork_bandit.operations.catalog_import import import_catalog, import_catalog_file
+from artwork_bandit.operations.editing import Editor
 from artwork_bandit.operations.guard import demote_if_worse
 from artwork_bandit.operations.history_import import (
     import_history,
@@ -302,6 +303,70 @@ def test_what_a_log_shows_is_known_once_a_catalogue_says_it(
     replaced = [replace(v, uri=f"{v.uri}-2", features={"genre": "other"}) for v in told]
     import_catalog(store, [title], replaced, NOW, dry_run=False)
     assert shown() == [(v, {"genre": v}, ("Drama",)) for v in "abc"]
+
+
+def test_what_was_shown_here_before_a_catalogue_says_what_it_is_stays_as_it_was(
+    store: Store, tmp_path: Path
+) -> None:
+    """Decisions are derived again from the revision that they showed."""
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    import_log(store, path, Settings(), NOW, dry_run=False)
+    for status in (VariantStatus.ACTIVE, VariantStatus.RETIRED):
+        with store.write() as connection:
+            was = catalog.get_variant(connection, "t", "a")
+            Editor(connection=connection, author="Ann", now=NOW).put_variant(
+                replace(was, status=status)
+            )
+    told = [
+        Variant(variant_id=v, title_id="t", slot="artwork", uri=f"/{v}", features={"genre": v})
+        for v in "abc"
+    ]
+    import_catalog(store, [Title(title_id="t", name="T")], told, NOW, dry_run=False)
+    with store.read() as connection:
+        found = catalog.list_variants(connection, "t")
+        first = catalog.revisions(connection, [was.revision_id])[was.revision_id]
+    assert [(v.variant_id, v.revision) for v in found] == [("a", 2), ("b", 1), ("c", 1)]
+    assert (first.uri, dict(first.features)) == ("", {})
+
+
+def test_a_log_that_is_imported_twice_at_once_is_taken_in_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    look = imported_logs._missing
+
+    def looks(*arguments: Any) -> Any:
+        found = look(*arguments)
+        monkeypatch.setattr(imported_logs, "_missing", look)
+        assert import_log(store, path, Settings(), NOW, dry_run=False).rows == 50
+        return found
+
+    monkeypatch.setattr(imported_logs, "_missing", looks)
+    done = import_log(store, path, Settings(), NOW, dry_run=False)
+    assert (done.rows, done.duplicates) == (0, 50)
+    assert ReplaySource.of(store, None, "artwork").rows() == 50
+
+
+def test_a_variant_that_somebody_adds_meanwhile_to_another_title_is_refused(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    theirs = Variant(variant_id="a", title_id="u", slot="artwork", uri="/theirs.jpg")
+    look = imported_logs._missing
+
+    def looks(*arguments: Any) -> Any:
+        found = look(*arguments)
+        monkeypatch.setattr(imported_logs, "_missing", look)
+        import_catalog(store, [Title(title_id="u", name="U")], [theirs], NOW, dry_run=False)
+        return found
+
+    monkeypatch.setattr(imported_logs, "_missing", looks)
+    with pytest.raises(InvalidInput, match="'a' is of title 'u' in slot 'artwork' and of 't'"):
+        import_log(store, path, Settings(), NOW, dry_run=False)
+    assert ReplaySource.of(store, None, "artwork").rows() == 0
 
 
 def test_a_variant_that_somebody_adds_meanwhile_stays_as_they_want_it(

@@ -259,6 +259,14 @@ def test_rewards_of_two_attribution_windows_are_told_apart(
         connection.exec_driver_sql("UPDATE rules SET window_seconds = NULL")  # a release before
     assert windows() == []
     assert told() == []
+    simulation.now += dt.timedelta(hours=1)
+    begun = simulation.now
+    simulation.visits(50)
+    join_rewards(store, ARTWORK, longer, simulation.now + dt.timedelta(hours=3))
+    with store.read() as connection:  # what was before stays unknown
+        ((at, seconds),) = rules.windows(connection, "artwork", None, None)
+    assert begun - dt.timedelta(hours=2) < at < begun
+    assert seconds == 7_200
 
 
 def test_a_rule_that_was_changed_and_kept_its_version_is_refused(simulation: Simulation) -> None:

@@ -289,14 +289,17 @@ def test_each_row_knows_the_shares_of_its_time(simulation: Simulation) -> None:
 
 
 def test_what_was_in_force_between_changes_that_clocks_disagree_of_is_unsure() -> None:
-    """The second of three changes was made on a host whose clock is three days ahead."""
+    """The second of three changes was made on a host whose clock is three days ahead: an hour, or
+    less, after the first."""
     hour = dt.timedelta(hours=1)
     made = [NOW, NOW + 72 * hour, NOW + 2 * hour]
     line = Timeline.of("a", list(zip(made, "bcd", strict=True)))
     moments = np.array([microseconds(NOW + h * hour) for h in (-1, 1.5, 2.5, 50, 71, 72.5, 74)])
     place, settled = line.at(moments)
     assert [line.values[i] for i in place[[0, 1, 5, 6]]] == ["a", "b", "d", "d"]
-    assert settled.tolist() == [True, True, False, False, False, False, True]
+    assert settled.tolist() == [True, False, False, False, False, False, True]
+    agreed = Timeline.of("a", list(zip(sorted(made), "bcd", strict=True)))
+    assert agreed.at(moments)[1].tolist() == [True, True, False, True, True, False, True]
     later = line.later(microseconds(NOW + 80 * hour))
     assert later.at(moments[-1:])[1].tolist() == [True]
 

@@ -388,9 +388,14 @@ def test_one_that_is_told_to_stop_gives_the_lead_away_while_a_model_trains(
         time.sleep(0.01)
     assert other.lead()
     assert closing.is_alive()  # it still trains
+    other.close()
+    next_one = Worker(Store(database_url), replace(simulation.settings, train_seconds=3600))
+    done = next_one.once(simulation.later())
+    assert done is not None
+    assert all(each.trained is None for each in done)  # nor does another the same
     may_end.set()
     closing.join(timeout=60)
-    other.close()
+    next_one.close()
     with store.read() as connection:
         assert registry.live(connection, "artwork") is not None  # what came of it is not lost
 
@@ -410,18 +415,32 @@ def test_rows_that_others_joined_count_before_long(simulation: Simulation) -> No
 
 
 def test_a_model_of_a_clock_that_was_ahead_keeps_none_from_being_trained(
-    simulation: Simulation,
+    simulation: Simulation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = simulation.service.store
     simulation.visits(400)
-    worker = Worker(store, simulation.settings)
+    worker = Worker(store, replace(simulation.settings, train_seconds=3_600))
     at = simulation.later()
     assert worker._slot(ARTWORK, at, wait=True).trained is not None
     with store.write() as connection:
         ahead = sa.update(models).values(created_at=at + dt.timedelta(days=365))
         connection.execute(ahead)
     simulation.visits(200)
-    assert worker._slot(ARTWORK, simulation.later(), wait=True).trained is not None
+    tries: list[int] = []
+
+    def fails(*_: object) -> None:
+        tries.append(1)
+        raise OSError("for the test")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("artwork_bandit.operations.worker.carry_out", fails)
+        with pytest.raises(OSError, match="for the test"):
+            worker._slot(ARTWORK, simulation.later(), wait=True)
+        for _ in range(3):  # what fails is not tried at every join
+            worker._slot(ARTWORK, simulation.later(), wait=True)
+    assert len(tries) == 1
+    later = simulation.later() + dt.timedelta(hours=2)
+    assert worker._slot(ARTWORK, later, wait=True).trained is not None
     worker.close()
 
 

@@ -292,7 +292,10 @@ def test_while_they_are_made_again_events_are_taken_in(
 ) -> None:
     """A join that waits for them holds nobody up, who takes in events, meanwhile."""
     later = simulation.now + WINDOW + dt.timedelta(seconds=1)
-    waits = sa.text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    waits = sa.text(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
     join = threading.Thread(target=rewards.join, args=(store, SLOTS["artwork"], WINDOW, later))
     with store.write() as connection:
         resumming.rebuild(connection)

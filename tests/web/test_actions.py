@@ -302,7 +302,7 @@ def test_a_model_that_is_kept_no_more_is_offered_to_nobody(
     version = model(store)
     assert f"/models/{version}/promote" in client.get("/policies").text
     with store.write() as connection:
-        assert retention.delete(connection, "artwork", version, NOW)
+        assert retention.delete(connection, version, NOW)
     page = client.get("/policies").text
     assert f"/models/{version}/promote" not in page
     assert "it never chose</small>" in page
