@@ -1,8 +1,7 @@
 """The frozen values every room speaks in.
 
 ORM rows, HTTP bodies and files are turned into these at the edges; inside, the types are trusted.
-Times are aware UTC datetimes, except in columns (`*_at` arrays), which hold int64 microseconds
-since 1970-01-01 UTC.
+Times are aware UTC datetimes, in columns (`*_at` arrays) int64 microseconds since 1970-01-01 UTC.
 """
 
 from __future__ import annotations
@@ -347,8 +346,7 @@ class ReplayBlock:
         return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
     def take(self, rows: npt.NDArray[Any]) -> ReplayBlock:
-        """Return the rows selected by a boolean mask or an index array, in that order, without
-        the action sets that none of them uses."""
+        """Return the rows of a mask or an index array, in order, and the action sets they use."""
         index = np.arange(len(self))[rows]
         flat = ranges(self.offsets[index], self.sizes[index])
         used, set_of_row = np.unique(self.set_of_row[index], return_inverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -330,22 +331,31 @@ def test_what_was_shown_here_before_a_catalogue_says_what_it_is_stays_as_it_was(
     assert (first.uri, dict(first.features)) == ("", {})
 
 
-def test_a_log_that_is_imported_twice_at_once_is_taken_in_once(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "log.parquet"
-    pa.parquet.write_table(log_table(50), path)
+def meanwhile(monkeypatch: pytest.MonkeyPatch, done: Callable[[], object]) -> None:
+    """Have something done between an import's look at the catalogue and its writing."""
     look = imported_logs._missing
 
     def looks(*arguments: Any) -> Any:
         found = look(*arguments)
         monkeypatch.setattr(imported_logs, "_missing", look)
-        assert import_log(store, path, Settings(), NOW, dry_run=False).rows == 50
+        done()
         return found
 
     monkeypatch.setattr(imported_logs, "_missing", looks)
+
+
+def test_a_log_that_is_imported_twice_at_once_is_taken_in_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.parquet"
+    pa.parquet.write_table(log_table(50), path)
+    other: list[int] = []
+    meanwhile(
+        monkeypatch,
+        lambda: other.append(import_log(store, path, Settings(), NOW, dry_run=False).rows),
+    )
     done = import_log(store, path, Settings(), NOW, dry_run=False)
-    assert (done.rows, done.duplicates) == (0, 50)
+    assert (other, done.rows, done.duplicates) == ([50], 0, 50)
     assert ReplaySource.of(store, None, "artwork").rows() == 50
 
 
@@ -355,15 +365,8 @@ def test_a_variant_that_somebody_adds_meanwhile_to_another_title_is_refused(
     path = tmp_path / "log.parquet"
     pa.parquet.write_table(log_table(50), path)
     theirs = Variant(variant_id="a", title_id="u", slot="artwork", uri="/theirs.jpg")
-    look = imported_logs._missing
-
-    def looks(*arguments: Any) -> Any:
-        found = look(*arguments)
-        monkeypatch.setattr(imported_logs, "_missing", look)
-        import_catalog(store, [Title(title_id="u", name="U")], [theirs], NOW, dry_run=False)
-        return found
-
-    monkeypatch.setattr(imported_logs, "_missing", looks)
+    title = Title(title_id="u", name="U")
+    meanwhile(monkeypatch, lambda: import_catalog(store, [title], [theirs], NOW, dry_run=False))
     with pytest.raises(InvalidInput, match="'a' is of title 'u' in slot 'artwork' and of 't'"):
         import_log(store, path, Settings(), NOW, dry_run=False)
     assert ReplaySource.of(store, None, "artwork").rows() == 0
@@ -377,17 +380,8 @@ def test_a_variant_that_somebody_adds_meanwhile_stays_as_they_want_it(
     theirs = Variant(
         variant_id="a", title_id="t", slot="artwork", uri="/theirs.jpg", is_default=True
     )
-    look = imported_logs._missing
-
-    def looks(*arguments: Any) -> Any:
-        found = look(*arguments)
-        monkeypatch.setattr(imported_logs, "_missing", look)
-        with store.write() as connection:
-            catalog.put_titles(connection, [Title(title_id="t", name="Their title")], NOW)
-            catalog.put_variants(connection, [theirs], NOW)
-        return found
-
-    monkeypatch.setattr(imported_logs, "_missing", looks)
+    title = Title(title_id="t", name="Their title")
+    meanwhile(monkeypatch, lambda: import_catalog(store, [title], [theirs], NOW, dry_run=False))
     import_log(store, path, Settings(), NOW, dry_run=False)
     with store.read() as connection:
         stays = catalog.get_variant(connection, "t", "a")
