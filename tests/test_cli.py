@@ -715,7 +715,10 @@ def test_train_list_show_promote_roll_back_export(
         shown = json.loads(run("models", "show", "1", *flags, database=sqlite_url))
         assert shown["slot"] == "artwork"
     assert "model 2 is live" in run("models", "promote", "2", database=sqlite_url)
-    assert "is live" in run("models", "rollback", "--reason", "too dark", database=sqlite_url)
+    told = ("--reason", "too dark", "--from")
+    said = run("models", "rollback", *told, "1", database=sqlite_url, code=1)
+    assert "model 2 is live by now: somebody else, or the gate, was faster" in said
+    assert "is live" in run("models", "rollback", *told, "2", database=sqlite_url)
     (time,) = json.loads(run("models", "show", "2", database=sqlite_url))["served"]
     assert (time["why"], time["why_ended"]) == ("promoted by hand", "too dark")
     then = time["followed_by"]

@@ -287,11 +287,13 @@ def models_rehearse(
 
 @models.command("rollback")
 @slot_option
+@click.option("--from", "seen", type=VERSION, help="Only if this model is the live one: the guard "
+              "may be faster, and to go back twice is once too often.")  # fmt: skip
 @click.option("--reason", default="rolled back by hand", show_default=True)
 @json_flag
 @click.pass_obj
 def models_rollback(
-    load: Callable[..., Settings], slot: str, reason: str, as_json: bool
+    load: Callable[..., Settings], slot: str, seen: int | None, reason: str, as_json: bool
 ) -> None:  # fmt: skip
     """Go back to the model that was live before."""
     from artwork_bandit.slots import slot_named
@@ -299,7 +301,7 @@ def models_rollback(
 
     with open_store(load()).write() as connection:
         before = registry.challengers_of(connection)
-        editor_at(connection).roll_back(slot_named(slot).name, reason)
+        editor_at(connection).roll_back(slot_named(slot).name, reason, seen=seen)
         ended = before - registry.challengers_of(connection)
         chosen_by = _chosen_by(connection, slot_named(slot).name, ended)
         last = registry.last_promotion(connection, slot_named(slot).name)
