@@ -339,7 +339,7 @@ class Worker:
         return None
 
     def _made(self, slot: Slot, clock: Callable[[], dt.datetime], due: Due) -> str | None:
-        with contextlib.closing(Leader(self._store, f"training {slot.name}")) as training:
+        with contextlib.closing(Leader(self._store, f"training-{slot.name}")) as training:
             if not training.lead():  # one that was told to stop has not ended its own yet
                 return None
             return self._made_alone(slot, clock, due)
