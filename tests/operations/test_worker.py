@@ -382,20 +382,22 @@ def test_one_that_is_told_to_stop_gives_the_lead_away_while_a_model_trains(
     assert trains.wait(timeout=60)
     closing = threading.Thread(target=worker.close)
     closing.start()
-    other = Leader(Store(database_url), "worker")
+    other_store = Store(database_url)
+    other = Leader(other_store, "worker")
     deadline = time.monotonic() + 30
     while not other.lead() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert other.lead()
     assert closing.is_alive()  # it still trains
     other.close()
-    next_one = Worker(Store(database_url), replace(simulation.settings, train_seconds=3600))
+    next_one = Worker(other_store, replace(simulation.settings, train_seconds=3600))
     done = next_one.once(simulation.later())
     assert done is not None
     assert all(each.trained is None for each in done)  # nor does another the same
     may_end.set()
     closing.join(timeout=60)
     next_one.close()
+    other_store.close()
     with store.read() as connection:
         assert registry.live(connection, "artwork") is not None  # what came of it is not lost
 
