@@ -20,8 +20,7 @@ from artwork_bandit.slots import SLOTS, slot_named
 from artwork_bandit.store import parquet
 from artwork_bandit.store.engine import Store
 from artwork_bandit.store.imported import Imported, Place, check, take_in
-from artwork_bandit.training.train import silent
-from artwork_bandit.training.tuning import Progress
+from artwork_bandit.training.progress import Progress, silent
 
 
 class ContextForm(msgspec.Struct):

@@ -31,7 +31,7 @@ from artwork_bandit.slots import Slot
 from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.training import train as training
-from artwork_bandit.training.tuning import Progress
+from artwork_bandit.training.progress import Progress, silent
 
 HALVED = 20_000
 """Rows up to which half of a log judges: twice as many to learn from make a model a little better,
@@ -91,7 +91,7 @@ class Plan:
 def plan(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
     log: Path | None = None, tune: Tune = "auto", warm: Warm = "auto",
-    progress: Progress = training.silent,
+    progress: Progress = silent,
 ) -> Plan:  # fmt: skip
     """Return what a training of the database's log, or of a Parquet log, would do now.
 

@@ -36,8 +36,8 @@ from artwork_bandit.store import registry
 from artwork_bandit.store.engine import Store
 from artwork_bandit.training import exploring
 from artwork_bandit.training import train as training
+from artwork_bandit.training.progress import Progress, silent
 from artwork_bandit.training.train import Trained
-from artwork_bandit.training.tuning import Progress
 
 OUTGROWN = 2
 """Times the log that a challenger was made of, from which on a candidate takes its place before it
@@ -74,7 +74,7 @@ class Outcome:
 def retrain(
     store: Store, slot: Slot, settings: Settings, now: dt.datetime, *, seed: int = 1,
     log: Path | None = None, tune: Tune = "auto", warm: Warm = "auto",
-    progress: Progress = training.silent, scheduler: str | None = None,
+    progress: Progress = silent, scheduler: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Run the whole flow, on the database's log or a Parquet log made elsewhere, from `now` on.
 
@@ -101,7 +101,7 @@ def ticking(now: dt.datetime) -> Callable[[], dt.datetime]:
 
 def carry_out(
     store: Store, settings: Settings, planned: Plan, clock: Callable[[], dt.datetime],
-    progress: Progress = training.silent, scheduler: str | None = None,
+    progress: Progress = silent, scheduler: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Train as planned, judge, and register the candidate with what became of it.
 

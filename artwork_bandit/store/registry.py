@@ -315,7 +315,7 @@ def load(connection: Connection, version: int) -> Bundle:
     row = connection.execute(sa.select(*columns).where(models.c.version == version)).first()
     if row is None:
         raise NotFound(f"model {version} does not exist; `models list` shows the ones there are")
-    _require_kept(version, row.deleted_at)
+    require_kept(version, row.deleted_at)
     try:
         return bundle.decode(bytes(row.bundle), row.sha256)
     except BrokenModel as error:
@@ -323,12 +323,8 @@ def load(connection: Connection, version: int) -> Bundle:
         raise type(error)(f"model {version} cannot be used: {error}; {advice}") from error
 
 
-def require_kept(record: ModelRecord) -> None:
+def require_kept(version: int, deleted_at: dt.datetime | None) -> None:
     """Raise Conflict if a model's bytes were deleted."""
-    _require_kept(record.version, record.deleted_at)
-
-
-def _require_kept(version: int, deleted_at: dt.datetime | None) -> None:
     if deleted_at is not None:
         raise Conflict(
             f"model {version} is not kept any more: it never chose, and was deleted on "

@@ -31,9 +31,10 @@ from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.conditioning import form_of
 from artwork_bandit.training.examples import Written
+from artwork_bandit.training.progress import Progress, silent
 from artwork_bandit.training.start import Start
 from artwork_bandit.training.survey import Survey, survey
-from artwork_bandit.training.tuning import FEWEST_WATCHED, Progress, Trial, Tuned, tune, watch
+from artwork_bandit.training.tuning import FEWEST_WATCHED, Trial, Tuned, tune, watch
 
 FEWEST_ROWS = 200
 FEWEST_SINCE = 2_000
@@ -90,10 +91,6 @@ class Trained:
     None where a model was gone on from, whose expectations stay."""
     tuned: Tuned | None
     """How the priors were chosen; None if they were given."""
-
-
-def silent(what: str, share: float) -> None:
-    """Show no progress."""
 
 
 def train(

@@ -11,7 +11,7 @@ slowly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
 from artwork_bandit.training.conditioning import Conditioning
 from artwork_bandit.training.likelier import STEPS, acting, likelier_priors
+from artwork_bandit.training.progress import Progress
 from artwork_bandit.training.survey import Survey, base_logits
 
 VALIDATED_SHARE, WATCHED_SHARE = 0.25, 0.1
@@ -53,9 +54,6 @@ MOST_STEPS = 4
 SURE, SURE_OF_CHANGE = 2.0, 3.0
 """Standard errors of the paired difference of losses by which a move must help: of priors, and of
 ageing, which is asked for at every training."""
-
-Progress = Callable[[str, float], None]
-"""Told what is going on and how much of it is done, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,7 @@ def note() -> Response:
 def promote(version: int) -> str | Response:
     with service().store.read() as connection:
         model = registry.get(connection, version)
-        registry.require_kept(model)
+        registry.require_kept(version, model.deleted_at)
         live = registry.live(connection, model.slot)
     if request.method == "GET":
         return render_template("confirm.html", slot=model.slot, model=model, live=live, back=False)
