@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from artwork_bandit.domain import Floats
@@ -41,6 +43,13 @@ def labels(reward: Floats, weight: Floats, base: Floats) -> list[list[str]]:
         [f"{label} {part:.7g} {b:.5f}" for label, part in (("1", won), ("-1", lost)) if part > 0]
         for won, lost, b in zip(*parts, strict=True)
     ]
+
+
+def labelled(labels: Iterable[list[str]], lines: Iterable[str]) -> Iterator[str]:
+    """Yield each line of features behind each of its row's labels."""
+    for parts, line in zip(labels, lines, strict=True):
+        for label in parts:
+            yield f"{label} {line}"
 
 
 def require_finite(values: Floats) -> None:

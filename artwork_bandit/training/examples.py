@@ -27,26 +27,29 @@ from artwork_bandit.training.survey import Survey, member_numbers, shares, teach
 
 
 class Rows(NamedTuple):
-    """Where examples come from, row by row."""
+    """What examples come from, row by row, where they are labelled later."""
 
     occurred_at: Ints
     """Microseconds."""
     members: Ints
     """A number of the row's member."""
+    titles: Ints
+    """Number of the row's title."""
     weights: Floats
     """What rows weigh by their age."""
-    lines: Ints
-    """How many lines a row has: two if its reward is neither the least nor the most."""
+    rewards: Floats
+    """On [0, 1]."""
+    bases: Floats
+    """Logits that the examples start from."""
 
 
 class Written(NamedTuple):
     """Examples, on their way or in the file."""
 
     text: str
-    lines: int
     told: Information | None
     rows: Rows | None = None
-    """If that was asked for."""
+    """If the examples are without labels."""
     weight: float = 0.0
     """Sum of the rows' weights, and of their squares."""
     squared: float = 0.0
@@ -54,30 +57,30 @@ class Written(NamedTuple):
 
 def write(
     out: IO[str], log: Log, lookup: Lookup, found: Survey, form: Form, slot: Slot,
-    ageing: Ageing, since: int | None = None, *, with_rows: bool = False,
+    ageing: Ageing, since: int | None = None, *, labelled: bool = True,
 ) -> Written:  # fmt: skip
-    """Write every row that can teach, from microsecond `since` on if that is given; return how many
-    lines that were and what they tell, and where they come from if asked `with_rows`."""
-    lines, told = 0, None
+    """Write every row that can teach, from microsecond `since` on if that is given; return what
+    they tell. Those that are not `labelled` are one line each, and what labels are made of is
+    returned beside them."""
+    told = None
     weight = squared = 0.0
     rows: list[Rows] = []
     found = replace(found, members=[], shown=[])  # a cluster need not be sent them
     bounds = slot.reward.bounds
-    made_of = log.map(_texts, lookup, found, form, bounds, ageing, since, with_rows)
+    made_of = log.map(_texts, lookup, found, form, bounds, ageing, since, labelled)
     for made in ahead(made_of):  # whoever reads what is written need not be waited for
         out.write(made.text)
-        lines += made.lines
         weight, squared = weight + made.weight, squared + made.squared
         rows += [made.rows] if made.rows is not None else []
         if made.told is not None:
             told = made.told if told is None else told + made.told
     together = Rows(*map(np.concatenate, zip(*rows, strict=True))) if rows else None
-    return Written("", lines, told, together, weight, squared)
+    return Written("", told, together, weight, squared)
 
 
 def _texts(
     blocks: Iterable[ReplayBlock], lookup: Lookup, found: Survey, form: Form,
-    bounds: tuple[float, float], ageing: Ageing, since: int | None, with_rows: bool,
+    bounds: tuple[float, float], ageing: Ageing, since: int | None, labelled: bool,
 ) -> Iterator[Written]:  # fmt: skip
     """Yield each block's text, and at the end what all blocks tell."""
     assert found.last is not None, "an empty log is refused before"
@@ -94,19 +97,18 @@ def _texts(
         at = base[title][block.set_of_row]
         texts, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
         begin = [form.title_text(t) for t in title]
-        labels = vowpal_text.labels(share, weight, at + start)
-        lines = [
-            f"{label} {begin[of]} {text}\n"
-            for of, text, parts in zip(block.set_of_row.tolist(), texts, labels, strict=True)
-            for label in parts
-        ]
+        of_rows = zip(block.set_of_row.tolist(), texts, strict=True)
+        lines = [f"{begin[of]} {text}\n" for of, text in of_rows]
         rows = None
-        if with_rows:
-            parted = np.array([*map(len, labels)])
-            rows = Rows(block.occurred_at, member_numbers(block), weight, parted)
+        if labelled:
+            labels = vowpal_text.labels(share, weight, at + start)
+            lines = [*vowpal_text.labelled(labels, lines)]
+        else:
+            titles = title[block.set_of_row]
+            rows = Rows(block.occurred_at, member_numbers(block), titles, weight, share, at + start)
         summed = float(weight.sum()), float(np.square(weight).sum())
-        yield Written("".join(lines), len(lines), None, rows, *summed)
-    yield Written("", 0, features.told)
+        yield Written("".join(lines), None, rows, *summed)
+    yield Written("", features.told)
 
 
 class _Features:

@@ -11,15 +11,16 @@ slowly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.policies import probing
+from artwork_bandit.policies import probing, vowpal_text
 from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
@@ -168,7 +169,7 @@ class Trial:
         with self._whole.open("w", encoding="ascii") as out:
             since = found.since(MOST_ROWS)
             written = examples.write(
-                out, log, lookup, found, self.form, slot, ageing, since, with_rows=True
+                out, log, lookup, found, self.form, slot, ageing, since, labelled=False
             )  # fmt: skip
         assert written.rows is not None, "an empty log is refused before"
         assert written.told is not None
@@ -179,8 +180,7 @@ class Trial:
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         self._later = np.zeros(len(at), bool)
         """The rows that judge."""
-        self._labels: list[tuple[float, float]] = []
-        """Of the later rows' lines."""
+        self._bases = self._rows.bases
 
     def cut(self, share: float) -> None:
         """Have the newest `share` of the rows, since a change if there was one, judge what is
@@ -190,90 +190,81 @@ class Trial:
         judging = np.count_nonzero(self._at >= first)
         self._later = np.zeros(len(self._at), bool)
         self._later[newest[: max(1, round(judging * share))]] = True
-        rows, earned = np.zeros(self._titles), np.zeros(self._titles)
-        with self._whole.open() as text:
-            for line, late, at in zip(text, *self._of_lines(), strict=True):
-                if not late and at != LEFT_OUT:
-                    label, weight, _, title, _ = _parts(line)
-                    rows[title] += weight
-                    earned[title] += weight * (label > 0)
+        rows, earlier = self._rows, self._earlier
+        weights, of_title = rows.weights[earlier], rows.titles[earlier]
+        shown, earned = np.zeros(self._titles), np.zeros(self._titles)
+        np.add.at(shown, of_title, weights)
+        np.add.at(earned, of_title, weights * rows.rewards[earlier])
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
-        base, known = base_logits(rows, earned), self._base
-        self._labels = []
+        self._bases = rows.bases + (base_logits(shown, earned) - self._base)[rows.titles]
         with (
             self._whole.open() as text, self._early.open("w") as early,
             self._late.open("w") as late_ones,
         ):  # fmt: skip
-            for line, late, at in zip(text, *self._of_lines(), strict=True):
-                if at == LEFT_OUT:
-                    continue
-                label, weight, level, title, features = _parts(line)
-                begin = f"{label:g} {weight:.7g} {level + base[title] - known[title]:.5f}"
-                (late_ones if late else early).write(f"{begin} {features}")
-                if late:
-                    self._labels.append((label, weight))
+            for line, is_late, is_early in zip(
+                text, self._later.tolist(), earlier.tolist(), strict=True
+            ):
+                if is_late or is_early:
+                    (late_ones if is_late else early).write(line)
 
     @property
     def members(self) -> Ints:
         """Whose the later rows are."""
         return self._rows.members[self._later]
 
-    def _of_lines(self) -> tuple[list[bool], list[int]]:
-        """Return, line by line, whether it is later, and its row's time or `LEFT_OUT`."""
-        lines = self._rows.lines
-        return np.repeat(self._later, lines).tolist(), np.repeat(self._at, lines).tolist()
+    @property
+    def _earlier(self) -> npt.NDArray[np.bool_]:
+        """Which rows are learned from."""
+        found: npt.NDArray[np.bool_] = ~self._later & (self._at != LEFT_OUT)
+        return found
 
     def losses(self, priors: Priors) -> Floats:
         """Return the later rows' logistic losses, by weight, of a model of the earlier ones."""
         form, model = self._model(priors)
-        late = self._with_heads(self._late, form)
-        losses = _logistic_losses(runner.predictions(model, late), self._labels)
-        lines = self._rows.lines[self._later]
-        found: Floats = np.add.reduceat(losses, np.cumsum(lines) - lines)
-        return found / np.mean(self._rows.weights[self._later])
+        late, rows = self._later, self._rows
+        # What is predicted hangs on no label: each row is one line, whatever it earned.
+        labels = vowpal_text.labels(np.ones(late.sum()), np.ones(late.sum()), self._bases[late])
+        text = self._with_heads(self._late, form, labels)
+        chance = np.clip(runner.predictions(model, text), 1e-6, 1 - 1e-6)
+        reward, weight = rows.rewards[late], rows.weights[late]
+        lost = reward * np.log(chance) + (1 - reward) * np.log(1 - chance)
+        found: Floats = -lost * weight / weight.mean()
+        return found
 
     def likelier(self, priors: Priors, start: Priors) -> Priors:
         """Return priors under which the earlier rows are likelier; `start` has the defaults."""
         form, model = self._model(priors)
         with runner.predictor(model) as predict:
             weights = probing.compile_weights(predict, form, *self._columns, acting(form))
-        share = self._earlier(priors.ageing) / float(self._rows.weights.sum())
+        share = float(self._aged(priors.ageing).sum()) / float(self._rows.weights.sum())
         return likelier_priors(form, start, weights, self._told.aged(share))
 
     def _model(self, priors: Priors) -> tuple[Form, Path]:
         """Return a model of the earlier rows, and how its examples were written."""
         form = msgspec.structs.replace(self.form, priors=priors)
-        form = self._conditioning.narrowed(form, self._earlier(priors.ageing))
-        early = self._with_heads(self._early, form, self._aged(priors.ageing))
+        weights, earlier = self._aged(priors.ageing), self._earlier
+        form = self._conditioning.narrowed(form, float(weights.sum()))
+        labels = vowpal_text.labels(self._rows.rewards[earlier], weights, self._bases[earlier])
+        early = self._with_heads(self._early, form, labels)
         model = self._folder / "tried.vw"
         arguments = f"{self._arguments} {form.interactions}"
         runner.train(early, model, arguments, self._seed, self._bits)
         return form, model
 
-    def _earlier(self, ageing: float) -> float:
-        """Return what the earlier rows weigh together, if rows age so much faster."""
-        some = self._rows.weights[~self._later & (self._at != LEFT_OUT)]
-        return float(np.maximum(some**ageing, SMALLEST_WEIGHT).sum())
+    def _aged(self, ageing: float) -> Floats:
+        """Return what the earlier rows weigh, if rows age so much faster."""
+        found: Floats = np.maximum(self._rows.weights[self._earlier] ** ageing, SMALLEST_WEIGHT)
+        return found
 
-    def _aged(self, ageing: float) -> Iterator[float] | None:
-        """Return what each of the earlier rows' lines weighs more, if rows age so much faster."""
-        if ageing == 1.0:
-            return None
-        weights, lines = self._rows.weights, self._rows.lines
-        times = np.maximum(weights**ageing, SMALLEST_WEIGHT) / weights
-        earlier = ~self._later & (self._at != LEFT_OUT)
-        return iter(np.repeat(times[earlier], lines[earlier]).tolist())
-
-    def _with_heads(self, path: Path, form: Form, times: Iterator[float] | None = None) -> Path:
-        """Return a copy of a text with the namespaces' weights of `form`, its lines weighing so
-        many times what they did."""
+    def _with_heads(self, path: Path, form: Form, labels: list[list[str]]) -> Path:
+        """Return a copy of a text with the namespaces' weights of `form`, its rows labelled."""
         before, after = self.form.heads, form.heads
         changed = [(f"{before[n]} ", f"{after[n]} ") for n in before if before[n] != after[n]]
-        copy = path.with_suffix(".tried")
+        copy, of_row = path.with_suffix(".tried"), iter(labels)
         with path.open() as lines, copy.open("w") as out:
             while chunk := lines.readlines(1 << 20):
-                text = "".join(chunk if times is None else map(_reweighed, chunk, times))
+                text = "".join(vowpal_text.labelled(islice(of_row, len(chunk)), chunk))
                 for old, new in changed:
                     text = text.replace(old, new)
                 out.write(text)
@@ -282,24 +273,6 @@ class Trial:
 
 def _columns(found: Survey) -> tuple[int, int]:
     return len(found.contexts.columns), len(found.variants.columns)
-
-
-def _parts(line: str) -> tuple[float, float, float, int, str]:
-    """Return (label, weight, base, title number, features) of a line."""
-    label, weight, base, features = line.split(" ", 3)
-    return float(label), float(weight), float(base), int(features.split(" ", 2)[1]), features
-
-
-def _logistic_losses(chance: Floats, labels: list[tuple[float, float]]) -> Floats:
-    label, weight = np.array(labels).T
-    right = np.clip(np.where(label > 0, chance, 1 - chance), 1e-6, 1.0)
-    found: Floats = -weight * np.log(right)
-    return found
-
-
-def _reweighed(line: str, times: float) -> str:
-    label, weight, rest = line.split(" ", 2)
-    return f"{label} {float(weight) * times:.7g} {rest}"
 
 
 def _surely_less(losses: Floats, others: Floats, members: Ints, sure: float) -> bool:
