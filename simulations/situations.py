@@ -2,7 +2,7 @@
 
     python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5] [--only NAME]
 
-Three tables (`new`, `beta-0`, `misleading`), in the world of `simulations.learning`, with 95%
+Tables (`new`, `beta-0`, `misleading`, `clicks`), in the world of `simulations.learning`, with 95%
 intervals over seeds:
 
 new things     the live policy (its exploration included) against uniform in the first 50
@@ -11,9 +11,13 @@ nothing to     beta 0: what the greedy policy earns beside policies that know no
 personalise    from the same log: each title's best mean, shrunken means, and shrunken towards what
                compositions earn
 misleading     one variant of each title draws twice the clicks and a third of the quality plays:
-clicks         the greedy policy beside one that knows which these are, one trained on clicks, and
-               one that knows how likely each row's click and play were and would have been, and
-               from these by Bayes' rule which variants mislead: clicks and plays tell no more
+clicks         the greedy policy beside one that knows which these are, once learned from plays
+               alone and once as ours is, one trained on clicks, and one that knows how likely each
+               row's click and play were and would have been, and from these by Bayes' rule which
+               variants mislead: clicks and plays tell no more
+clicks that    the greedy policy beside one that learned from plays alone, where half of the clicks
+are known      of anybody on anything come to a quality play; where people click by accident too;
+               and where pictures draw those who would rather have seen the next one play
 """
 
 from __future__ import annotations
@@ -39,9 +43,12 @@ from simulations.worlds import START, Setting, UniformLog, movielens, uniform_lo
 NEW_TITLES, NEW_VARIANTS = 30, 60
 FIRST = 50
 TITLES = 300
-TABLES = ("new", "beta-0", "misleading")
+TABLES = ("new", "beta-0", "misleading", "clicks")
 LEARNED = ("means", "shrunken means", "shrunken towards compositions")
 """Policies that show everybody the same."""
+CLICKS = ("half of the clicks are played", "accidents", "clicks of others")
+"""How clicks come about where they are known."""
+BY_ACCIDENT = 0.04
 MISLEADING = 2
 """Which of a title's variants misleads."""
 GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
@@ -148,6 +155,34 @@ def _between(shown: Floats, earned: Floats, of_title: Floats) -> float:
     return within / max(float(spread), within / 1e6)
 
 
+def with_clicks(log: UniformLog, how: str) -> UniformLog:
+    """Return the log with its clicks, as they come about; plays are as likely as they were."""
+    truth = table(log)
+    clicked = {
+        "half of the clicks are played": np.minimum(2 * truth, 1),
+        "accidents": truth + (1 - truth) * BY_ACCIDENT,
+        "clicks of others": np.maximum(truth, np.minimum(2 * np.roll(truth, 1, axis=1), 1)),
+    }[how]
+    at = np.arange(len(truth)), log.block.chosen
+    rng = np.random.default_rng([len(truth), CLICKS.index(how)])
+    clicks = rng.random(len(truth)) < clicked[at]
+    played = clicks & (rng.random(len(truth)) < (truth / clicked)[at])
+    block = replace(log.block, reward=played.astype(np.float64), clicked=clicks.astype(np.float64))
+    return replace(log, block=block)
+
+
+def known_clicks(log: UniformLog, how: str) -> dict[str, float]:
+    """Return the quality plays per impression of policies that know clicks, and do not."""
+    log = with_clicks(log, how)
+    alone = replace(log, block=replace(log.block, clicked=None))
+    return {
+        "uniform": float(table(log).mean()),
+        "plays alone": greedy_rate(log, learned(alone)),
+        "ours": greedy_rate(log, learned(log)),
+        "oracle": float(table(log).max(axis=1).mean()),
+    }
+
+
 def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
     """Return the log in which one variant of each title misleads, twice the clicks and a third of
     the quality plays; and each row's click. Twice as many clicks as quality plays are normal."""
@@ -208,28 +243,39 @@ def misleading(honest: UniformLog) -> dict[str, float]:
         part, chosen=moved, action_sets=tuple(of_title[s.title_id] for s in part.action_sets)
     )
     honest_only = replace(log, block=part, variants=kept)
+    by_plays = learned(replace(honest_only, block=replace(part, clicked=None)))
     knows = learned(honest_only)
-    pmf = pmf_of(log, knows, greedy=False) * 0
-    everywhere = Actions.of(log.block, log.lookup)
-    scores = BoundScorer.of(knows.bundle.model, everywhere.columns)
-    block = log.block
-    found = scores.scores(
-        block.contexts, np.arange(len(block)), everywhere.rows, everywhere.offsets
-    ).reshape(pmf.shape)
+    found, block = scores_of(log, knows), log.block
     assert knows.bundle.learned is not None, "it was trained by this release"
     effects = knows.bundle.learned.per_logit * expected_by_chances(honest, log)
     likeliest = (found + effects[block.set_of_row]).argmax(axis=1)
-    found[:, MISLEADING] = -np.inf
-    best = found.argmax(axis=1)
     by_clicks = learned(replace(log, block=replace(block, reward=clicks)))
     return {
         "uniform": float(truth.mean()),
         "trained on clicks": greedy_rate(log, by_clicks),
         "ours": greedy_rate(log, learned(log)),
         "knows all chances": float(truth[np.arange(len(truth)), likeliest].mean()),
-        "knows which mislead": float(truth[np.arange(len(truth)), best].mean()),
+        "knows which mislead, plays alone": honest_rate(log, by_plays),
+        "knows which mislead": honest_rate(log, knows),
         "oracle": float(truth.max(axis=1).mean()),
     }
+
+
+def scores_of(log: UniformLog, trained: training.Trained) -> Floats:
+    """Return [rows, width], the model's scores."""
+    block, everywhere = log.block, Actions.of(log.block, log.lookup)
+    scores = BoundScorer.of(trained.bundle.model, everywhere.columns)
+    of_row = np.arange(len(block))
+    found = scores.scores(block.contexts, of_row, everywhere.rows, everywhere.offsets)
+    return found.reshape(table(log).shape)
+
+
+def honest_rate(log: UniformLog, trained: training.Trained) -> float:
+    """Return what the greedy policy earns that shows none that misleads."""
+    found = scores_of(log, trained).copy()
+    found[:, MISLEADING] = -np.inf
+    truth = table(log)
+    return float(truth[np.arange(len(truth)), found.argmax(axis=1)].mean())
 
 
 def beta_0(log: UniformLog) -> dict[str, float]:
@@ -294,7 +340,21 @@ def main() -> None:
         ),
     }  # fmt: skip
     for name in TABLES if arguments.only is None else (arguments.only,):
-        console.print(made[name]())
+        if name == "clicks":
+            for how in CLICKS:
+                console.print(_clicks_table(how, log, sizes, arguments.seeds))
+        else:
+            console.print(made[name]())
+
+
+def _clicks_table(
+    how: str, log: Callable[[int, int, float], UniformLog], sizes: list[int], seeds: int
+) -> Table:
+    return rates(
+        f"Clicks are known ({how}): quality plays per impression",
+        lambda s, n: known_clicks(log(s, n, 0.5), how), sizes, seeds,
+        lambda f: f["plays alone"], "plays alone",
+    )  # fmt: skip
 
 
 def _new_table(world: Callable[[int, float], Setting], sizes: list[int], seeds: int) -> Table:

@@ -1,4 +1,5 @@
-"""What is thought of effects before a log was read, and how fast what it says ages."""
+"""What is thought of effects before a log was read, how fast what it says ages, and how far clicks
+stand for what they come to."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import msgspec
 
 class Priors(msgspec.Struct, frozen=True):
     """Standard deviations of effects, in logits; 0 leaves a group of effects out. And how fast what
-    was learned ages."""
+    was learned ages, and what clicks stand for."""
 
     title: float = 0.5
     """Of a title's level, beyond its own mean."""
@@ -34,6 +35,9 @@ class Priors(msgspec.Struct, frozen=True):
     """Of one unit of log-lift of one genre, on variants that emphasise another."""
     ageing: float = 1.0
     """What the half-life of rows is divided by."""
+    surrogate: float = 0.5
+    """Share of a clicked row's label that is what clicks on its variant come to, in the place of
+    what it came to itself (`training.surrogates`); 0 asks outcomes alone."""
 
 
 AFTER_CHANGE = Priors(genre_cross=0.1)

@@ -39,8 +39,16 @@ class Rows(NamedTuple):
     """What rows weigh by their age."""
     rewards: Floats
     """On [0, 1]."""
+    by_clicks: Floats
+    """What clicks stand for in their place (`training.surrogates`)."""
     bases: Floats
     """Logits that the examples start from."""
+
+
+def labels(rewards: Floats, by_clicks: Floats, form: Form) -> Floats:
+    """Return what rows are taken to have earned, on [0, 1]."""
+    found: Floats = rewards + form.priors.surrogate * (by_clicks - rewards)
+    return found
 
 
 class Written(NamedTuple):
@@ -95,17 +103,21 @@ def _texts(
         share = shares(block.reward, bounds)
         title = np.array([found.title_numbers[s.title_id] for s in block.action_sets])
         at = base[title][block.set_of_row]
-        texts, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
+        texts, numbers, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
+        by_clicks = found.expected.by_clicks(block, share, numbers)
         begin = [form.title_text(t) for t in title]
         of_rows = zip(block.set_of_row.tolist(), texts, strict=True)
         lines = [f"{begin[of]} {text}\n" for of, text in of_rows]
         rows = None
         if labelled:
-            labels = vowpal_text.labels(share, weight, at + start)
-            lines = [*vowpal_text.labelled(labels, lines)]
+            earned = labels(share, by_clicks, form)
+            lines = [*vowpal_text.labelled(vowpal_text.labels(earned, weight, at + start), lines)]
         else:
             titles = title[block.set_of_row]
-            rows = Rows(block.occurred_at, member_numbers(block), titles, weight, share, at + start)
+            rows = Rows(
+                block.occurred_at, member_numbers(block), titles, weight, share, by_clicks,
+                at + start,
+            )  # fmt: skip
         summed = float(weight.sum()), float(np.square(weight).sum())
         yield Written("".join(lines), None, rows, *summed)
     yield Written("", features.told)
@@ -125,9 +137,10 @@ class _Features:
         emphasis = len(found.variants.emphasis)
         self.told = information.nothing(form, len(found.variant_numbers), emphasis)
 
-    def of(self, block: ReplayBlock, curvature: Floats) -> tuple[list[str], Floats]:
-        """Return the features of what each row showed, and the logit it starts from beside its
-        title's level; count what the rows tell, each weighing its `curvature`."""
+    def of(self, block: ReplayBlock, curvature: Floats) -> tuple[list[str], Ints, Floats]:
+        """Return the features of what each row showed, its variant's number, and the logit it
+        starts from beside its title's level; count what rows tell, each weighing its `curvature`.
+        """
         found, form = self._found, self._form
         actions = self._table.of(block)
         if actions.columns is not self._columns:
@@ -162,9 +175,9 @@ class _Features:
             f"{context_texts[c]}{w} {self._variant_texts[v]} {a}{g}{x}"
             for c, v, w, a, g, x in zip(*parts, *more, strict=True)
         ]
-        return texts, self._starts(distinct, place, shown)
+        return texts, self._numbers[shown], self._starts(distinct, place, shown)
 
     def _starts(self, distinct: Sequence[Context], place: Ints, shown: Ints) -> Floats:
         if self._start is None:
-            return self._found.own_means[self._numbers[shown]]
+            return self._found.expected.own_means[self._numbers[shown]]
         return self._start.scores(distinct, place, shown, np.arange(len(place) + 1))

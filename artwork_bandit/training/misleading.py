@@ -8,10 +8,12 @@ variants differ by more than chance, in what clicks earn (beta-binomial) and in 
 clicked (negative binomial); how much in the former the log says. Titles' a_t and click rates are
 shrunk towards those of all. What a variant's own effect is expected to be, as a logit, is
 
-    log(1 - m + m min(rho delta, 1)),   m the probability that it misleads.
+    log(1 - m + m min(rho delta, 1)),   m the probability that it misleads,
 
-It is used where most of what was earned came by clicks, and two kinds are surely likelier than one
-that differs within itself. Where most variants of a title mislead, none of them is told.
+and what a click on it comes to if it is honest is a_t beside what its own clicks came to, by how
+far honest variants differ. Clicks are asked where most of what was earned came by them, and some
+are taken to mislead where two kinds are surely likelier than one that differs within itself. Where
+most variants of a title mislead, none of them is told.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.training.ageing import Ageing
 
 FEWEST_CLICKS = 500
 BY_CLICKS = 0.9
@@ -41,22 +42,6 @@ likeliest is taken: the fewer, the more variants differ in what clicks earn."""
 STEPS = 40
 
 
-class Clicks(NamedTuple):
-    """What clicks on one content of a variant came to."""
-
-    revision: int
-    """Of the variant, the latest: what was said of another picture is forgotten."""
-    at: int
-    """Microsecond as of which rows have aged."""
-    sums: Floats
-    """Of weights of rows of which is known whether they were clicked: of all and of those that
-    were; and of what the latter and all of them earned, as shares of the most there is."""
-
-    def aged(self, at: int, ageing: Ageing) -> Floats:
-        found: Floats = self.sums * ageing.faded(self.at, at)
-        return found
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Clicked:
     """What clicks came to, per variant, in rows of which is known whether they were clicked."""
@@ -71,38 +56,56 @@ class Clicked:
     """By all variants, clicked or not."""
 
 
+class Said(NamedTuple):
+    """What clicks say, per variant."""
+
+    effects: Floats
+    """What its own effect is expected to be, a logit; zeros where the log does not say surely that
+    some mislead."""
+    misleads: Floats
+    """The probability that it misleads; zeros likewise."""
+    worth: Floats
+    """What a click comes to if it does not, as a share of the most that one can earn; NaN where
+    clicks are few, or not how it was earned."""
+
+
 class Kinds(NamedTuple):
     """A mixture that fits."""
 
     log_likelihood: float
     misleads: Floats
     """Per variant, the probability."""
-    rho: float
-    delta: float
+    earns: Floats
+    """Per variant, what a click on its title's honest ones earns."""
+    alike: float
+    rho: float = 1.0
+    delta: float = 1.0
 
 
-def expected_effects(seen: Clicked) -> tuple[Floats, Floats]:
-    """Return per variant what its own effect is expected to be, a logit, and the probability that
-    it misleads; zeros where the log does not say surely that some do."""
-    nothing = np.zeros(len(seen.rows))
-    earned = seen.earned.sum()
+def asked(seen: Clicked) -> Said:
+    """Return what clicks say of variants."""
+    n, earned = len(seen.rows), seen.earned.sum()
     enough = seen.clicks.sum() >= FEWEST_CLICKS and earned > 0
     if not enough or earned < BY_CLICKS * seen.all_earned:
-        return nothing, nothing
+        return Said(np.zeros(n), np.zeros(n), np.full(n, np.nan))
     title = np.unique(seen.title, return_inverse=True)[1]
-    two = max((_two_kinds(seen, title, alike) for alike in ALIKE), key=lambda k: k.log_likelihood)
-    one = max(_one_kind(seen, title, alike) for alike in ALIKE)
-    if two.rho >= MOST_EARNED or two.log_likelihood - one < SURE:
-        return nothing, nothing
-    m = two.misleads
-    return np.log(1 - m + m * min(two.rho * two.delta, 1.0)), m
+    one, two = (
+        max((fitted(seen, title, alike) for alike in ALIKE), key=lambda k: k.log_likelihood)
+        for fitted in (_one_kind, _two_kinds)
+    )
+    surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
+    kinds = two if surely else one
+    m, alike = kinds.misleads, kinds.alike
+    worth = (alike * kinds.earns + seen.earned) / (alike + seen.clicks)
+    return Said(np.log(1 - m + m * min(kinds.rho * kinds.delta, 1.0)), m, worth)
 
 
-def _one_kind(seen: Clicked, title: Ints, alike: float) -> float:
-    """Return the logarithm of the likelihood of what was seen if no variant misleads."""
+def _one_kind(seen: Clicked, title: Ints, alike: float) -> Kinds:
+    """Return what fits if no variant misleads."""
     earns = _shrunken(title, seen.earned, seen.clicks)[title]
     expected = seen.rows * _shrunken(title, seen.clicks, seen.rows)[title]
-    return float(_log_chances(seen, earns, expected, alike).sum())
+    log_likelihood = float(_log_chances(seen, earns, expected, alike).sum())
+    return Kinds(log_likelihood, np.zeros(len(title)), earns, alike)
 
 
 def _two_kinds(seen: Clicked, title: Ints, alike: float) -> Kinds:
@@ -120,7 +123,7 @@ def _two_kinds(seen: Clicked, title: Ints, alike: float) -> Kinds:
         share = min(max(float(m.mean()), 1e-4), 0.5)
         rho = _ratio(m * seen.earned, m * seen.clicks * earns, 0.01, 1.0)
         delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
-    return Kinds(log_likelihood, m, rho, delta)
+    return Kinds(log_likelihood, m, earns, alike, rho, delta)
 
 
 def _ratio(some: Floats, of: Floats, least: float, most: float) -> float:

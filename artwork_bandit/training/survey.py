@@ -27,8 +27,8 @@ from artwork_bandit.policies.features import is_trusted
 from artwork_bandit.policies.rendezvous import variant_keys
 from artwork_bandit.training import audiences
 from artwork_bandit.training.ageing import Ageing
-from artwork_bandit.training.misleading import Clicked, Clicks, expected_effects
 from artwork_bandit.training.start import Start
+from artwork_bandit.training.surrogates import Clicks, Expected
 
 HOUR = 3_600_000_000
 CLICKS_AGE = Ageing(half_life=dt.timedelta(days=30))
@@ -155,17 +155,14 @@ class Counts:
         was, earned = clicked[known] * weight, np.clip(block.reward[known] / most, 0, 1) * weight
         parts = (weight, was, clicked[known] * earned, earned)
         sums = np.stack([np.bincount(at, part, begins[-1]) for part in parts], axis=1)
+        first = np.full(begins[-1], newest)
+        np.minimum.at(first, at, block.occurred_at[known])
         for i in np.flatnonzero(sums[:, 0]).tolist():
-            self._clicks(keys[i], Clicks(revisions[i], newest, sums[i]))
+            self._clicks(keys[i], Clicks(revisions[i], int(first[i]), newest, sums[i]))
 
     def _clicks(self, key: int, more: Clicks) -> None:
         known = self.clicked.get(key)
-        if known is None or known.revision < more.revision:
-            self.clicked[key] = more
-        elif known.revision == more.revision:
-            newest = max(known.at, more.at)
-            both = known.aged(newest, self.ageing) + more.aged(newest, self.ageing)
-            self.clicked[key] = Clicks(known.revision, newest, both)
+        self.clicked[key] = more if known is None else known.beside(more, self.ageing)
 
     def _title(self, title_id: str, rows: float, earned: float) -> None:
         sums = self.titles.setdefault(title_id, [0, 0.0])
@@ -232,11 +229,8 @@ class Survey:
     """Per title number, its rows, those included that a start had learned from."""
     title_earned: Floats
     """Per title number, the sum of their rewards on [0, 1]."""
-    own_means: Floats
-    """Per variant number, what its own effect is expected to be, a logit: below 0 for those that
-    seem to mislead; a start's are its own."""
-    misleading: dict[int, float]
-    """64-bit ids of the variants that mislead more likely than not, with how likely that is."""
+    expected: Expected
+    """What clicks say of the variants; where a start is gone on from, what it expected."""
     new_rows: int
     """Rows that can teach, in this log."""
     start: Start | None
@@ -355,39 +349,23 @@ def survey(
         start = start.among(np.array(sorted(keys), np.uint64))
     titles = sorted(sums)
     numbers = {key: i for i, key in enumerate(sorted(keys))}
-    own_means, misleading = np.zeros(len(numbers)), {}
-    if start is not None:
-        own_means = start.own_means
-    elif counts.clicked:
-        means, chances = expected_effects(_clicked(counts))
-        found = zip(sorted(counts.clicked), means.tolist(), chances.tolist(), strict=True)
-        for key, mean, chance in found:
-            own_means[numbers[key]] = round(mean, 6)
-            if chance > 0.5:
-                misleading[key] = round(chance, 3)
+    if start is None:
+        title_of = {key: known.variant.title_id for key, known in counts.variants.items()}
+        expected = Expected.of(counts.clicked, title_of, numbers, counts.last or 0, ageing)
+        if bounds[0]:  # what clicks lose is not asked for
+            expected = expected.outcomes_alone()
+    else:
+        expected = Expected.kept(start.own_means)
     rows, earned = np.array([sums[t] for t in titles]).reshape(-1, 2).T
     numbered = {numbers[key]: known.variant for key, known in counts.variants.items()}
     return Survey(
         contexts=contexts, variants=variants, members=members, shown=shown,
         doubtful=Doubtful.of(numbered, len(numbers), contexts),
-        variant_numbers=numbers, own_means=own_means, misleading=misleading,
+        variant_numbers=numbers, expected=expected,
         title_numbers={title: i for i, title in enumerate(titles)},
         title_rows=rows, title_earned=earned, new_rows=new_rows,
         start=start, hours=counts.hours,
         left_out=counts.left_out, first=counts.first, last=counts.last,
-    )  # fmt: skip
-
-
-def _clicked(counts: Counts) -> Clicked:
-    assert counts.last is not None, "clicks are of rows"
-    titles, keys = {title: i for i, title in enumerate(counts.titles)}, sorted(counts.clicked)
-    of = [titles[counts.variants[k].variant.title_id] for k in keys]
-    sums = [counts.clicked[k].aged(counts.last, counts.ageing) for k in keys]
-    # To nine digits: the others hang on how the log was cut into blocks.
-    rows, clicks, earned, all_earned = np.array([[float(f"{x:.9g}") for x in s] for s in sums]).T
-    return Clicked(
-        title=np.array(of, np.int64), rows=rows, clicks=clicks, earned=earned,
-        all_earned=float(all_earned.sum()),
     )  # fmt: skip
 
 

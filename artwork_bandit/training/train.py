@@ -184,8 +184,12 @@ def _misleading(found: Survey) -> dict[str, float] | None:
     if found.start is not None:
         return None
     ids = {variant_key(v.title_id, v.slot, v.variant_id): v.variant_id for v in found.shown}
-    likeliest = sorted(found.misleading.items(), key=lambda m: (-m[1], ids[m[0]]))
-    return {ids[key]: chance for key, chance in likeliest}
+    chances = {
+        ids[key]: round(float(found.expected.misleads[number]), 3)
+        for key, number in found.variant_numbers.items()
+    }
+    likeliest = sorted(chances.items(), key=lambda m: (-m[1], m[0]))
+    return {variant: chance for variant, chance in likeliest if chance > 0.5}
 
 
 def _learned(
@@ -204,7 +208,7 @@ def _learned(
         information={name: Stored.of(getattr(known, name)) for name in NAMES},
         # To seven digits: the others hang on how the log was cut into blocks.
         weight=float(f"{weight:.7g}"), squared=float(f"{squared:.7g}"),
-        own_means=Stored.of(found.own_means),
+        own_means=Stored.of(found.expected.own_means),
     )  # fmt: skip
 
 
@@ -230,8 +234,8 @@ def _compile(
         canaries = probing.canaries(predict, form, contexts, variants, owns, key_of, scale)
     if found.start is None:
         # What examples start from, Vowpal Wabbit knows nothing of.
-        own[:, 0] += found.own_means
-        beyond = [0.0 if of is None else scale * float(found.own_means[of]) for of in owns]
+        own[:, 0] += found.expected.own_means
+        beyond = [0.0 if of is None else scale * float(found.expected.own_means[of]) for of in owns]
         canaries = [
             msgspec.structs.replace(c, score=c.score + more)
             for c, more in zip(canaries, beyond, strict=True)

@@ -42,11 +42,11 @@ FEWEST_WATCHED = 20_000
 """Rows below which the newest are too few to tell of a change."""
 FASTER, SLOWER = 3.0, 1 / 3
 """What ageing is multiplied with."""
-LEAST_AGEING, MOST_AGEING = 1.0, 100.0
+RANGES = {"ageing": (1.0, 100.0), "surrogate": (0.0, 1.0)}
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
     "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
-    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0),
+    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0), "surrogate": (2.0, 0.0),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
 FIRST = {"genre_cross": 0.05}
@@ -97,6 +97,7 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
     without = {"own_cross"} if not trial.form.factors else set()
     without |= {"watched"} if trial.form.watched is None else set()
     without |= {"own_genre"} if trial.form.own_genres is None else set()
+    without |= set() if trial.has_surrogates else {"surrogate"}
     moves = [(name, factors) for name, factors in MOVES.items() if name not in without]
     for done, (name, factors) in enumerate(moves):
         for factor in factors:
@@ -138,8 +139,8 @@ class _Search:
         for _ in range(MOST_STEPS if factor else 1):
             before = getattr(self.best, name)
             value = factor * before or (FIRST.get(name, 0.0) if factor else 0.0)
-            if name == "ageing":
-                value = min(max(value, LEAST_AGEING), MOST_AGEING)
+            least, most = RANGES.get(name, (0.0, np.inf))
+            value = min(max(value, least), most)
             if value == before:
                 break
             tried = msgspec.structs.replace(self.best, **{name: value})
@@ -209,6 +210,11 @@ class Trial:
                     (late_ones if is_late else early).write(line)
 
     @property
+    def has_surrogates(self) -> bool:
+        """Whether clicks stand for anything."""
+        return not np.array_equal(self._rows.rewards, self._rows.by_clicks)
+
+    @property
     def members(self) -> Ints:
         """Whose the later rows are."""
         return self._rows.members[self._later]
@@ -245,7 +251,8 @@ class Trial:
         form = msgspec.structs.replace(self.form, priors=priors)
         weights, earlier = self._aged(priors.ageing), self._earlier
         form = self._conditioning.narrowed(form, float(weights.sum()))
-        labels = vowpal_text.labels(self._rows.rewards[earlier], weights, self._bases[earlier])
+        earned = examples.labels(self._rows.rewards, self._rows.by_clicks, form)[earlier]
+        labels = vowpal_text.labels(earned, weights, self._bases[earlier])
         early = self._with_heads(self._early, form, labels)
         model = self._folder / "tried.vw"
         arguments = f"{self._arguments} {form.interactions}"

@@ -15,7 +15,7 @@ from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.slots import SLOTS
 from artwork_bandit.training import train
-from artwork_bandit.training.misleading import Clicked, expected_effects
+from artwork_bandit.training.misleading import Clicked, asked
 from artwork_bandit.training.start import Start
 from tests.taught import log, lookup, variants
 
@@ -48,7 +48,7 @@ def clicked(
 def test_those_that_mislead_are_found_and_few_others_are() -> None:
     bad = np.tile(np.arange(EACH) == 2, TITLES)
     for seed in range(5):
-        means, m = expected_effects(clicked(seed))
+        means, m, _ = asked(clicked(seed))
         assert (m[bad] > 0.5).mean() > 0.8
         assert (m[~bad] > 0.5).mean() < 0.03
         assert -1.3 < means[bad].mean() < -0.7  # clicked twice for a sixth: log 1/3 is -1.1
@@ -56,7 +56,7 @@ def test_those_that_mislead_are_found_and_few_others_are() -> None:
 
 
 def test_what_is_clicked_so_often_that_it_earns_as_much_is_not_held_back() -> None:
-    means, m = expected_effects(clicked(1, rho=0.3, delta=3.5))
+    means, m, _ = asked(clicked(1, rho=0.3, delta=3.5))
     assert (m > 0.5).sum() > 50
     assert means.min() > -0.15
 
@@ -69,7 +69,7 @@ def test_what_is_clicked_so_often_that_it_earns_as_much_is_not_held_back() -> No
 def test_where_none_misleads_none_is_said_to(unlike: dict[str, Any]) -> None:
     """Titles that are given up whatever picture shows them are not told of, nor are differences."""
     for seed in range(6):
-        means, m = expected_effects(clicked(seed, rho=1.0, delta=1.0, **unlike))
+        means, m, _ = asked(clicked(seed, rho=1.0, delta=1.0, **unlike))
         assert not means.any()
         assert not m.any()
 
@@ -78,7 +78,7 @@ def test_where_clicks_say_little_or_are_not_how_it_was_earned_nothing_is_said() 
     seen = clicked(1)
     for other in (clicked(1, rows=3), replace(seen, all_earned=1.2 * seen.all_earned),
                   replace(seen, clicks=0 * seen.clicks, earned=0 * seen.earned)):  # fmt: skip
-        means, m = expected_effects(other)
+        means, m, _ = asked(other)
         assert not means.any()
         assert not m.any()
 

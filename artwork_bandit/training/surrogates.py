@@ -1,0 +1,120 @@
+"""What clicks say of variants: what is expected of each, and what a click on it stands for.
+
+What a rule pays for is rarer than clicks. Where clicks are how it was earned, and what a click
+comes to hangs on the variant rather than on who clicked, a click tells of tastes what its outcome
+does, with less noise: it is a surrogate (Prentice 1989; Athey, Chetty, Imbens and Kang 2019, "The
+surrogate index"). A clicked row of a variant of which a click earns w if it is honest, as it is
+with probability h, is labelled, where y is what it earned and `Priors.surrogate` is s,
+
+    y + s h (w - y).
+
+Who clicks and gives up because a picture draws the wrong people is told by outcomes alone, so only
+half of the label is the surrogate's by default, and a log that is large enough chooses by what
+later rows earned (`training.tuning`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from artwork_bandit.domain import Floats, Ints, ReplayBlock
+from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.misleading import Clicked, asked
+
+
+class Clicks(NamedTuple):
+    """What clicks on one content of a variant came to."""
+
+    revision: int
+    """Of the variant, the latest: what was said of another picture is forgotten."""
+    first: int
+    """Microsecond of the first of its rows."""
+    at: int
+    """Microsecond as of which rows have aged."""
+    sums: Floats
+    """Of weights of rows of which is known whether they were clicked: of all and of those that
+    were; and of what the latter and all of them earned, as shares of the most there is."""
+
+    def aged(self, at: int, ageing: Ageing) -> Floats:
+        found: Floats = self.sums * ageing.faded(self.at, at)
+        return found
+
+    def beside(self, more: Clicks, ageing: Ageing) -> Clicks:
+        """Return both together, or those on the later content alone."""
+        if self.revision != more.revision:
+            return max(self, more, key=lambda each: each.revision)
+        newest = max(self.at, more.at)
+        both = self.aged(newest, ageing) + more.aged(newest, ageing)
+        return Clicks(self.revision, min(self.first, more.first), newest, both)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Expected:
+    """What clicks say, per variant number."""
+
+    own_means: Floats
+    """What a variant's own effect is expected to be, a logit: below 0 for those that seem to
+    mislead."""
+    misleads: Floats
+    """The probability that it does."""
+    worth: Floats
+    """What a click comes to if it does not, as a share of the most there is; NaN where nobody
+    knows."""
+    since: Ints
+    """Microsecond from which on its content is the latest."""
+
+    @staticmethod
+    def kept(own_means: Floats) -> Expected:
+        """Return what was expected before, clicks saying nothing new."""
+        n = len(own_means)
+        return Expected(
+            own_means=own_means, misleads=np.zeros(n), worth=np.full(n, np.nan),
+            since=np.zeros(n, np.int64),
+        )  # fmt: skip
+
+    @staticmethod
+    def of(
+        clicks: Mapping[int, Clicks], titles: Mapping[int, str], numbers: Mapping[int, int],
+        last: int, ageing: Ageing,
+    ) -> Expected:  # fmt: skip
+        """Return what clicks say once the newest row is of microsecond `last`; all by variants'
+        64-bit ids."""
+        found = Expected.kept(np.zeros(len(numbers)))
+        if not clicks:
+            return found
+        keys = sorted(clicks)
+        # To nine digits: the others hang on how the log was cut into blocks.
+        sums = [[float(f"{x:.9g}") for x in clicks[key].aged(last, ageing)] for key in keys]
+        rows, clicked, earned, all_earned = np.array(sums).T
+        title_numbers: dict[str, int] = {}
+        of_title = [title_numbers.setdefault(titles[key], len(title_numbers)) for key in keys]
+        said = asked(
+            Clicked(
+                title=np.array(of_title, np.int64), rows=rows, clicks=clicked, earned=earned,
+                all_earned=float(all_earned.sum()),
+            )
+        )  # fmt: skip
+        at = [numbers[key] for key in keys]
+        found.own_means[at] = said.effects.round(6)
+        found.misleads[at] = said.misleads.round(6)
+        found.worth[at] = said.worth.round(6)
+        found.since[at] = [clicks[key].first for key in keys]
+        return found
+
+    def outcomes_alone(self) -> Expected:
+        """Return it with clicks standing for nothing."""
+        return replace(self, worth=np.full(len(self.worth), np.nan))
+
+    def by_clicks(self, block: ReplayBlock, rewards: Floats, numbers: Ints) -> Floats:
+        """Return what rows' clicks stand for, on [0, 1], in the place of rewards on [0, 1] where
+        that is known; `numbers` are those of the variants shown."""
+        if block.clicked is None:
+            return rewards
+        worth = self.worth[numbers]
+        known = (block.clicked == 1) & ~np.isnan(worth) & (block.occurred_at >= self.since[numbers])
+        honest = 1 - self.misleads[numbers]
+        return np.where(known, rewards + honest * (worth - rewards), rewards)
