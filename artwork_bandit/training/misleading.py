@@ -5,8 +5,9 @@ but what its clicks came to tells a misleading one soon. Variants are taken for 
 kinds (Dempster, Laird and Rubin 1977): of honest ones a click of title t earns a_t, of misleading
 ones rho a_t, and misleading ones are clicked delta times as often as their title's others. Honest
 variants differ by more than chance, in what clicks earn (beta-binomial) and in how often they are
-clicked (negative binomial); how much in the former the log says. Titles' a_t and click rates are
-shrunk towards those of all. What a variant's own effect is expected to be, as a logit, is
+clicked (negative binomial); how much in the former the log says, and how much titles' a_t differ,
+by which they are shrunk towards that of all (method of moments; Kleinman 1973). Titles' click
+rates are shrunk too. What a variant's own effect is expected to be, as a logit, is
 
     log(1 - m + m min(rho delta, 1)),   m the probability that it misleads,
 
@@ -33,7 +34,9 @@ MOST_EARNED = 0.5
 SURE = 10.0
 """Logarithm of the likelihood ratio, two kinds against one, from which on two are believed."""
 PRIOR = 20.0
-"""Clicks, and rows, of an average title that a title's own rates are shrunk towards."""
+"""Rows of an average title that a title's own click rate is shrunk towards."""
+FEWEST_PRIOR, MOST_PRIOR = 5.0, 1_000.0
+"""Clicks of an average title that what a title's own come to is shrunk towards."""
 SPREAD = 0.2
 """Relative standard deviation of honest variants' click rates within a title."""
 ALIKE = (3.0, 10.0, 30.0, 100.0)
@@ -102,8 +105,8 @@ def asked(seen: Clicked) -> Said:
 
 def _one_kind(seen: Clicked, title: Ints, alike: float) -> Kinds:
     """Return what fits if no variant misleads."""
-    earns = _shrunken(title, seen.earned, seen.clicks)[title]
-    expected = seen.rows * _shrunken(title, seen.clicks, seen.rows)[title]
+    earns = _earns(title, seen.earned, seen.clicks)
+    expected = seen.rows * _shrunken(title, seen.clicks, seen.rows, PRIOR)[title]
     log_likelihood = float(_log_chances(seen, earns, expected, alike).sum())
     return Kinds(log_likelihood, np.zeros(len(title)), earns, alike)
 
@@ -114,8 +117,9 @@ def _two_kinds(seen: Clicked, title: Ints, alike: float) -> Kinds:
     share, rho, delta, log_likelihood = 0.1, 0.3, 1.3, -np.inf
     for _ in range(STEPS):
         honest = 1 - m
-        earns = _shrunken(title, honest * seen.earned, honest * seen.clicks)[title]
-        expected = seen.rows * _shrunken(title, honest * seen.clicks, honest * seen.rows)[title]
+        earns = _earns(title, honest * seen.earned, honest * seen.clicks)
+        rates = _shrunken(title, honest * seen.clicks, honest * seen.rows, PRIOR)
+        expected = seen.rows * rates[title]
         chances = np.log(1 - share) + _log_chances(seen, earns, expected, alike)
         others = np.log(share) + _log_chances(seen, rho * earns, delta * expected, alike)
         both = np.logaddexp(chances, others)
@@ -130,10 +134,23 @@ def _ratio(some: Floats, of: Floats, least: float, most: float) -> float:
     return min(max(float(some.sum() / max(of.sum(), 1e-9)), least), most)
 
 
-def _shrunken(title: Ints, some: Floats, of: Floats) -> Floats:
-    """Return some / of per title, shrunken towards that of all."""
+def _earns(title: Ints, earned: Floats, clicks: Floats) -> Floats:
+    """Return per variant what a click on its title's earns, shrunken by how far titles differ."""
+    earned_of, clicks_of = np.bincount(title, earned), np.bincount(title, clicks)
+    total = max(float(clicks_of.sum()), 1e-9)
+    mean = float(earned_of.sum()) / total
+    within = mean * (1 - mean)
+    apart = (clicks_of * (earned_of / np.maximum(clicks_of, 1e-9) - mean) ** 2).sum()
+    titles, other = np.count_nonzero(clicks_of), total - np.square(clicks_of).sum() / total
+    between = max((apart - (titles - 1) * within) / max(other, 1e-9), 1e-9)
+    prior = min(max(within / between, FEWEST_PRIOR), MOST_PRIOR)
+    return _shrunken(title, earned, clicks, prior)[title]
+
+
+def _shrunken(title: Ints, some: Floats, of: Floats, prior: float) -> Floats:
+    """Return some / of per title, shrunken towards that of all by so much."""
     mean = some.sum() / max(of.sum(), 1e-9)
-    found: Floats = (np.bincount(title, some) + PRIOR * mean) / (np.bincount(title, of) + PRIOR)
+    found: Floats = (np.bincount(title, some) + prior * mean) / (np.bincount(title, of) + prior)
     return found
 
 
