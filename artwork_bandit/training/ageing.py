@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
 
@@ -39,11 +40,16 @@ class Ageing:
         older = math.log2(max(before, 1) / (MOST_BEFORE * max(since, 1)))
         return Ageing(half_life=half_life, changed_at=changed_at, older=max(OLDER, older))
 
+    def is_since(self, occurred_at: Ints) -> npt.NDArray[np.bool_]:
+        """Return which rows are since the change; all, if there was none."""
+        first = np.iinfo(np.int64).min if self.changed_at is None else self.changed_at
+        return np.asarray(occurred_at >= first)
+
     def weights(self, occurred_at: Ints, last: int) -> Floats:
         """Return what rows of these microseconds weigh once the newest is of `last`."""
         age = (last - occurred_at) / (self.half_life / dt.timedelta(microseconds=1))
         if self.changed_at is not None:
-            age = age + self.older * (occurred_at < self.changed_at)
+            age = age + self.older * ~self.is_since(occurred_at)
         found: Floats = np.maximum(np.exp2(-self.times * age), SMALLEST_WEIGHT)
         return found
 

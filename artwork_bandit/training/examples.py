@@ -39,16 +39,12 @@ class Rows(NamedTuple):
     """What rows weigh by their age."""
     rewards: Floats
     """On [0, 1]."""
-    by_clicks: Floats
-    """What clicks stand for in their place (`training.surrogates`)."""
+    numbers: Ints
+    """Number of the variant shown."""
+    clicked: Floats
+    """1 or 0; NaN where that stands for nothing."""
     bases: Floats
     """Logits that the examples start from."""
-
-
-def labels(rewards: Floats, by_clicks: Floats, form: Form) -> Floats:
-    """Return what rows are taken to have earned, on [0, 1]."""
-    found: Floats = rewards + form.priors.surrogate * (by_clicks - rewards)
-    return found
 
 
 class Written(NamedTuple):
@@ -104,19 +100,20 @@ def _texts(
         title = np.array([found.title_numbers[s.title_id] for s in block.action_sets])
         at = base[title][block.set_of_row]
         texts, numbers, start = features.of(block, weight / (2 + 2 * np.cosh(at)))  # w p (1 - p)
-        by_clicks = found.expected.by_clicks(block, share, numbers)
+        clicked = found.expected.clicked(block, numbers)
         begin = [form.title_text(t) for t in title]
         of_rows = zip(block.set_of_row.tolist(), texts, strict=True)
         lines = [f"{begin[of]} {text}\n" for of, text in of_rows]
         rows = None
         if labelled:
-            earned = labels(share, by_clicks, form)
+            by_clicks = found.expected.by_clicks(share, clicked, numbers)
+            earned = share + form.priors.surrogate * (by_clicks - share)
             lines = [*vowpal_text.labelled(vowpal_text.labels(earned, weight, at + start), lines)]
         else:
             titles = title[block.set_of_row]
             rows = Rows(
-                block.occurred_at, member_numbers(block), titles, weight, share, by_clicks,
-                at + start,
+                block.occurred_at, member_numbers(block), titles, weight, share, numbers,
+                clicked, at + start,
             )  # fmt: skip
         summed = float(weight.sum()), float(np.square(weight).sum())
         yield Written("".join(lines), None, rows, *summed)

@@ -11,10 +11,10 @@ rates are shrunk too. What a variant's own effect is expected to be, as a logit,
 
     log(1 - m + m min(rho delta, 1)),   m the probability that it misleads,
 
-and what a click on it comes to if it is honest is a_t beside what its own clicks came to, by how
-far honest variants differ. Clicks are asked where most of what was earned came by them, and some
-are taken to mislead where two kinds are surely likelier than one that differs within itself. Where
-most variants of a title mislead, none of them is told.
+and what a click on it comes to if it is honest is what its title's come to beside what its own
+came to, by how far honest variants differ. Clicks are asked where most of what was earned came by
+them, and some are taken to mislead where two kinds are surely likelier than one that differs within
+itself. Where most variants of a title mislead, none of them is told.
 """
 
 from __future__ import annotations
@@ -98,9 +98,21 @@ def asked(seen: Clicked) -> Said:
     )
     surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
     kinds = two if surely else one
-    m, alike = kinds.misleads, kinds.alike
-    worth = (alike * kinds.earns + seen.earned) / (alike + seen.clicks)
+    m = kinds.misleads
+    worth = _worth(seen, title, m, kinds.alike)
     return Said(np.log(1 - m + m * min(kinds.rho * kinds.delta, 1.0)), m, worth)
+
+
+def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats:
+    """Return what clicks on honest variants come to, shrunken towards their title's; over a title's
+    clicks they come to what it earned by these, so that its level stays what it was."""
+    honest = 1 - misleads
+    clicks, earned = (np.bincount(title, honest * x) for x in (seen.clicks, seen.earned))
+    of_title = (earned / np.maximum(clicks, 1e-9))[title]
+    worth = (alike * of_title + seen.earned) / (alike + seen.clicks)
+    come_to = np.bincount(title, honest * seen.clicks * worth)
+    found: Floats = np.minimum(worth * (earned / np.maximum(come_to, 1e-9))[title], 1.0)
+    return found
 
 
 def _one_kind(seen: Clicked, title: Ints, alike: float) -> Kinds:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
-from artwork_bandit.training.ageing import Ageing
+from artwork_bandit.training.ageing import OLDER, Ageing
 from artwork_bandit.training.misleading import Clicked, asked
 
 
@@ -36,20 +36,23 @@ class Clicks(NamedTuple):
     at: int
     """Microsecond as of which rows have aged."""
     sums: Floats
-    """Of weights of rows of which is known whether they were clicked: of all and of those that
-    were; and of what the latter and all of them earned, as shares of the most there is."""
+    """[2, 4], before an abrupt change and since, of weights of rows of which is known whether they
+    were clicked: of all and of those that were; and of what the latter and all of them earned, as
+    shares of the most there is."""
 
     def aged(self, at: int, ageing: Ageing) -> Floats:
-        found: Floats = self.sums * ageing.faded(self.at, at)
-        return found
+        """Return the sums [4] as of a microsecond, what was before a change being as much older
+        than it was counted as `ageing` says."""
+        found: Floats = np.array([2.0 ** (OLDER - ageing.older), 1.0]) @ self.sums
+        return found * ageing.faded(self.at, at)
 
     def beside(self, more: Clicks, ageing: Ageing) -> Clicks:
         """Return both together, or those on the later content alone."""
         if self.revision != more.revision:
             return max(self, more, key=lambda each: each.revision)
         newest = max(self.at, more.at)
-        both = self.aged(newest, ageing) + more.aged(newest, ageing)
-        return Clicks(self.revision, min(self.first, more.first), newest, both)
+        mine, theirs = (each.sums * ageing.faded(each.at, newest) for each in (self, more))
+        return Clicks(self.revision, min(self.first, more.first), newest, mine + theirs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,7 +66,7 @@ class Expected:
     """The probability that it does."""
     worth: Floats
     """What a click comes to if it does not, as a share of the most there is; NaN where nobody
-    knows."""
+    can say, or the rule takes away."""
     since: Ints
     """Microsecond from which on its content is the latest."""
 
@@ -109,12 +112,40 @@ class Expected:
         """Return it with clicks standing for nothing."""
         return replace(self, worth=np.full(len(self.worth), np.nan))
 
-    def by_clicks(self, block: ReplayBlock, rewards: Floats, numbers: Ints) -> Floats:
-        """Return what rows' clicks stand for, on [0, 1], in the place of rewards on [0, 1] where
-        that is known; `numbers` are those of the variants shown."""
+    def clicked(self, block: ReplayBlock, numbers: Ints) -> Floats:
+        """Return which rows were clicked, 1 or 0, NaN where nobody knows or what was shown is no
+        longer the variant's content; `numbers` are those of the variants shown."""
         if block.clicked is None:
-            return rewards
-        worth = self.worth[numbers]
-        known = (block.clicked == 1) & ~np.isnan(worth) & (block.occurred_at >= self.since[numbers])
-        honest = 1 - self.misleads[numbers]
+            return np.full(len(block), np.nan)
+        return np.where(block.occurred_at >= self.since[numbers], block.clicked, np.nan)
+
+    def by_clicks(self, rewards: Floats, clicked: Floats, numbers: Ints) -> Floats:
+        """Return what rows' clicks stand for, on [0, 1], in the place of rewards on [0, 1]."""
+        worth, honest = self.worth[numbers], 1 - self.misleads[numbers]
+        known = (clicked == 1) & ~np.isnan(worth)
         return np.where(known, rewards + honest * (worth - rewards), rewards)
+
+    def learned_from(
+        self, titles: Ints, numbers: Ints, weights: Floats, clicked: Floats, rewards: Floats
+    ) -> Expected:
+        """Return it with what these rows alone say that clicks stand for."""
+        if np.isnan(self.worth).all():
+            return self
+        known = ~np.isnan(clicked)
+        at, weight, n = numbers[known], weights[known], len(self.worth)
+        was, earned = clicked[known] * weight, rewards[known] * weight
+        of_title = np.zeros(n, np.int64)
+        of_title[numbers] = titles
+        sums = np.zeros((n, 3))
+        np.add.at(sums, at, np.stack((weight, was, clicked[known] * earned), axis=1))
+        some = sums[:, 0] > 0
+        rows, clicks, by_clicks = sums[some].T
+        said = asked(
+            Clicked(
+                title=of_title[some], rows=rows, clicks=clicks, earned=by_clicks,
+                all_earned=float(earned.sum()),
+            )
+        )  # fmt: skip
+        worth, misleads = np.full(n, np.nan), np.zeros(n)
+        worth[some], misleads[some] = said.worth, said.misleads
+        return replace(self, worth=worth, misleads=misleads)

@@ -153,11 +153,13 @@ class Counts:
         weight = self.ageing.weights(block.occurred_at[known], newest)
         # What was lost, under some rules, is nothing earned.
         was, earned = clicked[known] * weight, np.clip(block.reward[known] / most, 0, 1) * weight
-        parts = (weight, was, clicked[known] * earned, earned)
-        sums = np.stack([np.bincount(at, part, begins[-1]) for part in parts], axis=1)
+        parts = np.stack((weight, was, clicked[known] * earned, earned), axis=1)
+        since = self.ageing.is_since(block.occurred_at[known])
+        sums = np.zeros((begins[-1], 2, 4))
+        np.add.at(sums, (at, since.astype(np.int64)), parts)
         first = np.full(begins[-1], newest)
         np.minimum.at(first, at, block.occurred_at[known])
-        for i in np.flatnonzero(sums[:, 0]).tolist():
+        for i in np.flatnonzero(sums[:, :, 0].any(axis=1)).tolist():
             self._clicks(keys[i], Clicks(revisions[i], int(first[i]), newest, sums[i]))
 
     def _clicks(self, key: int, more: Clicks) -> None:
@@ -274,9 +276,9 @@ class Survey:
 
     def rows_since(self, changed_at: int | None) -> int:
         """Return the rows that could teach since a change, to the hour."""
-        if changed_at is None or self.start is not None:  # which knows of the change
+        if self.start is not None:  # which knows of the change
             return self.rows
-        return sum(n for hour, n in self.hours.items() if (hour + 1) * HOUR > changed_at)
+        return rows_since(self.hours, changed_at)
 
     def base_logits(self) -> Floats:
         """Return per title number the logit of its shrunken mean reward."""
@@ -290,6 +292,13 @@ def base_logits(rows: npt.NDArray[Any], earned: Floats) -> Floats:
     share = np.clip((earned + PRIOR_ROWS * mean) / (rows + PRIOR_ROWS), 1e-4, 1 - 1e-4)
     found: Floats = np.log(share / (1 - share))
     return found
+
+
+def rows_since(hours: Mapping[int, int], changed_at: int | None) -> int:
+    """Return the rows since a change, to the hour, of which so many are of each hour."""
+    if changed_at is None:
+        return sum(hours.values())
+    return sum(n for hour, n in hours.items() if (hour + 1) * HOUR > changed_at)
 
 
 def teaches(block: ReplayBlock) -> npt.NDArray[np.bool_]:
@@ -351,7 +360,9 @@ def survey(
     numbers = {key: i for i, key in enumerate(sorted(keys))}
     if start is None:
         title_of = {key: known.variant.title_id for key, known in counts.variants.items()}
-        expected = Expected.of(counts.clicked, title_of, numbers, counts.last or 0, ageing)
+        since = rows_since(counts.hours, ageing.changed_at)
+        aged = Ageing.since(ageing.changed_at, ageing.half_life, new_rows - since, since)
+        expected = Expected.of(counts.clicked, title_of, numbers, counts.last or 0, aged)
         if bounds[0]:  # what clicks lose is not asked for
             expected = expected.outcomes_alone()
     else:

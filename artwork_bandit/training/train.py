@@ -184,12 +184,9 @@ def _misleading(found: Survey) -> dict[str, float] | None:
     if found.start is not None:
         return None
     ids = {variant_key(v.title_id, v.slot, v.variant_id): v.variant_id for v in found.shown}
-    chances = {
-        ids[key]: round(float(found.expected.misleads[number]), 3)
-        for key, number in found.variant_numbers.items()
-    }
-    likeliest = sorted(chances.items(), key=lambda m: (-m[1], m[0]))
-    return {variant: chance for variant, chance in likeliest if chance > 0.5}
+    chances = {key: float(found.expected.misleads[n]) for key, n in found.variant_numbers.items()}
+    likely = [(-chance, ids[key]) for key, chance in chances.items() if chance > 0.5]
+    return {variant: round(-chance, 3) for chance, variant in sorted(likely)}
 
 
 def _learned(

@@ -46,10 +46,10 @@ RANGES = {"ageing": (1.0, 100.0), "surrogate": (0.0, 1.0)}
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
     "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
-    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0), "surrogate": (2.0, 0.0),
+    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0), "surrogate": (2.0, 0.0, 0.5),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
-FIRST = {"genre_cross": 0.05}
+FIRST = {"genre_cross": 0.05, "surrogate": 0.5}
 """Tried where a prior is 0."""
 MOST_STEPS = 4
 SURE, SURE_OF_CHANGE = 2.0, 3.0
@@ -181,7 +181,9 @@ class Trial:
         self._early, self._late = folder / "early.txt", folder / "late.txt"
         self._later = np.zeros(len(at), bool)
         """The rows that judge."""
-        self._bases = self._rows.bases
+        self._bases, self._expected = self._rows.bases, found.expected
+        self._by_clicks = self._rows.rewards
+        """What the earlier rows' clicks stand for, by these alone."""
 
     def cut(self, share: float) -> None:
         """Have the newest `share` of the rows, since a change if there was one, judge what is
@@ -199,6 +201,11 @@ class Trial:
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
         self._bases = rows.bases + (base_logits(shown, earned) - self._base)[rows.titles]
+        # And so it is of what clicks come to.
+        said = self._expected.learned_from(
+            of_title, rows.numbers[earlier], weights, rows.clicked[earlier], rows.rewards[earlier]
+        )
+        self._by_clicks = said.by_clicks(rows.rewards, rows.clicked, rows.numbers)
         with (
             self._whole.open() as text, self._early.open("w") as early,
             self._late.open("w") as late_ones,
@@ -212,7 +219,7 @@ class Trial:
     @property
     def has_surrogates(self) -> bool:
         """Whether clicks stand for anything."""
-        return not np.array_equal(self._rows.rewards, self._rows.by_clicks)
+        return not np.array_equal(self._rows.rewards, self._by_clicks)
 
     @property
     def members(self) -> Ints:
@@ -251,7 +258,8 @@ class Trial:
         form = msgspec.structs.replace(self.form, priors=priors)
         weights, earlier = self._aged(priors.ageing), self._earlier
         form = self._conditioning.narrowed(form, float(weights.sum()))
-        earned = examples.labels(self._rows.rewards, self._rows.by_clicks, form)[earlier]
+        rewards, by_clicks = self._rows.rewards[earlier], self._by_clicks[earlier]
+        earned = rewards + priors.surrogate * (by_clicks - rewards)
         labels = vowpal_text.labels(earned, weights, self._bases[earlier])
         early = self._with_heads(self._early, form, labels)
         model = self._folder / "tried.vw"

@@ -32,11 +32,7 @@ from tests.samples import NOW
 from tests.taught import GENRES, log, lookup, variants
 
 ARTWORK = SLOTS["artwork"]
-CONVERGED = (
-    train.Settings()
-    .arguments.replace("--passes 12", "--passes 60")
-    .replace("--termination 0.00001", "--termination 0.0000001")
-)
+CONVERGED = train.Settings().arguments.replace("--passes 12", "--passes 60")
 HOW = train.Settings(
     arguments=CONVERGED, priors=lambda rows: Priors(), half_life=dt.timedelta(days=30)
 )
