@@ -132,6 +132,30 @@ def test_a_model_expects_little_of_what_misleads_and_goes_on_to() -> None:
     assert then.bundle.learned.own_means == bundle.learned.own_means
 
 
+def test_those_that_mislead_are_told_from_namesakes_of_other_titles() -> None:
+    block = misleading_log(12_000)
+    honest = block.set_of_row < 15
+    earned = np.random.default_rng(3).random(12_000) < 0.1
+    clicks = np.random.default_rng(4).random(12_000) < 0.2
+    block = replace(
+        block, reward=np.where(honest, earned & clicks, block.reward),
+        clicked=np.where(honest, clicks, block.clicked),
+        action_sets=tuple(
+            replace(s, variant_ids=("a0", "a1", "a2", "a3")) for s in block.action_sets
+        ),
+    )  # fmt: skip
+
+    def namesakes(sets: Sequence[ActionSet]) -> list[list[Variant]]:
+        return [
+            [replace(v, variant_id=v.variant_id.split("-")[1]) for v in some]
+            for some in lookup(sets)
+        ]
+
+    made = train.train(InMemory([block]), namesakes, ARTWORK, HOW)
+    assert made.misleading is not None
+    assert made.misleading.get("a2", 0.0) > 0.9
+
+
 def test_clicks_that_nobody_knows_of_are_left_out() -> None:
     block = misleading_log(6_000)
     half = np.arange(6_000) % 2 == 0
