@@ -8,10 +8,11 @@ with probability h, is labelled, where y is what it earned and `Priors.surrogate
 
     y + s h (w - y).
 
-Over the clicks on a title w comes to what these earned, so that levels stay what they were. Who clicks and gives up because a picture draws the wrong people is told by outcomes alone, so only
-half of the label is the surrogate's by default, and a log that is large enough chooses by what
-later rows earned (`training.tuning`). A training that goes on from a model reads too few rows to
-say what clicks come to: it asks outcomes alone.
+Over the clicks on a title w comes to what these earned, so that levels stay what they were. Who
+clicks and gives up because a picture draws the wrong people is told by outcomes alone, so only half
+of the label is the surrogate's by default, and a log that is large enough chooses by what later
+rows earned (`training.tuning`). A training that goes on from a model reads too few rows to say what
+clicks come to: it asks outcomes alone.
 """
 
 from __future__ import annotations
