@@ -39,6 +39,12 @@ class Priors(msgspec.Struct, frozen=True):
     """Share of a clicked row's label that is what clicks on its variant come to, in the place of
     what it came to itself (`training.surrogates`); 0 asks outcomes alone."""
 
+    @property
+    def stands_for(self) -> float:
+        """`surrogate`, or 0 where rows age faster than clicks were counted: what clicks came to is
+        old news there."""
+        return self.surrogate if self.ageing == 1.0 else 0.0
+
 
 AFTER_CHANGE = Priors(genre_cross=0.1)
 """Where what was learned before has ceased to be true: that members like what they watch is not

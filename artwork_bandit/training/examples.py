@@ -107,7 +107,7 @@ def _texts(
         rows = None
         if labelled:
             by_clicks = found.expected.by_clicks(share, clicked, numbers)
-            earned = share + form.priors.surrogate * (by_clicks - share)
+            earned = share + form.priors.stands_for * (by_clicks - share)
             lines = [*vowpal_text.labelled(vowpal_text.labels(earned, weight, at + start), lines)]
         else:
             titles = title[block.set_of_row]

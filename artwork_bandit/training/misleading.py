@@ -92,8 +92,11 @@ def asked(seen: Clicked) -> Said:
     if not enough or earned < BY_CLICKS * seen.all_earned:
         return Said(np.zeros(n), np.zeros(n), np.full(n, np.nan))
     title = np.unique(seen.title, return_inverse=True)[1]
+    # By all clicks: were those left out that seem to mislead, a title that differs from all others
+    # would cease to count, titles would pass for alike, and it for misleading.
+    prior = _prior(title, seen.earned, seen.clicks)
     one, two = (
-        max((fitted(seen, title, alike) for alike in ALIKE), key=lambda k: k.log_likelihood)
+        max((fitted(seen, title, alike, prior) for alike in ALIKE), key=lambda k: k.log_likelihood)
         for fitted in (_one_kind, _two_kinds)
     )
     surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
@@ -115,21 +118,21 @@ def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats
     return found
 
 
-def _one_kind(seen: Clicked, title: Ints, alike: float) -> Kinds:
+def _one_kind(seen: Clicked, title: Ints, alike: float, prior: float) -> Kinds:
     """Return what fits if no variant misleads."""
-    earns = _earns(title, seen.earned, seen.clicks)
+    earns = _shrunken(title, seen.earned, seen.clicks, prior)[title]
     expected = seen.rows * _shrunken(title, seen.clicks, seen.rows, PRIOR)[title]
     log_likelihood = float(_log_chances(seen, earns, expected, alike).sum())
     return Kinds(log_likelihood, np.zeros(len(title)), earns, alike)
 
 
-def _two_kinds(seen: Clicked, title: Ints, alike: float) -> Kinds:
+def _two_kinds(seen: Clicked, title: Ints, alike: float, prior: float) -> Kinds:
     """Return the mixture that expectation and maximisation come to."""
     m = np.full(len(title), 0.1)
     share, rho, delta, log_likelihood = 0.1, 0.3, 1.3, -np.inf
     for _ in range(STEPS):
         honest = 1 - m
-        earns = _earns(title, honest * seen.earned, honest * seen.clicks)
+        earns = _shrunken(title, honest * seen.earned, honest * seen.clicks, prior)[title]
         rates = _shrunken(title, honest * seen.clicks, honest * seen.rows, PRIOR)
         expected = seen.rows * rates[title]
         chances = np.log(1 - share) + _log_chances(seen, earns, expected, alike)
@@ -146,8 +149,8 @@ def _ratio(some: Floats, of: Floats, least: float, most: float) -> float:
     return min(max(float(some.sum() / max(of.sum(), 1e-9)), least), most)
 
 
-def _earns(title: Ints, earned: Floats, clicks: Floats) -> Floats:
-    """Return per variant what a click on its title's earns, shrunken by how far titles differ."""
+def _prior(title: Ints, earned: Floats, clicks: Floats) -> float:
+    """Return how many clicks of an average title tell as much as how far titles differ does."""
     earned_of, clicks_of = np.bincount(title, earned), np.bincount(title, clicks)
     total = max(float(clicks_of.sum()), 1e-9)
     mean = float(earned_of.sum()) / total
@@ -155,8 +158,7 @@ def _earns(title: Ints, earned: Floats, clicks: Floats) -> Floats:
     apart = (clicks_of * (earned_of / np.maximum(clicks_of, 1e-9) - mean) ** 2).sum()
     titles, other = np.count_nonzero(clicks_of), total - np.square(clicks_of).sum() / total
     between = max((apart - (titles - 1) * within) / max(other, 1e-9), 1e-9)
-    prior = min(max(within / between, FEWEST_PRIOR), MOST_PRIOR)
-    return _shrunken(title, earned, clicks, prior)[title]
+    return float(np.clip(within / between, FEWEST_PRIOR, MOST_PRIOR))
 
 
 def _shrunken(title: Ints, some: Floats, of: Floats, prior: float) -> Floats:

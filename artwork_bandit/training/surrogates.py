@@ -25,7 +25,7 @@ import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
 from artwork_bandit.training.ageing import OLDER, Ageing
-from artwork_bandit.training.misleading import Clicked, asked
+from artwork_bandit.training.misleading import Clicked, Said, asked
 
 
 class Clicks(NamedTuple):
@@ -87,26 +87,33 @@ class Expected:
         last: int, ageing: Ageing,
     ) -> Expected:  # fmt: skip
         """Return what clicks say once the newest row is of microsecond `last`; all by variants'
-        64-bit ids."""
+        64-bit ids. Which mislead is asked of clicks as they were counted: a picture that misled
+        before an abrupt change does so after it. What a click comes to is asked of those that
+        weigh as `ageing` says."""
         found = Expected.kept(np.zeros(len(numbers)))
         if not clicks:
             return found
         keys = sorted(clicks)
-        # To nine digits: the others hang on how the log was cut into blocks.
-        sums = [[float(f"{x:.9g}") for x in clicks[key].aged(last, ageing)] for key in keys]
-        rows, clicked, earned, all_earned = np.array(sums).T
         title_numbers: dict[str, int] = {}
         of_title = [title_numbers.setdefault(titles[key], len(title_numbers)) for key in keys]
-        said = asked(
-            Clicked(
-                title=np.array(of_title, np.int64), rows=rows, clicks=clicked, earned=earned,
-                all_earned=float(all_earned.sum()),
-            )
-        )  # fmt: skip
+
+        def said(ageing: Ageing) -> Said:
+            # To nine digits: the others hang on how the log was cut into blocks.
+            sums = [[float(f"{x:.9g}") for x in clicks[key].aged(last, ageing)] for key in keys]
+            rows, clicked, earned, all_earned = np.array(sums).T
+            return asked(
+                Clicked(
+                    title=np.array(of_title, np.int64), rows=rows, clicks=clicked, earned=earned,
+                    all_earned=float(all_earned.sum()),
+                )
+            )  # fmt: skip
+
         at = [numbers[key] for key in keys]
-        found.own_means[at] = said.effects.round(6)
-        found.misleads[at] = said.misleads.round(6)
-        found.worth[at] = said.worth.round(6)
+        whole = said(replace(ageing, older=OLDER))
+        later = whole if ageing.changed_at is None else said(ageing)
+        found.own_means[at] = whole.effects.round(6)
+        found.misleads[at] = whole.misleads.round(6)
+        found.worth[at] = later.worth.round(6)
         found.since[at] = [clicks[key].first for key in keys]
         return found
 
@@ -130,7 +137,7 @@ class Expected:
     def learned_from(
         self, titles: Ints, numbers: Ints, weights: Floats, clicked: Floats, rewards: Floats
     ) -> Expected:
-        """Return it with what these rows alone say that clicks stand for."""
+        """Return what these rows alone say; `titles` to `rewards` are per row."""
         if np.isnan(self.worth).all():
             return self
         known = ~np.isnan(clicked)
@@ -150,4 +157,6 @@ class Expected:
         )  # fmt: skip
         worth, misleads = np.full(n, np.nan), np.zeros(n)
         worth[some], misleads[some] = said.worth, said.misleads
-        return replace(self, worth=worth, misleads=misleads)
+        own_means = np.zeros(n)
+        own_means[some] = said.effects
+        return replace(self, own_means=own_means, worth=worth, misleads=misleads)

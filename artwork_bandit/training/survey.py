@@ -160,7 +160,7 @@ class Counts:
         first = np.full(begins[-1], newest)
         np.minimum.at(first, at, block.occurred_at[known])
         for i in np.flatnonzero(sums[:, :, 0].any(axis=1)).tolist():
-            self._clicks(keys[i], Clicks(revisions[i], int(first[i]), newest, sums[i]))
+            self._clicks(keys[i], Clicks(revisions[i], int(first[i]), newest, sums[i].copy()))
 
     def _clicks(self, key: int, more: Clicks) -> None:
         known = self.clicked.get(key)

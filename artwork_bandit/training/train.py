@@ -185,8 +185,9 @@ def _misleading(found: Survey) -> dict[str, float] | None:
         return None
     ids = {variant_key(v.title_id, v.slot, v.variant_id): v.variant_id for v in found.shown}
     chances = {key: float(found.expected.misleads[n]) for key, n in found.variant_numbers.items()}
-    likely = [(-chance, ids[key]) for key, chance in chances.items() if chance > 0.5]
-    return {variant: round(-chance, 3) for chance, variant in sorted(likely)}
+    likely = sorted((chance, ids[key]) for key, chance in chances.items() if chance > 0.5)
+    most = {variant: round(chance, 3) for chance, variant in likely}  # of namesakes
+    return dict(sorted(most.items(), key=lambda each: (-each[1], each[0])))
 
 
 def _learned(

@@ -46,7 +46,7 @@ RANGES = {"ageing": (1.0, 100.0), "surrogate": (0.0, 1.0)}
 MOVES: dict[str, tuple[float, ...]] = {
     "own": (0.5, 2.0), "cross": (3.0, 0.0), "own_cross": (0.5, 2.0, 0.0),
     "variant": (0.5, 2.0), "affinity": (0.2, 5.0), "genre_cross": (2.0, 0.0),
-    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0), "surrogate": (2.0, 0.0, 0.5),
+    "watched": (3.0, 0.0), "own_genre": (0.5, 2.0), "surrogate": (2.0, 0.5, 0.0),
 }  # fmt: skip
 """What each prior is multiplied with, again while it helps; the next factor if it does not."""
 FIRST = {"genre_cross": 0.05, "surrogate": 0.5}
@@ -97,7 +97,7 @@ def _moved(trial: Trial, found: Tuned, progress: Progress, *, recut: bool = True
     without = {"own_cross"} if not trial.form.factors else set()
     without |= {"watched"} if trial.form.watched is None else set()
     without |= {"own_genre"} if trial.form.own_genres is None else set()
-    without |= set() if trial.has_surrogates else {"surrogate"}
+    without |= set() if trial.has_surrogates and search.best.ageing == 1.0 else {"surrogate"}
     moves = [(name, factors) for name, factors in MOVES.items() if name not in without]
     for done, (name, factors) in enumerate(moves):
         for factor in factors:
@@ -201,11 +201,12 @@ class Trial:
         # Titles' levels from the earlier rows alone: if they knew the later ones, what is learned
         # of a title from the earlier would be wrong there by just as much.
         self._bases = rows.bases + (base_logits(shown, earned) - self._base)[rows.titles]
-        # And so it is of what clicks come to.
+        # And so it is of what clicks say.
         said = self._expected.learned_from(
             of_title, rows.numbers[earlier], weights, rows.clicked[earlier], rows.rewards[earlier]
         )
         self._by_clicks = said.by_clicks(rows.rewards, rows.clicked, rows.numbers)
+        self._bases += (said.own_means - self._expected.own_means)[rows.numbers]
         with (
             self._whole.open() as text, self._early.open("w") as early,
             self._late.open("w") as late_ones,
@@ -259,7 +260,7 @@ class Trial:
         weights, earlier = self._aged(priors.ageing), self._earlier
         form = self._conditioning.narrowed(form, float(weights.sum()))
         rewards, by_clicks = self._rows.rewards[earlier], self._by_clicks[earlier]
-        earned = rewards + priors.surrogate * (by_clicks - rewards)
+        earned = rewards + priors.stands_for * (by_clicks - rewards)
         labels = vowpal_text.labels(earned, weights, self._bases[earlier])
         early = self._with_heads(self._early, form, labels)
         model = self._folder / "tried.vw"

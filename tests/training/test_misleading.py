@@ -55,6 +55,20 @@ def test_those_that_mislead_are_found_and_few_others_are() -> None:
         assert means[~bad].mean() > -0.06
 
 
+def test_a_title_that_is_given_up_whatever_picture_shows_it_is_not_told_of() -> None:
+    """Where all others are alike: five of a hundred are hard, whose variants are honest."""
+    hard = np.arange(TITLES * EACH) < 5 * EACH
+    bad = np.tile(np.arange(EACH) == 2, TITLES) & ~hard
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        seen = clicked(seed, rows=300, by_title=0.0)
+        rates = np.where(hard, 0.1, np.where(bad, 0.08, 0.5))
+        earned = rng.binomial(seen.clicks.astype(int), rates).astype(float)
+        _, m, _ = asked(replace(seen, earned=earned, all_earned=float(earned.sum())))
+        assert (m[bad] > 0.5).mean() > 0.95
+        assert (m[hard] > 0.5).mean() < 0.2
+
+
 def test_what_is_clicked_so_often_that_it_earns_as_much_is_not_held_back() -> None:
     means, m, _ = asked(clicked(1, rho=0.3, delta=3.5))
     assert (m > 0.5).sum() > 50

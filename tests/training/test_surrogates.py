@@ -125,7 +125,7 @@ def test_how_far_clicks_stand_for_plays_is_chosen_by_plays(
         block = replace(block, clicked=clicks.astype(float), reward=(clicks & played).astype(float))
     made = train.train(InMemory([block]), lookup, ARTWORK, train.Settings())
     assert made.tuned is not None
-    assert made.priors.surrogate in ((0.0,) if lure else (0.5, 1.0))
+    assert made.priors.surrogate < 0.2 if lure else made.priors.surrogate >= 0.5
     assert "surrogate 1" in made.tuned.losses
     again = train.train(InMemory([replace(block, clicked=None)]), lookup, ARTWORK, train.Settings())
     assert again.tuned is not None
@@ -183,6 +183,16 @@ def test_what_clicks_came_to_before_a_change_is_forgotten() -> None:
     assert (expected.worth[of][:, ::2] > 0.4).all()
     assert (expected.worth[of][:, 1::2] < 0.25).all()
     assert (known.worth[of][:, ::2] < known.worth[of][:, 1::2]).all()
+
+
+def test_rows_that_age_faster_go_by_outcomes() -> None:
+    """What clicks come to is counted by the half-life as it is."""
+    block = clicked(4_000)
+    found = []
+    for some in (block, replace(block, clicked=None)):
+        how = train.Settings(priors=lambda rows: Priors(ageing=3.0))
+        found.append(train.train(InMemory([some]), lookup, ARTWORK, how).bundle.model.weights)
+    assert (found[0] == found[1]).all()
 
 
 def test_clicks_stand_for_nothing_where_few_are_known_or_rules_take_away() -> None:
