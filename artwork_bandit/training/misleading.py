@@ -101,7 +101,9 @@ def asked(seen: Clicked) -> Said:
     )
     surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
     kinds = two if surely else one
-    m = kinds.misleads
+    # A title of which most mislead is one that is given up whatever picture shows it.
+    told, of_title = (np.bincount(title, x) for x in (kinds.misleads > 0.5, seen.clicks > 0))
+    m = np.where((2 * told > of_title)[title], 0.0, kinds.misleads)
     worth = _worth(seen, title, m, kinds.alike)
     return Said(np.log(1 - m + m * min(kinds.rho * kinds.delta, 1.0)), m, worth)
 

@@ -55,18 +55,21 @@ def test_those_that_mislead_are_found_and_few_others_are() -> None:
         assert means[~bad].mean() > -0.06
 
 
-def test_a_title_that_is_given_up_whatever_picture_shows_it_is_not_told_of() -> None:
-    """Where all others are alike: five of a hundred are hard, whose variants are honest."""
-    hard = np.arange(TITLES * EACH) < 5 * EACH
+@pytest.mark.parametrize("titles", [1, 2, 5])
+def test_a_title_that_is_given_up_whatever_picture_shows_it_is_not_told_of(titles: int) -> None:
+    """Where all others are alike: a few of a hundred are hard, whose variants are honest."""
+    hard = np.arange(TITLES * EACH) < titles * EACH
     bad = np.tile(np.arange(EACH) == 2, TITLES) & ~hard
+    told = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
         seen = clicked(seed, rows=300, by_title=0.0)
-        rates = np.where(hard, 0.1, np.where(bad, 0.08, 0.5))
+        rates = np.where(hard | bad, 0.08, 0.5)
         earned = rng.binomial(seen.clicks.astype(int), rates).astype(float)
         _, m, _ = asked(replace(seen, earned=earned, all_earned=float(earned.sum())))
         assert (m[bad] > 0.5).mean() > 0.95
-        assert (m[hard] > 0.5).mean() < 0.2
+        told.append((m[hard] > 0.5).mean())
+    assert np.mean(told) < 0.2
 
 
 def test_what_is_clicked_so_often_that_it_earns_as_much_is_not_held_back() -> None:
