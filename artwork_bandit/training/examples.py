@@ -21,7 +21,7 @@ from artwork_bandit.policies.variants import VariantColumns
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
 from artwork_bandit.store.ahead import ahead
-from artwork_bandit.training import information
+from artwork_bandit.training import information, surrogates
 from artwork_bandit.training.ageing import Ageing
 from artwork_bandit.training.survey import Survey, member_numbers, shares, teaches
 
@@ -107,7 +107,7 @@ def _texts(
         rows = None
         if labelled:
             by_clicks = found.expected.by_clicks(share, clicked, numbers)
-            earned = share + form.priors.stands_for * (by_clicks - share)
+            earned = surrogates.labels(share, by_clicks, form.priors)
             lines = [*vowpal_text.labelled(vowpal_text.labels(earned, weight, at + start), lines)]
         else:
             titles = title[block.set_of_row]

@@ -24,8 +24,16 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints, ReplayBlock
+from artwork_bandit.policies.priors import Priors
 from artwork_bandit.training.ageing import OLDER, Ageing
 from artwork_bandit.training.misleading import Clicked, Said, asked
+
+
+def labels(rewards: Floats, by_clicks: Floats, priors: Priors) -> Floats:
+    """Return what rows are taken to have earned, on [0, 1], from what they earned and what their
+    clicks stand for in its place."""
+    found: Floats = rewards + priors.stands_for * (by_clicks - rewards)
+    return found
 
 
 class Clicks(NamedTuple):
@@ -68,7 +76,7 @@ class Expected:
     """The probability that it does."""
     worth: Floats
     """What a click comes to if it does not, as a share of the most there is; NaN where nobody
-    can say, or the rule takes away."""
+    can say, or rewards do not begin at 0."""
     since: Ints
     """Microsecond from which on its content is the latest."""
 

@@ -25,7 +25,7 @@ from artwork_bandit.policies.block import Log, Lookup
 from artwork_bandit.policies.priors import Priors
 from artwork_bandit.policies.vowpal import Form
 from artwork_bandit.slots import Slot
-from artwork_bandit.training import examples
+from artwork_bandit.training import examples, surrogates
 from artwork_bandit.training import vowpal as runner
 from artwork_bandit.training.ageing import SMALLEST_WEIGHT, Ageing
 from artwork_bandit.training.conditioning import Conditioning
@@ -259,8 +259,7 @@ class Trial:
         form = msgspec.structs.replace(self.form, priors=priors)
         weights, earlier = self._aged(priors.ageing), self._earlier
         form = self._conditioning.narrowed(form, float(weights.sum()))
-        rewards, by_clicks = self._rows.rewards[earlier], self._by_clicks[earlier]
-        earned = rewards + priors.stands_for * (by_clicks - rewards)
+        earned = surrogates.labels(self._rows.rewards, self._by_clicks, priors)[earlier]
         labels = vowpal_text.labels(earned, weights, self._bases[earlier])
         early = self._with_heads(self._early, form, labels)
         model = self._folder / "tried.vw"
