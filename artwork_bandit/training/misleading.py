@@ -14,7 +14,9 @@ rates are shrunk too. What a variant's own effect is expected to be, as a logit,
 and what a click on it comes to if it is honest is what its title's come to beside what its own
 came to, by how far honest variants differ. Clicks are asked where most of what was earned came by
 them, and some are taken to mislead where two kinds are surely likelier than one that differs within
-itself. Where most variants of a title mislead, none of them is told.
+itself, each variant being of either by itself. Then it is asked how many of a title's mislead
+(`training.how_many`): where it is one in each, the likeliest is it. A title of which most seem to
+may be one that is given up whatever picture shows it, by how many titles are.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
+from artwork_bandit.training.how_many import HowMany
 
 FEWEST_CLICKS = 500
 BY_CLICKS = 0.9
@@ -42,7 +45,10 @@ SPREAD = 0.2
 ALIKE = (3.0, 10.0, 30.0, 100.0)
 """Clicks on one variant's title that are worth as much as knowing the variant, of which the
 likeliest is taken: the fewer, the more variants differ in what clicks earn."""
-STEPS = 40
+LEVELS = 1 / (1 + np.exp(-np.linspace(-4.0, 4.0, 33)))[:, None]
+"""What clicks on a title's honest variants may earn."""
+STEPS, MORE_STEPS = 40, 15
+"""Of expectation and maximisation, and those that ask how many of a title's variants mislead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,8 +84,6 @@ class Kinds(NamedTuple):
     log_likelihood: float
     misleads: Floats
     """Per variant, the probability."""
-    earns: Floats
-    """Per variant, what a click on its title's honest ones earns."""
     alike: float
     rho: float = 1.0
     delta: float = 1.0
@@ -100,12 +104,33 @@ def asked(seen: Clicked) -> Said:
         for fitted in (_one_kind, _two_kinds)
     )
     surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
-    kinds = two if surely else one
-    # A title of which most mislead is one that is given up whatever picture shows it.
-    told, of_title = (np.bincount(title, x) for x in (kinds.misleads > 0.5, seen.clicks > 0))
-    m = np.where((2 * told > of_title)[title], 0.0, kinds.misleads)
+    kinds = _by_number(seen, title, two) if surely else one
+    m = kinds.misleads
     worth = _worth(seen, title, m, kinds.alike)
     return Said(np.log(1 - m + m * min(kinds.rho * kinds.delta, 1.0)), m, worth)
+
+
+def _by_number(seen: Clicked, title: Ints, two: Kinds) -> Kinds:
+    """Return a mixture by how many variants of a title mislead, from one of variants that do each
+    by itself. A title of which most seem to may be one that is given up whatever picture shows it:
+    what honest clicks on it earn is one of `LEVELS`, each of which is as likely as it is among all
+    titles (Laird 1978)."""
+    m, rho, delta, alike = two.misleads, two.rho, two.delta, two.alike
+    how_many = HowMany.independent(_share(m))
+    if_honest = _log_earned(seen, LEVELS, alike)
+    of_title = np.stack([np.bincount(title, logs) for logs in if_honest])
+    weights = np.full(len(LEVELS), 1 / len(LEVELS))
+    for _ in range(MORE_STEPS):
+        expected = _expected(seen, title, 1 - m)
+        odds = _log_earned(seen, rho * LEVELS, alike) - if_honest
+        odds += _log_clicked(seen, delta * expected) - _log_clicked(seen, expected)
+        which = how_many.which(title, odds, of_title + np.log(weights)[:, None])
+        m, how_many = which.chances.sum(axis=0), how_many.fitted(which)
+        weights = which.levels.sum(axis=1) + 1 / len(LEVELS)
+        weights /= weights.sum()
+        rho = _ratio(which.chances * seen.earned, which.chances * seen.clicks * LEVELS, 0.01, 1.0)
+        delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
+    return Kinds(two.log_likelihood, np.minimum(m, 1.0), alike, rho, delta)
 
 
 def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats:
@@ -123,28 +148,37 @@ def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats
 def _one_kind(seen: Clicked, title: Ints, alike: float, prior: float) -> Kinds:
     """Return what fits if no variant misleads."""
     earns = _shrunken(title, seen.earned, seen.clicks, prior)[title]
-    expected = seen.rows * _shrunken(title, seen.clicks, seen.rows, PRIOR)[title]
+    expected = _expected(seen, title, np.ones(len(title)))
     log_likelihood = float(_log_chances(seen, earns, expected, alike).sum())
-    return Kinds(log_likelihood, np.zeros(len(title)), earns, alike)
+    return Kinds(log_likelihood, np.zeros(len(title)), alike)
 
 
 def _two_kinds(seen: Clicked, title: Ints, alike: float, prior: float) -> Kinds:
-    """Return the mixture that expectation and maximisation come to."""
+    """Return the mixture, of variants that mislead each by itself, that expectation and
+    maximisation come to."""
     m = np.full(len(title), 0.1)
-    share, rho, delta, log_likelihood = 0.1, 0.3, 1.3, -np.inf
+    rho, delta, log_likelihood = 0.3, 1.3, -np.inf
     for _ in range(STEPS):
-        honest = 1 - m
+        share, honest = _share(m), 1 - m
         earns = _shrunken(title, honest * seen.earned, honest * seen.clicks, prior)[title]
-        rates = _shrunken(title, honest * seen.clicks, honest * seen.rows, PRIOR)
-        expected = seen.rows * rates[title]
+        expected = _expected(seen, title, honest)
         chances = np.log(1 - share) + _log_chances(seen, earns, expected, alike)
         others = np.log(share) + _log_chances(seen, rho * earns, delta * expected, alike)
         both = np.logaddexp(chances, others)
         log_likelihood, m = float(both.sum()), np.exp(others - both)
-        share = min(max(float(m.mean()), 1e-4), 0.5)
         rho = _ratio(m * seen.earned, m * seen.clicks * earns, 0.01, 1.0)
         delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
-    return Kinds(log_likelihood, m, earns, alike, rho, delta)
+    return Kinds(log_likelihood, m, alike, rho, delta)
+
+
+def _expected(seen: Clicked, title: Ints, honest: Floats) -> Floats:
+    """Return how many clicks are expected of variants if they are honest."""
+    found: Floats = _shrunken(title, honest * seen.clicks, honest * seen.rows, PRIOR)[title]
+    return seen.rows * found
+
+
+def _share(misleads: Floats) -> float:
+    return min(max(float(misleads.mean()), 1e-4), 0.5)
 
 
 def _ratio(some: Floats, of: Floats, least: float, most: float) -> float:
@@ -173,13 +207,21 @@ def _shrunken(title: Ints, some: Floats, of: Floats, prior: float) -> Floats:
 def _log_chances(seen: Clicked, earns: Floats, expected: Floats, alike: float) -> Floats:
     """Return per variant the logarithm of the chance of what was seen, up to what is the same for
     every kind, where a click earns `earns` and so many clicks are expected."""
+    return _log_earned(seen, earns, alike) + _log_clicked(seen, expected)
+
+
+def _log_earned(seen: Clicked, earns: Floats, alike: float) -> Floats:
     from scipy.special import betaln  # only training needs it
 
     mean = np.clip(earns, 1e-4, 1 - 1e-4)
     a, b = alike * mean, alike * (1 - mean)
     lost = np.maximum(seen.clicks - seen.earned, 0.0)
-    shape = 1 / SPREAD**2
     found: Floats = betaln(a + seen.earned, b + lost) - betaln(a, b)
-    found += seen.clicks * np.log(np.maximum(expected, 1e-9))
+    return found
+
+
+def _log_clicked(seen: Clicked, expected: Floats) -> Floats:
+    shape = 1 / SPREAD**2
+    found: Floats = seen.clicks * np.log(np.maximum(expected, 1e-9))
     found -= (seen.clicks + shape) * np.log(shape + expected)
     return found

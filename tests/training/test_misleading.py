@@ -22,17 +22,17 @@ from tests.taught import log, lookup, variants
 ARTWORK = SLOTS["artwork"]
 HOW = train.Settings(priors=lambda rows: Priors())
 TITLES, EACH = 100, 6
+ONE_EACH = np.tile(np.arange(EACH) == 2, TITLES)
 DAY = 86_400_000_000
 
 
 def clicked(
     seed: int, *, rho: float = 1 / 6, delta: float = 2.0, rows: int = 60, spread: float = 0.0,
-    by_title: float = 0.5,
+    by_title: float = 0.5, bad: np.ndarray = ONE_EACH,
 ) -> Clicked:  # fmt: skip
-    """Return what clicks came to where the third variant of each title misleads."""
+    """Return what clicks came to where the third variant of each title misleads, or others do."""
     rng = np.random.default_rng(seed)
     title = np.repeat(np.arange(TITLES), EACH)
-    bad = np.tile(np.arange(EACH) == 2, TITLES)
     rate = 0.15 * np.exp(rng.normal(0, 0.3, TITLES))[title] * np.exp(rng.normal(0, 0.15, len(bad)))
     odds = rng.normal(0, by_title, TITLES)[title] + rng.normal(0, spread, len(bad))
     earns = 1 / (1 + np.exp(-odds))
@@ -46,7 +46,7 @@ def clicked(
 
 
 def test_those_that_mislead_are_found_and_few_others_are() -> None:
-    bad = np.tile(np.arange(EACH) == 2, TITLES)
+    bad = ONE_EACH
     for seed in range(5):
         means, m, _ = asked(clicked(seed))
         assert (m[bad] > 0.5).mean() > 0.8
@@ -55,11 +55,30 @@ def test_those_that_mislead_are_found_and_few_others_are() -> None:
         assert means[~bad].mean() > -0.06
 
 
+def test_where_one_of_each_title_misleads_the_likeliest_is_it() -> None:
+    for seed in range(5):
+        _, m, _ = asked(clicked(seed))
+        of_title = m.reshape(TITLES, EACH)
+        assert of_title.sum(axis=1) == pytest.approx(1, abs=0.1)
+        assert (of_title.argmax(axis=1) == 2).mean() > 0.9
+    _, m, _ = asked(clicked(1, bad=np.random.default_rng(1).random(len(ONE_EACH)) < 1 / 6))
+    assert m.reshape(TITLES, EACH).sum(axis=1).std() > 0.5
+
+
+def test_most_of_a_few_titles_may_mislead() -> None:
+    bad = (np.arange(TITLES) % 4 == 0)[:, None] & (np.arange(EACH) < 4)
+    for seed in range(5):
+        _, m, _ = asked(clicked(seed, rows=200, bad=bad.ravel()))
+        told = m.reshape(TITLES, EACH) > 0.5
+        assert told[bad].mean() > 0.85
+        assert told[~bad].mean() < 0.01
+
+
 @pytest.mark.parametrize("titles", [1, 2, 5])
 def test_a_title_that_is_given_up_whatever_picture_shows_it_is_not_told_of(titles: int) -> None:
     """Where all others are alike: a few of a hundred are hard, whose variants are honest."""
     hard = np.arange(TITLES * EACH) < titles * EACH
-    bad = np.tile(np.arange(EACH) == 2, TITLES) & ~hard
+    bad = ONE_EACH & ~hard
     told = []
     for seed in range(5):
         rng = np.random.default_rng(seed)
