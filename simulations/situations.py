@@ -1,6 +1,7 @@
 """What a model does where it knows little, where there is nothing to learn, and where clicks lie.
 
-    python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5] [--only NAME]
+    python -m simulations.situations --movielens DIR [--rows 20000,100000] [--seeds 5]
+                                     [--only TABLE] [--how WAY]
 
 Tables (`new`, `beta-0`, `misleading`, `clicks`), in the world of `simulations.learning`, with 95%
 intervals over seeds:
@@ -10,11 +11,11 @@ new things     the live policy (its exploration included) against uniform in the
 nothing to     beta 0: what the greedy policy earns beside policies that know no member, learned
 personalise    from the same log: each title's best mean, shrunken means, and shrunken towards what
                compositions earn
-misleading     one variant of each title draws twice the clicks and a third of the quality plays:
-clicks         the greedy policy beside one that knows which these are, once learned from plays
-               alone and once as ours is, one trained on clicks, and one that knows how likely each
-               row's click and play were and would have been, and from these by Bayes' rule which
-               variants mislead: clicks and plays tell no more
+misleading     one variant in six draws twice the clicks and a third of the quality plays, one of
+clicks         each title, each by chance, or half of every third title's: the greedy policy beside
+               one that knows which these are, once learned from plays alone and once as ours is,
+               one trained on clicks, and one that knows how likely each row's click and play were
+               and would have been, and from these by Bayes' rule which variants mislead
 clicks that    the greedy policy beside one that learned from plays alone, where half of the clicks
 are known      of anybody on anything come to a quality play; where people click by accident too;
                and where pictures draw those who would rather have seen the next one play
@@ -23,7 +24,7 @@ are known      of anybody on anything come to a quality play; where people click
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +34,12 @@ from rich.table import Table
 
 from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.audience import WorldSettings
-from artwork_bandit.policies.block import Actions, InMemory
-from artwork_bandit.policies.exploration import Exploration
-from artwork_bandit.policies.policy import BoundScorer, ModelPolicy
-from artwork_bandit.training import train as training
-from simulations.learning import AS_TRAINED, SLOT, interval
+from simulations.greedy import greedy_rate, learned, pmf_of, table
+from simulations.learning import interval
+from simulations.misled import WHICH, misleading
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
+
+OfWay = Callable[[UniformLog, str], dict[str, float]]
 
 NEW_TITLES, NEW_VARIANTS = 30, 60
 FIRST = 50
@@ -49,31 +50,6 @@ LEARNED = ("means", "shrunken means", "shrunken towards compositions")
 CLICKS = ("half of the clicks are played", "accidents", "clicks of others")
 """How clicks come about where they are known."""
 BY_ACCIDENT = 0.04
-MISLEADING = 2
-"""Which of a title's variants misleads."""
-GREEDY = Exploration(form="greedy", strength=0.0, explored_share=1e-9)
-
-
-def pmf_of(log: UniformLog, trained: training.Trained, *, greedy: bool) -> Floats:
-    """Return [rows, width], the live or the greedy policy's pmf on a log."""
-    policy = trained.bundle.policy(1)
-    if greedy:
-        policy = ModelPolicy(trained.bundle.model, GREEDY)
-    return Actions.of(log.block, log.lookup).pmf(policy, log.block).reshape(table(log).shape)
-
-
-def table(log: UniformLog) -> Floats:
-    """Return the truth [rows, width]; all titles of these worlds have as many variants."""
-    found: Floats = log.truth.reshape(len(log.block), -1)
-    return found
-
-
-def learned(log: UniformLog) -> training.Trained:
-    return training.train(InMemory([log.block]), log.lookup, SLOT, AS_TRAINED)
-
-
-def greedy_rate(log: UniformLog, trained: training.Trained) -> float:
-    return float((pmf_of(log, trained, greedy=True) * table(log)).sum(axis=1).mean())
 
 
 def new_things(setting: Setting, rows: int, rng: np.random.Generator) -> dict[str, list[float]]:
@@ -177,105 +153,10 @@ def known_clicks(log: UniformLog, how: str) -> dict[str, float]:
     alone = replace(log, block=replace(log.block, clicked=None))
     return {
         "uniform": float(table(log).mean()),
-        "plays alone": greedy_rate(log, learned(alone)),
+        "learns from plays alone": greedy_rate(log, learned(alone)),
         "ours": greedy_rate(log, learned(log)),
         "oracle": float(table(log).max(axis=1).mean()),
     }
-
-
-def misled(log: UniformLog) -> tuple[UniformLog, Floats]:
-    """Return the log in which one variant of each title misleads, twice the clicks and a third of
-    the quality plays; and each row's click. Twice as many clicks as quality plays are normal."""
-    truth = table(log).copy()
-    clicked = np.minimum(2 * truth, 1)
-    clicked[:, MISLEADING], played = _misled(truth[:, MISLEADING], clicked[:, MISLEADING])
-    truth[:, MISLEADING] = clicked[:, MISLEADING] * played
-    rng = np.random.default_rng(len(truth))
-    row = np.arange(len(truth))
-    clicks = rng.random(len(truth)) < clicked[row, log.block.chosen]
-    finished = rng.random(len(truth)) < (truth / clicked)[row, log.block.chosen]
-    block = replace(
-        log.block, reward=(clicks & finished).astype(np.float64), clicked=clicks.astype(np.float64)
-    )
-    return replace(log, truth=truth.ravel(), block=block), clicks.astype(np.float64)
-
-
-def expected_by_chances(honest: UniformLog, log: UniformLog) -> Floats:
-    """Return [titles, width], what variants' effects are expected to be, as logits, by the chance
-    that they mislead: Bayes' rule with the true chances of each row's click and play."""
-    block, width = log.block, table(log).shape[1]
-    rate = table(honest)[np.arange(len(block)), block.chosen]
-    clicks = np.minimum(2 * rate, 1)
-    both = []
-    for clicked, played in ((clicks, rate / clicks), _misled(rate, clicks)):
-        seen = np.where(block.reward > 0, played, 1 - played)
-        chances = np.where(block.clicked, clicked * seen, 1 - clicked)
-        logs = np.log(np.maximum(chances, 1e-12))
-        of = block.set_of_row * width + block.chosen
-        both.append(np.bincount(of, logs, len(log.variants) * width).reshape(-1, width))
-    ratio = both[1] - both[0] - np.log(width - 1)
-    chance = 1 / (1 + np.exp(-np.clip(ratio, -50, 50)))
-    found: Floats = np.log(1 - chance + chance / 3)
-    return found
-
-
-def _misled(rate: Floats, clicks: Floats) -> tuple[Floats, Floats]:
-    """Return how likely a click is, and a play by a click, where these lie: twice the clicks, a
-    third of the plays."""
-    twice = np.minimum(2 * clicks, 1)
-    return twice, rate / 3 / twice
-
-
-def misleading(honest: UniformLog) -> dict[str, float]:
-    """Return the quality plays per impression of policies in the world that misleads."""
-    log, clicks = misled(honest)
-    truth = table(log)
-    kept = [[v for j, v in enumerate(some) if j != MISLEADING] for some in log.variants]
-    sets = tuple(
-        replace(s, variant_ids=tuple(v.variant_id for v in some))
-        for s, some in zip(log.block.action_sets, kept, strict=True)
-    )
-    known = log.block.chosen != MISLEADING
-    part = log.block.take(known)
-    moved = part.chosen - (part.chosen > MISLEADING)
-    of_title = {s.title_id: s for s in sets}
-    part = replace(
-        part, chosen=moved, action_sets=tuple(of_title[s.title_id] for s in part.action_sets)
-    )
-    honest_only = replace(log, block=part, variants=kept)
-    by_plays = learned(replace(honest_only, block=replace(part, clicked=None)))
-    knows = learned(honest_only)
-    found, block = scores_of(log, knows), log.block
-    assert knows.bundle.learned is not None, "it was trained by this release"
-    effects = knows.bundle.learned.per_logit * expected_by_chances(honest, log)
-    likeliest = (found + effects[block.set_of_row]).argmax(axis=1)
-    by_clicks = learned(replace(log, block=replace(block, reward=clicks)))
-    return {
-        "uniform": float(truth.mean()),
-        "trained on clicks": greedy_rate(log, by_clicks),
-        "ours": greedy_rate(log, learned(log)),
-        "knows all chances": float(truth[np.arange(len(truth)), likeliest].mean()),
-        "knows which mislead, plays alone": honest_rate(log, by_plays),
-        "knows which mislead": honest_rate(log, knows),
-        "oracle": float(truth.max(axis=1).mean()),
-    }
-
-
-def scores_of(log: UniformLog, trained: training.Trained) -> Floats:
-    """Return [rows, width], the model's scores."""
-    block, everywhere = log.block, Actions.of(log.block, log.lookup)
-    scores = BoundScorer.of(trained.bundle.model, everywhere.columns)
-    of_row = np.arange(len(block))
-    found = scores.scores(block.contexts, of_row, everywhere.rows, everywhere.offsets)
-    return found.reshape(table(log).shape)
-
-
-def honest_rate(log: UniformLog, trained: training.Trained) -> float:
-    """Return what the greedy policy earns that shows none that misleads."""
-    found = scores_of(log, trained).copy()
-    found[:, MISLEADING] = -np.inf
-    truth = table(log)
-    return float(truth[np.arange(len(truth)), found.argmax(axis=1)].mean())
 
 
 def beta_0(log: UniformLog) -> dict[str, float]:
@@ -317,6 +198,7 @@ def main() -> None:
     parser.add_argument("--rows", default="20000,100000")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", choices=TABLES, help="one table")
+    parser.add_argument("--how", choices=WHICH + CLICKS, help="one way, of tables that have some")
     arguments = parser.parse_args()
     console = Console(width=110)
     sizes = [int(text) for text in arguments.rows.split(",")]
@@ -333,28 +215,23 @@ def main() -> None:
             "Beta 0: quality plays per impression", lambda s, n: beta_0(log(s, n, 0.0)),
             sizes, arguments.seeds, lambda f: max(f[name] for name in LEARNED), "the best learned",
         ),
-        "misleading": lambda: rates(
-            "Misleading variants: quality plays per impression",
-            lambda s, n: misleading(log(s, n, 0.5)), sizes, arguments.seeds,
-            lambda f: f["knows which mislead"], "one that knows",
-        ),
     }  # fmt: skip
+    ways: dict[str, tuple[str, Sequence[str], OfWay, str]] = {
+        "misleading": ("Misleading variants", WHICH, misleading, "knows which mislead"),
+        "clicks": ("Clicks are known", CLICKS, known_clicks, "learns from plays alone"),
+    }
     for name in TABLES if arguments.only is None else (arguments.only,):
-        if name == "clicks":
-            for how in CLICKS:
-                console.print(_clicks_table(how, log, sizes, arguments.seeds))
-        else:
+        if name in made:
             console.print(made[name]())
-
-
-def _clicks_table(
-    how: str, log: Callable[[int, int, float], UniformLog], sizes: list[int], seeds: int
-) -> Table:
-    return rates(
-        f"Clicks are known ({how}): quality plays per impression",
-        lambda s, n: known_clicks(log(s, n, 0.5), how), sizes, seeds,
-        lambda f: f["plays alone"], "plays alone",
-    )  # fmt: skip
+            continue
+        title, hows, of_way, beside = ways[name]
+        for how in hows if arguments.how is None else (arguments.how,):
+            found = rates(
+                f"{title} ({how}): quality plays per impression",
+                lambda s, n, of=of_way, how=how: of(log(s, n, 0.5), how), sizes, arguments.seeds,
+                lambda f, beside=beside: f[beside], f"one that {beside}",
+            )  # fmt: skip
+            console.print(found)
 
 
 def _new_table(world: Callable[[int, float], Setting], sizes: list[int], seeds: int) -> Table:
