@@ -31,6 +31,8 @@ LEAST, MOST = 0.1, 20.0
 """Of nu."""
 AS_TITLES = 10.0
 """Titles of one size that say as much of their numbers as what fits titles of all sizes."""
+MOST_VARIANTS = 100
+"""Of a title: of more, too much would have to be added up, and some of it would be rounded away."""
 LOWEST = -600.0
 """Logarithm of how much less likely than the likeliest a number is, at most."""
 
@@ -44,6 +46,8 @@ class Which(NamedTuple):
     """[levels, titles], that a title is at the level."""
     numbers: dict[int, Floats]
     """By how many variants titles have, n: [n + 1], expected titles of which so many are."""
+    log_likelihood: float = 0.0
+    """Of what was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,9 @@ class HowMany:
     def which(self, title: Ints, odds: Floats, levels: Floats) -> Which:
         """Return which are of the kind: given per variant a number of its title from 0 on; [levels,
         variants], the logarithm of how much likelier what was seen of it is if it is; and [levels,
-        titles], how likely a level and what was seen of a title are if none is."""
-        found = Which(np.zeros(odds.shape), np.zeros(levels.shape), {})
+        titles], how likely a level and what was seen of a title are if none is. A title has
+        `MOST_VARIANTS` at most."""
+        found = Which(np.zeros(odds.shape), levels.copy(), {})
         for at in _by_size(title):
             n = at.shape[1]
             logs = self._logs(n)
@@ -73,15 +78,18 @@ class HowMany:
             logit = np.log(share) - np.log1p(-share)
             weights = logs - _ways(n) - logit * np.arange(n + 1)
             found.numbers[n] = np.zeros(n + 1)
-            for some in np.array_split(at, 1 + at.size * n * len(levels) // AT_ONCE):
+            parts = min(len(at), 1 + at.size * n * len(levels) // AT_ONCE)
+            for some in np.array_split(at, parts):
                 chances, totals, numbers = _added_up(odds[:, some] + logit, weights)
                 of = title[some[:, 0]]
-                level = levels[:, of] + totals
-                level = np.exp(level - np.logaddexp.reduce(level, axis=0))
-                found.levels[:, of] = level
+                found.levels[:, of] += totals
+                level = np.exp(found.levels[:, of] - _log_sum(found.levels[:, of]))
                 found.chances[:, some] = level[:, :, None] * chances
                 found.numbers[n] += (level[:, :, None] * numbers).sum(axis=(0, 1))
-        return found
+        whole = _log_sum(found.levels)
+        return found._replace(
+            levels=np.exp(found.levels - whole), log_likelihood=float(whole.sum())
+        )
 
     def fitted(self, which: Which) -> HowMany:
         """Return the one under which these numbers are likeliest, log nu being expected to be
@@ -114,6 +122,11 @@ class HowMany:
 def _smooth(theta: float, nu: float, n: int) -> Floats:
     found: Floats = nu * _ways(n) + theta * np.arange(n + 1)
     found -= np.logaddexp.reduce(found)
+    return found
+
+
+def _log_sum(logs: Floats) -> Floats:
+    found: Floats = np.logaddexp.reduce(logs, axis=0)
     return found
 
 

@@ -16,7 +16,8 @@ came to, by how far honest variants differ. Clicks are asked where most of what 
 them, and some are taken to mislead where two kinds are surely likelier than one that differs within
 itself, each variant being of either by itself. Then it is asked how many of a title's mislead
 (`training.how_many`): where it is one in each, the likeliest is it. A title of which most seem to
-may be one that is given up whatever picture shows it, by how many titles are.
+may be one that is given up whatever picture shows it, by how many titles are. That has to be surely
+likelier than one kind, too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.training.how_many import HowMany
+from artwork_bandit.training.how_many import MOST_VARIANTS, HowMany
 
 FEWEST_CLICKS = 500
 BY_CLICKS = 0.9
@@ -36,6 +37,9 @@ MOST_EARNED = 0.5
 """rho, at most: a click on a misleading variant comes to less than half."""
 SURE = 10.0
 """Logarithm of the likelihood ratio, two kinds against one, from which on two are believed."""
+SURE_EACH = 0.25
+"""The same, of each variant that is told: where very many tell a little, variants differ some other
+way."""
 PRIOR = 20.0
 """Rows of an average title that a title's own click rate is shrunk towards."""
 FEWEST_PRIOR, MOST_PRIOR = 5.0, 1_000.0
@@ -43,10 +47,16 @@ FEWEST_PRIOR, MOST_PRIOR = 5.0, 1_000.0
 SPREAD = 0.2
 """Relative standard deviation of honest variants' click rates within a title."""
 ALIKE = (3.0, 10.0, 30.0, 100.0)
-"""Clicks on one variant's title that are worth as much as knowing the variant, of which the
-likeliest is taken: the fewer, the more variants differ in what clicks earn."""
-LEVELS = 1 / (1 + np.exp(-np.linspace(-4.0, 4.0, 33)))[:, None]
-"""What clicks on a title's honest variants may earn."""
+"""Clicks on one variant's title that are worth as much as knowing the variant, where half of the
+most there is is earned by a click; elsewhere as many as leave variants as unlike by their logits
+(standard deviations of 1.2 to .2). The likeliest is taken."""
+LEAST_EARNED = 1e-6
+FEWEST_HONEST = 0.1
+"""Clicks on a title's honest variants, at least, for them to say what they come to."""
+FINE, MOST_LEVELS = 0.25, 60
+"""Logits from one level of what titles' honest clicks earn to the next, at least; and levels."""
+FEWEST_EXPECTED = 3.0
+"""Clicks expected of a variant, from which on it counts among those of its title."""
 STEPS, MORE_STEPS = 40, 15
 """Of expectation and maximisation, and those that ask how many of a title's variants mislead."""
 
@@ -104,44 +114,104 @@ def asked(seen: Clicked) -> Said:
         for fitted in (_one_kind, _two_kinds)
     )
     surely = two.rho < MOST_EARNED and two.log_likelihood - one.log_likelihood >= SURE
-    kinds = _by_number(seen, title, two) if surely else one
+    kinds = (_by_number(seen, title, two) if surely else None) or one
     m = kinds.misleads
     worth = _worth(seen, title, m, kinds.alike)
     return Said(np.log(1 - m + m * min(kinds.rho * kinds.delta, 1.0)), m, worth)
 
 
-def _by_number(seen: Clicked, title: Ints, two: Kinds) -> Kinds:
+def _by_number(seen: Clicked, title: Ints, two: Kinds) -> Kinds | None:
     """Return a mixture by how many variants of a title mislead, from one of variants that do each
-    by itself. A title of which most seem to may be one that is given up whatever picture shows it:
-    what honest clicks on it earn is one of `LEVELS`, each of which is as likely as it is among all
-    titles (Laird 1978)."""
+    by itself; None where it is not surely likelier than one kind. A title of which most seem to may
+    be one that is given up whatever picture shows it: what honest clicks on it earn is one of some
+    levels, each of which is as likely as it is among all titles (Laird 1978). A variant of which
+    few clicks are expected is of either kind by itself: a picture that is new, perhaps in the place
+    of one that misled, is not suspected because others are honest."""
     m, rho, delta, alike = two.misleads, two.rho, two.delta, two.alike
+    of_all = _shrunken(title, seen.earned, seen.clicks, PRIOR)
+    levels = _levels(of_all[title])
+    expected = _expected(seen, title, 1 - m)
+    size = np.bincount(title)[title]
+    alone = (expected < FEWEST_EXPECTED) | (size > MOST_VARIANTS)
+    if_honest = _log_earned(seen, levels, alike)
+    weights, of_one = _one_of_levels(seen, title, levels)
+    of_title = _by_title(title, if_honest)
     how_many = HowMany.independent(_share(m))
-    if_honest = _log_earned(seen, LEVELS, alike)
-    of_title = np.stack([np.bincount(title, logs) for logs in if_honest])
-    weights = np.full(len(LEVELS), 1 / len(LEVELS))
+    log_likelihood = -np.inf
     for _ in range(MORE_STEPS):
         expected = _expected(seen, title, 1 - m)
-        odds = _log_earned(seen, rho * LEVELS, alike) - if_honest
-        odds += _log_clicked(seen, delta * expected) - _log_clicked(seen, expected)
-        which = how_many.which(title, odds, of_title + np.log(weights)[:, None])
-        m, how_many = which.chances.sum(axis=0), how_many.fitted(which)
-        weights = which.levels.sum(axis=1) + 1 / len(LEVELS)
-        weights /= weights.sum()
-        rho = _ratio(which.chances * seen.earned, which.chances * seen.clicks * LEVELS, 0.01, 1.0)
+        clicked = _log_clicked(seen, expected)
+        odds = _log_earned(seen, rho * levels, alike) - if_honest
+        odds += _log_clicked(seen, delta * expected) - clicked
+        # Those alone are added up first, over both kinds, and then the others by number.
+        share = _share(m)
+        either = np.logaddexp(np.log1p(-share), np.log(share) + odds[:, alone])
+        known = of_title + np.log(weights)[:, None] + _by_title(title[alone], either, len(of_all))
+        which = how_many.which(title[~alone], odds[:, ~alone], known)
+        chances = np.zeros(odds.shape)
+        chances[:, ~alone] = which.chances
+        chances[:, alone] = np.exp(np.log(share) + odds[:, alone] - either)
+        chances[:, alone] *= which.levels[:, title[alone]]
+        m, how_many = np.minimum(chances.sum(axis=0), 1.0), how_many.fitted(which)
+        log_likelihood = which.log_likelihood + float(clicked.sum())
+        weights = _weights(which.levels)
+        rho = _ratio(chances * seen.earned, chances * seen.clicks * levels, 0.01, 1.0)
         delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
-    return Kinds(two.log_likelihood, np.minimum(m, 1.0), alike, rho, delta)
+    surely = rho < MOST_EARNED and log_likelihood - of_one >= max(SURE, SURE_EACH * m.sum())
+    return Kinds(log_likelihood, m, alike, rho, delta) if surely else None
+
+
+def _levels(earns: Floats) -> Floats:
+    """Return [levels, 1], what clicks on titles' honest variants may earn, given what clicks on all
+    variants do; evenly by logits."""
+    mean = np.clip(earns, LEAST_EARNED, 1 - LEAST_EARNED)
+    logits = np.log(mean) - np.log1p(-mean)
+    least, most = logits.min() - 1, logits.max() + 2
+    steps = min(int((most - least) / FINE) + 2, MOST_LEVELS)
+    found: Floats = 1 / (1 + np.exp(-np.linspace(least, most, steps)))[:, None]
+    return found
+
+
+def _one_of_levels(seen: Clicked, title: Ints, levels: Floats) -> tuple[Floats, float]:
+    """Return how likely levels are if no variant misleads, and the log-likelihood, at its best."""
+    clicked = float(_log_clicked(seen, _expected(seen, title, np.ones(len(title)))).sum())
+    found = []
+    for alike in ALIKE:
+        of_title = _by_title(title, _log_earned(seen, levels, alike))
+        weights, log_likelihood = np.full(len(levels), 1 / len(levels)), 0.0
+        for _ in range(MORE_STEPS):
+            logs = of_title + np.log(weights)[:, None]
+            whole = np.logaddexp.reduce(logs, axis=0)
+            log_likelihood, weights = float(whole.sum()), _weights(np.exp(logs - whole))
+        found.append((log_likelihood + clicked, weights))
+    return max(found, key=lambda each: each[0])[::-1]
+
+
+def _weights(of_titles: Floats) -> Floats:
+    """Return how likely levels are, given [levels, titles] how likely those of titles are."""
+    found: Floats = of_titles.sum(axis=1) + 1 / len(of_titles)
+    found /= found.sum()
+    return found
+
+
+def _by_title(title: Ints, logs: Floats, titles: int = 0) -> Floats:
+    """Return [levels, titles], sums of [levels, variants]."""
+    return np.stack([np.bincount(title, some, titles) for some in logs])
 
 
 def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats:
     """Return what clicks on honest variants come to, shrunken towards their title's; over a title's
-    clicks they come to what it earned by these, so that its level stays what it was."""
+    clicks they come to what it earned by these, so that its level stays what it was. NaN where all
+    of a title's mislead."""
     honest = 1 - misleads
     clicks, earned = (np.bincount(title, honest * x) for x in (seen.clicks, seen.earned))
     of_title = (earned / np.maximum(clicks, 1e-9))[title]
-    worth = (alike * of_title + seen.earned) / (alike + seen.clicks)
+    mean = np.clip(of_title, LEAST_EARNED, 1 - LEAST_EARNED)
+    beside = alike / (4 * mean * (1 - mean))
+    worth = (beside * mean + seen.earned) / (beside + seen.clicks)
     come_to = np.bincount(title, honest * seen.clicks * worth)
-    found: Floats = np.minimum(worth * (earned / np.maximum(come_to, 1e-9))[title], 1.0)
+    worth = np.minimum(worth * (earned / np.maximum(come_to, 1e-9))[title], 1.0)
+    found: Floats = np.where(clicks[title] < FEWEST_HONEST, np.nan, worth)
     return found
 
 
@@ -213,8 +283,8 @@ def _log_chances(seen: Clicked, earns: Floats, expected: Floats, alike: float) -
 def _log_earned(seen: Clicked, earns: Floats, alike: float) -> Floats:
     from scipy.special import betaln  # only training needs it
 
-    mean = np.clip(earns, 1e-4, 1 - 1e-4)
-    a, b = alike * mean, alike * (1 - mean)
+    mean = np.clip(earns, LEAST_EARNED, 1 - LEAST_EARNED)
+    a, b = alike / (1 - mean) / 4, alike / mean / 4
     lost = np.maximum(seen.clicks - seen.earned, 0.0)
     found: Floats = betaln(a + seen.earned, b + lost) - betaln(a, b)
     return found
