@@ -21,14 +21,15 @@ WHICH = ("one of each title", "each by chance", "half of every third title")
 Mask = npt.NDArray[np.bool_]
 
 
-def which_mislead(how: str, shape: tuple[int, int]) -> Mask:
+def which_mislead(how: str, shape: tuple[int, int], seed: int) -> Mask:
     """Return [titles, width]."""
+    assert how in WHICH, how
     titles, width = shape
     if how == "one of each title":
         return np.tile(np.arange(width) == 2, (titles, 1))
     if how == "half of every third title":
         return (np.arange(titles)[:, None] % 3 == 0) & (np.arange(width) % 2 == 0)
-    found: Mask = np.random.default_rng([titles, width]).random(shape) < 1 / 6
+    found: Mask = np.random.default_rng([titles, width, seed]).random(shape) < 1 / 6
     found[found.all(axis=1)] = False  # somebody has to be honest
     return found
 
@@ -88,9 +89,9 @@ def expected_by_chances(honest: UniformLog, log: UniformLog, how: str) -> Floats
     return found
 
 
-def misleading(honest: UniformLog, how: str) -> dict[str, float]:
+def misleading(honest: UniformLog, how: str, seed: int) -> dict[str, float]:
     """Return the quality plays per impression of policies in the world that misleads."""
-    bad = which_mislead(how, (len(honest.variants), table(honest).shape[1]))
+    bad = which_mislead(how, (len(honest.variants), table(honest).shape[1]), seed)
     log, clicks = misled(honest, bad)
     truth, block = table(log), log.block
     honest_only = without(log, bad)

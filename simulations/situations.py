@@ -39,7 +39,7 @@ from simulations.learning import interval
 from simulations.misled import WHICH, misleading
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
 
-OfWay = Callable[[UniformLog, str], dict[str, float]]
+OfWay = Callable[[UniformLog, str, int], dict[str, float]]
 
 NEW_TITLES, NEW_VARIANTS = 30, 60
 FIRST = 50
@@ -131,7 +131,7 @@ def _between(shown: Floats, earned: Floats, of_title: Floats) -> float:
     return within / max(float(spread), within / 1e6)
 
 
-def with_clicks(log: UniformLog, how: str) -> UniformLog:
+def with_clicks(log: UniformLog, how: str, seed: int) -> UniformLog:
     """Return the log with its clicks, as they come about; plays are as likely as they were."""
     truth = table(log)
     clicked = {
@@ -140,16 +140,16 @@ def with_clicks(log: UniformLog, how: str) -> UniformLog:
         "clicks of others": np.maximum(truth, np.minimum(2 * np.roll(truth, 1, axis=1), 1)),
     }[how]
     at = np.arange(len(truth)), log.block.chosen
-    rng = np.random.default_rng([len(truth), CLICKS.index(how)])
+    rng = np.random.default_rng([len(truth), CLICKS.index(how), seed])
     clicks = rng.random(len(truth)) < clicked[at]
     played = clicks & (rng.random(len(truth)) < (truth / clicked)[at])
     block = replace(log.block, reward=played.astype(np.float64), clicked=clicks.astype(np.float64))
     return replace(log, block=block)
 
 
-def known_clicks(log: UniformLog, how: str) -> dict[str, float]:
+def known_clicks(log: UniformLog, how: str, seed: int) -> dict[str, float]:
     """Return the quality plays per impression of policies that know clicks, and do not."""
-    log = with_clicks(log, how)
+    log = with_clicks(log, how, seed)
     alone = replace(log, block=replace(log.block, clicked=None))
     return {
         "uniform": float(table(log).mean()),
@@ -225,10 +225,10 @@ def main() -> None:
             console.print(made[name]())
             continue
         title, hows, of_way, beside = ways[name]
-        for how in hows if arguments.how is None else (arguments.how,):
+        for how in (how for how in hows if arguments.how in (None, how)):
             found = rates(
                 f"{title} ({how}): quality plays per impression",
-                lambda s, n, of=of_way, how=how: of(log(s, n, 0.5), how), sizes, arguments.seeds,
+                lambda s, n, of=of_way, how=how: of(log(s, n, 0.5), how, s), sizes, arguments.seeds,
                 lambda f, beside=beside: f[beside], f"one that {beside}",
             )  # fmt: skip
             console.print(found)
