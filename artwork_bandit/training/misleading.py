@@ -26,9 +26,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from artwork_bandit.domain import Floats, Ints
-from artwork_bandit.training.how_many import MOST_VARIANTS, HowMany
+from artwork_bandit.training.how_many import MOST_VARIANTS, HowMany, Which
+
+Mask = npt.NDArray[np.bool_]
 
 FEWEST_CLICKS = 500
 BY_CLICKS = 0.9
@@ -37,7 +40,7 @@ MOST_EARNED = 0.5
 """rho, at most: a click on a misleading variant comes to less than half."""
 SURE = 10.0
 """Logarithm of the likelihood ratio, two kinds against one, from which on two are believed."""
-SURE_EACH = 0.25
+SURE_EACH = 0.15
 """The same, of each variant that is told: where very many tell a little, variants differ some other
 way."""
 PRIOR = 20.0
@@ -46,10 +49,10 @@ FEWEST_PRIOR, MOST_PRIOR = 5.0, 1_000.0
 """Clicks of an average title that what a title's own come to is shrunk towards."""
 SPREAD = 0.2
 """Relative standard deviation of honest variants' click rates within a title."""
-ALIKE = (3.0, 10.0, 30.0, 100.0)
+ALIKE, FINELY_ALIKE = (3.0, 10.0, 30.0, 100.0), (3.0, 5.5, 10.0, 17.0, 30.0, 55.0, 100.0)
 """Clicks on one variant's title that are worth as much as knowing the variant, where half of the
 most there is is earned by a click; elsewhere as many as leave variants as unlike by their logits
-(standard deviations of 1.2 to .2). The likeliest is taken."""
+(standard deviations of some 1.4 to .2). The likeliest is taken."""
 LEAST_EARNED = 1e-6
 FEWEST_HONEST = 0.1
 """Clicks on a title's honest variants, at least, for them to say what they come to."""
@@ -57,8 +60,9 @@ FINE, MOST_LEVELS = 0.25, 60
 """Logits from one level of what titles' honest clicks earn to the next, at least; and levels."""
 FEWEST_EXPECTED = 3.0
 """Clicks expected of a variant, from which on it counts among those of its title."""
-STEPS, MORE_STEPS = 40, 15
-"""Of expectation and maximisation, and those that ask how many of a title's variants mislead."""
+STEPS, SOME_STEPS, MORE_STEPS = 40, 3, 15
+"""Of expectation and maximisation, and those that ask how many of a title's variants mislead: with
+each of `FINELY_ALIKE`, and from the likeliest on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,7 +89,7 @@ class Said(NamedTuple):
     """The probability that it misleads; zeros likewise."""
     worth: Floats
     """What a click comes to if it does not, as a share of the most that one can earn; NaN where
-    clicks are few, or not how it was earned."""
+    clicks are few, or not how it was earned, or a title has none on honest variants."""
 
 
 class Kinds(NamedTuple):
@@ -122,43 +126,63 @@ def asked(seen: Clicked) -> Said:
 
 def _by_number(seen: Clicked, title: Ints, two: Kinds) -> Kinds | None:
     """Return a mixture by how many variants of a title mislead, from one of variants that do each
-    by itself; None where it is not surely likelier than one kind. A title of which most seem to may
-    be one that is given up whatever picture shows it: what honest clicks on it earn is one of some
-    levels, each of which is as likely as it is among all titles (Laird 1978). A variant of which
-    few clicks are expected is of either kind by itself: a picture that is new, perhaps in the place
-    of one that misled, is not suspected because others are honest."""
-    m, rho, delta, alike = two.misleads, two.rho, two.delta, two.alike
-    of_all = _shrunken(title, seen.earned, seen.clicks, PRIOR)
-    levels = _levels(of_all[title])
-    expected = _expected(seen, title, 1 - m)
-    size = np.bincount(title)[title]
-    alone = (expected < FEWEST_EXPECTED) | (size > MOST_VARIANTS)
-    if_honest = _log_earned(seen, levels, alike)
+    by itself; None where it is not surely likelier than one kind."""
+    levels = _levels(_shrunken(title, seen.earned, seen.clicks, PRIOR))
     weights, of_one = _one_of_levels(seen, title, levels)
+    begun = [
+        _likelier(seen, title, two._replace(alike=alike), levels, weights, SOME_STEPS)
+        for alike in FINELY_ALIKE
+    ]
+    likeliest = max(begun, key=lambda kinds: kinds.log_likelihood)
+    found = _likelier(seen, title, likeliest, levels, weights, MORE_STEPS)
+    least = max(SURE, SURE_EACH * found.misleads.sum())
+    surely = found.rho < MOST_EARNED and found.log_likelihood - of_one >= least
+    return found if surely else None
+
+
+def _likelier(
+    seen: Clicked, title: Ints, kinds: Kinds, levels: Floats, weights: Floats, steps: int
+) -> Kinds:
+    """Return a likelier mixture by how many variants of a title mislead. A title of which most seem
+    to may be one that is given up whatever picture shows it: what honest clicks on it earn is one
+    of some levels [levels, 1], each as likely as it is among all titles (Laird 1978), where the
+    search begins with `weights` [levels]. A variant of which few clicks are expected is of either
+    kind by itself: a picture that is new, perhaps in the place of one that misled, is not suspected
+    because others are honest."""
+    log_likelihood, m, alike, rho, delta = kinds
+    few = _expected(seen, title, 1 - m) < FEWEST_EXPECTED
+    alone = few | (np.bincount(title) > MOST_VARIANTS)[title]
+    if_honest = _log_earned(seen, levels, alike)
     of_title = _by_title(title, if_honest)
     how_many = HowMany.independent(_share(m))
-    log_likelihood = -np.inf
-    for _ in range(MORE_STEPS):
+    for _ in range(steps):
         expected = _expected(seen, title, 1 - m)
         clicked = _log_clicked(seen, expected)
         odds = _log_earned(seen, rho * levels, alike) - if_honest
         odds += _log_clicked(seen, delta * expected) - clicked
-        # Those alone are added up first, over both kinds, and then the others by number.
-        share = _share(m)
-        either = np.logaddexp(np.log1p(-share), np.log(share) + odds[:, alone])
-        known = of_title + np.log(weights)[:, None] + _by_title(title[alone], either, len(of_all))
-        which = how_many.which(title[~alone], odds[:, ~alone], known)
-        chances = np.zeros(odds.shape)
-        chances[:, ~alone] = which.chances
-        chances[:, alone] = np.exp(np.log(share) + odds[:, alone] - either)
-        chances[:, alone] *= which.levels[:, title[alone]]
-        m, how_many = np.minimum(chances.sum(axis=0), 1.0), how_many.fitted(which)
+        logs = of_title + np.log(weights)[:, None]
+        which = _which(how_many, title, odds, logs, alone, _share(m))
         log_likelihood = which.log_likelihood + float(clicked.sum())
-        weights = _weights(which.levels)
-        rho = _ratio(chances * seen.earned, chances * seen.clicks * levels, 0.01, 1.0)
+        m, weights = np.minimum(which.chances.sum(axis=0), 1.0), _weights(which.levels)
+        how_many = how_many.fitted(which)
+        rho = _ratio(which.chances * seen.earned, which.chances * seen.clicks * levels, 0.01, 1.0)
         delta = _ratio(m * seen.clicks, m * expected, 0.5, 20.0)
-    surely = rho < MOST_EARNED and log_likelihood - of_one >= max(SURE, SURE_EACH * m.sum())
-    return Kinds(log_likelihood, m, alike, rho, delta) if surely else None
+    return Kinds(log_likelihood, m, alike, rho, delta)
+
+
+def _which(
+    how_many: HowMany, title: Ints, odds: Floats, logs: Floats, alone: Mask, share: float
+) -> Which:
+    """Return `how_many.which`, where variants that are alone mislead each by itself, with
+    probability `share`: they do not count among those of their title, but tell of its level."""
+    misleads = np.log(share) + odds[:, alone]
+    either = np.logaddexp(np.log1p(-share), misleads)
+    logs = logs + _by_title(title[alone], either, logs.shape[1])
+    found = how_many.which(title[~alone], odds[:, ~alone], logs)
+    chances = np.zeros(odds.shape)
+    chances[:, alone] = np.exp(misleads - either) * found.levels[:, title[alone]]
+    chances[:, ~alone] = found.chances
+    return found._replace(chances=chances)
 
 
 def _levels(earns: Floats) -> Floats:
@@ -176,7 +200,7 @@ def _one_of_levels(seen: Clicked, title: Ints, levels: Floats) -> tuple[Floats, 
     """Return how likely levels are if no variant misleads, and the log-likelihood, at its best."""
     clicked = float(_log_clicked(seen, _expected(seen, title, np.ones(len(title)))).sum())
     found = []
-    for alike in ALIKE:
+    for alike in FINELY_ALIKE:
         of_title = _by_title(title, _log_earned(seen, levels, alike))
         weights, log_likelihood = np.full(len(levels), 1 / len(levels)), 0.0
         for _ in range(MORE_STEPS):
@@ -201,8 +225,8 @@ def _by_title(title: Ints, logs: Floats, titles: int = 0) -> Floats:
 
 def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats:
     """Return what clicks on honest variants come to, shrunken towards their title's; over a title's
-    clicks they come to what it earned by these, so that its level stays what it was. NaN where all
-    of a title's mislead."""
+    clicks they come to what it earned by these, so that its level stays what it was. NaN where
+    none are on honest ones."""
     honest = 1 - misleads
     clicks, earned = (np.bincount(title, honest * x) for x in (seen.clicks, seen.earned))
     of_title = (earned / np.maximum(clicks, 1e-9))[title]

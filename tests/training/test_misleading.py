@@ -92,6 +92,48 @@ def test_what_is_expected_does_not_hang_on_how_little_clicks_earn(share: float) 
     assert means[ONE_EACH].mean() == pytest.approx(np.log(1 / 3), abs=0.3)
 
 
+@pytest.mark.parametrize(("spread", "rows"), [(0.0, 300), (0.3, 300), (0.5, 1_000)])
+def test_three_of_six_hundred_are_found(spread: float, rows: int) -> None:
+    bad = np.isin(np.arange(TITLES * EACH), [7, 100, 350])
+    found = []
+    for seed in range(5):
+        _, m, _ = asked(clicked(seed, bad=bad, spread=spread, rows=rows))
+        found.append((m[bad] > 0.5).mean())
+        assert (m[~bad] > 0.5).sum() <= 2
+    assert np.mean(found) > 0.8
+
+
+@pytest.mark.parametrize("earns", [1.0, 0.999, 0.9, 0.05])
+def test_few_titles_are_enough_where_nothing_is_left_to_chance(earns: float) -> None:
+    title, bad = np.repeat(np.arange(10), EACH), ONE_EACH[: 10 * EACH]
+    clicks = np.where(bad, 4_000.0, 2_000.0)
+    earned = clicks * np.where(bad, earns / 6, earns)
+    rows = np.full(len(title), 10_000.0)
+    seen = Clicked(
+        title=title, rows=rows, clicks=clicks, earned=earned, all_earned=float(earned.sum())
+    )
+    means, m, _ = asked(seen)
+    assert m == pytest.approx(bad.astype(float), abs=1e-3)
+    assert means[bad] == pytest.approx(np.log(1 / 3), abs=0.15)
+
+
+def test_what_clicks_come_to_is_shrunken_as_much_at_any_level_by_what_was_seen() -> None:
+    nearer = []
+    for share, rows in ((1.0, 1.0), (0.02, 25.0)):  # a click tells a 25th as much of logits
+        seen = clicked(1, rho=1.0, delta=1.0, rows=100_000, spread=0.3, by_title=0.0)
+        part, earned = rows / 1_000, share * seen.earned
+        seen = replace(
+            seen, rows=part * seen.rows, clicks=part * seen.clicks, earned=part * earned,
+            all_earned=float(part * earned.sum()),
+        )  # fmt: skip
+        of_title = np.bincount(seen.title, seen.earned) / np.bincount(seen.title, seen.clicks)
+        told = asked(seen).worth - of_title[seen.title]
+        apart = seen.earned / seen.clicks - of_title[seen.title]
+        nearer.append(told @ apart / (apart @ apart))
+    assert 0.05 < nearer[0] < 0.7
+    assert nearer[1] == pytest.approx(nearer[0], abs=0.1)
+
+
 def test_titles_of_very_many_variants_are_told_beside_the_others() -> None:
     seen = clicked(1)
     title = np.where(seen.title < 40, 0, seen.title)  # one of 240
