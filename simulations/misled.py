@@ -17,6 +17,7 @@ from simulations.worlds import UniformLog
 
 WHICH = ("one of each title", "each by chance", "half of every third title")
 """Of six variants; one in six altogether."""
+KNOW_WHICH = ("knows which, learns from plays", "knows which, learns as ours")
 
 Mask = npt.NDArray[np.bool_]
 
@@ -112,8 +113,8 @@ def misleading(honest: UniformLog, how: str, seed: int) -> dict[str, float]:
         "trained on clicks": greedy_rate(log, by_clicks),
         "ours": greedy_rate(log, learned(log)),
         "knows all chances": float(truth[np.arange(len(truth)), likeliest].mean()),
-        "knows which mislead, plays alone": honest_rate(scores_of(log, by_plays)),
-        "knows which mislead": honest_rate(scores_of(log, knows)),
+        KNOW_WHICH[0]: honest_rate(scores_of(log, by_plays)),
+        KNOW_WHICH[1]: honest_rate(scores_of(log, knows)),
         "oracle": float(truth.max(axis=1).mean()),
     }
 

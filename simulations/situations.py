@@ -36,7 +36,7 @@ from artwork_bandit.domain import Floats, Ints
 from artwork_bandit.operations.audience import WorldSettings
 from simulations.greedy import greedy_rate, learned, pmf_of, table
 from simulations.learning import interval
-from simulations.misled import WHICH, misleading
+from simulations.misled import KNOW_WHICH, WHICH, misleading
 from simulations.worlds import START, Setting, UniformLog, movielens, uniform_log
 
 OfWay = Callable[[UniformLog, str, int], dict[str, float]]
@@ -172,9 +172,9 @@ def beta_0(log: UniformLog) -> dict[str, float]:
 
 def rates(
     title: str, of_seed: Callable[[int, int], dict[str, float]], sizes: list[int], seeds: int,
-    against: Callable[[dict[str, float]], float], beside: str,
+    beside: Sequence[Sequence[str]],
 ) -> Table:  # fmt: skip
-    """Return a table of mean rates per policy and size, and ours against another."""
+    """Return a table of mean rates per policy and size, and of ours against the best of others."""
     out = Table(title=title)
     out.add_column("policy")
     columns = []
@@ -184,11 +184,11 @@ def rates(
     for name in columns[0][0]:
         cells = ["{:.4f} ± {:.4f}".format(*interval([f[name] for f in c])) for c in columns]
         out.add_row(name, *cells)
-    ratio = [[f["ours"] / against(f) - 1 for f in c] for c in columns]
-    cells = [
-        "{:+.1%} ± {:.1%}".format(*interval(r)) for r in ratio
-    ]  # fmt: skip
-    out.add_row(f"ours against {beside}", *cells)
+    for others in beside:
+        ratio = [[f["ours"] / max(f[name] for name in others) - 1 for f in c] for c in columns]
+        cells = ["{:+.1%} ± {:.1%}".format(*interval(r)) for r in ratio]
+        best = others[0] if len(others) == 1 else "best learned"
+        out.add_row(f"ours against: {best}", *cells)
     return out
 
 
@@ -213,12 +213,12 @@ def main() -> None:
         "new": lambda: _new_table(world, sizes, arguments.seeds),
         "beta-0": lambda: rates(
             "Beta 0: quality plays per impression", lambda s, n: beta_0(log(s, n, 0.0)),
-            sizes, arguments.seeds, lambda f: max(f[name] for name in LEARNED), "the best learned",
+            sizes, arguments.seeds, [LEARNED],
         ),
     }  # fmt: skip
-    ways: dict[str, tuple[str, Sequence[str], OfWay, str]] = {
-        "misleading": ("Misleading variants", WHICH, misleading, "knows which mislead"),
-        "clicks": ("Clicks are known", CLICKS, known_clicks, "learns from plays alone"),
+    ways: dict[str, tuple[str, Sequence[str], OfWay, tuple[str, ...]]] = {
+        "misleading": ("Misleading variants", WHICH, misleading, KNOW_WHICH),
+        "clicks": ("Clicks are known", CLICKS, known_clicks, ("learns from plays alone",)),
     }
     for name in TABLES if arguments.only is None else (arguments.only,):
         if name in made:
@@ -229,7 +229,7 @@ def main() -> None:
             found = rates(
                 f"{title} ({how}): quality plays per impression",
                 lambda s, n, of=of_way, how=how: of(log(s, n, 0.5), how, s), sizes, arguments.seeds,
-                lambda f, beside=beside: f[beside], f"one that {beside}",
+                [(other,) for other in beside],
             )  # fmt: skip
             console.print(found)
 
