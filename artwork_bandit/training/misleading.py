@@ -230,8 +230,7 @@ def _worth(seen: Clicked, title: Ints, misleads: Floats, alike: float) -> Floats
     honest = 1 - misleads
     clicks, earned = (np.bincount(title, honest * x) for x in (seen.clicks, seen.earned))
     of_title = (earned / np.maximum(clicks, 1e-9))[title]
-    mean = np.clip(of_title, LEAST_EARNED, 1 - LEAST_EARNED)
-    beside = alike / (4 * mean * (1 - mean))
+    mean, beside = _tell(of_title, alike)
     worth = (beside * mean + seen.earned) / (beside + seen.clicks)
     come_to = np.bincount(title, honest * seen.clicks * worth)
     worth = np.minimum(worth * (earned / np.maximum(come_to, 1e-9))[title], 1.0)
@@ -307,11 +306,19 @@ def _log_chances(seen: Clicked, earns: Floats, expected: Floats, alike: float) -
 def _log_earned(seen: Clicked, earns: Floats, alike: float) -> Floats:
     from scipy.special import betaln  # only training needs it
 
-    mean = np.clip(earns, LEAST_EARNED, 1 - LEAST_EARNED)
-    a, b = alike / (1 - mean) / 4, alike / mean / 4
+    mean, beside = _tell(earns, alike)
+    a, b = beside * mean, beside * (1 - mean)
     lost = np.maximum(seen.clicks - seen.earned, 0.0)
     found: Floats = betaln(a + seen.earned, b + lost) - betaln(a, b)
     return found
+
+
+def _tell(earns: Floats, alike: float) -> tuple[Floats, Floats]:
+    """Return what clicks on a title earn, within bounds, and how many of them are worth as much as
+    knowing the variant: n, where the variance of logits, 1 / (n mean (1 - mean)) about, is 4 /
+    alike wherever the mean lies."""
+    mean = np.clip(earns, LEAST_EARNED, 1 - LEAST_EARNED)
+    return mean, alike / (4 * mean * (1 - mean))
 
 
 def _log_clicked(seen: Clicked, expected: Floats) -> Floats:
